@@ -1,0 +1,65 @@
+# SPDX-License-Identifier: MIT
+# cmake -D WORK_DIR=<scratch> -P check_includes_test.cmake
+# A checker that accepts everything would look just as green: feed it one mistake at a time.
+cmake_minimum_required(VERSION 3.25)
+
+set(checker "${CMAKE_CURRENT_LIST_DIR}/check_includes.cmake")
+set(head "// SPDX-License-Identifier: MIT\n// A header.\n#pragma once\n\n")
+
+# One header with this text, beside good ones; sets `result` and `output`.
+macro(check path text)
+    file(REMOVE_RECURSE "${WORK_DIR}")
+    file(WRITE "${WORK_DIR}/sofattn/core/types.hpp" "${head}#include <cstdint>\n")
+    file(WRITE "${WORK_DIR}/sofattn/sofattn.hpp" "${head}#include <sofattn/core/types.hpp>\n")
+    file(WRITE "${WORK_DIR}/sofattn/${path}" "${text}")
+    execute_process(COMMAND ${CMAKE_COMMAND} -D "INCLUDE_DIR=${WORK_DIR}" -P "${checker}"
+        RESULT_VARIABLE result OUTPUT_VARIABLE output ERROR_VARIABLE output)
+endmacro()
+
+function(accepts path line)
+    check("${path}" "${head}${line}\n")
+    if(NOT result EQUAL 0)
+        message(SEND_ERROR "${path}: refused `${line}`:\n${output}")
+    endif()
+endfunction()
+
+function(refuses path line expected)
+    check("${path}" "${head}${line}\n")
+    if(result EQUAL 0 OR NOT output MATCHES "${expected}")
+        message(SEND_ERROR "${path}: `${line}` should be refused with `${expected}`:\n${output}")
+    endif()
+endfunction()
+
+accepts(sads/a.hpp "#include <sofattn/exec/executor.hpp>\n#include <sofattn/sads/b.hpp>")
+accepts(attention/a.hpp "#include <sofattn/rass/a.hpp>\n#include <boost/hana/tuple.hpp>")
+accepts(io/detail/a.hpp "#include <sofattn/hw/a.hpp>\n#include <sofattn/attention/a.hpp>")
+accepts(exec/xsimd_lanes.hpp "#include <xsimd/xsimd.hpp>")
+accepts(core/a.hpp "#define SOFATTN_ASSERT(...) [&](auto x[]) { ; }")
+accepts(core/a.hpp "#define SOFATTN_LOCAL 1\n#undef SOFATTN_LOCAL")
+
+refuses(core/a.hpp "#include <sofattn/probe/event.hpp>" "core/a.hpp:5: .*core may include only")
+refuses(sads/a.hpp "#include <sofattn/dlzs/a.hpp>" "sads may include only")
+refuses(exec/a.hpp "#include <sofattn/sads/a.hpp>" "exec may include only")
+refuses(attention/a.hpp "#include <sofattn/hw/a.hpp>" "attention may include only")
+refuses(attention/a.hpp "#include <sofattn/ref/a.hpp>" "attention may include only")
+refuses(hw/a.hpp "#include <sofattn/exec/a.hpp>" "hw may include only")
+refuses(ref/a.hpp "#include <sofattn/probe/a.hpp>" "ref may include only")
+refuses(dse/a.hpp "#  include <sofattn/io/a.hpp>" "dse may include only")
+refuses(core/a.hpp "#include <sofattn/sofattn.hpp>" "umbrella header is for users")
+refuses(core/a.hpp "#include \"types.hpp\"" "must be <sofattn/")
+refuses(core/a.hpp "#include \"../../bench/a.hpp\"" "must be <sofattn/")
+refuses(core/a.hpp "#include <test/support/a.hpp>" "include only sofattn")
+refuses(core/a.hpp "#include <doctest/doctest.h>" "include only sofattn")
+refuses(core/a.hpp "#include <stdint.h>" "include only sofattn")
+refuses(exec/lanes.hpp "#include <xsimd/xsimd.hpp>" "only exec/xsimd_lanes.hpp")
+refuses(sads/a.hpp "#include <boost/hana/tuple.hpp>" "Hana only in")
+refuses(io/a.hpp "#include <boost/hana.hpp>" "never its umbrella")
+refuses(core/a.hpp "#define ASSERT(x) x" "does not begin with SOFATTN_")
+refuses(core/a.hpp "#define SOFATTN_EXTRA 1" "not in public_macros")
+refuses(misc/a.hpp "#include <cstdint>" "lies in no folder")
+refuses(sofattn.hpp "#include <sofattn/misc/a.hpp>" "no such folder")
+
+set(head "// A header.\n#pragma once\n")
+refuses(core/a.hpp "" "must begin with the SPDX line")
+set(head "// SPDX-License-Identifier: MIT\n// A header.\n")
+refuses(core/a.hpp "" "no #pragma once")

@@ -1,0 +1,23 @@
+# SPDX-License-Identifier: MIT
+# sofattn::strict: how our own programs are compiled. Never installed, never seen by users.
+add_library(sofattn_strict INTERFACE)
+add_library(sofattn::strict ALIAS sofattn_strict)
+
+# Contraction would let one compiler fuse a multiply-add that another rounds twice; results that are
+# specified exactly must not depend on that.
+target_compile_options(sofattn_strict INTERFACE
+    -Wall -Wextra -Wpedantic -Wconversion -Wshadow -Werror
+    -ffp-contract=off)
+
+if(SOFATTN_SANITIZE)
+    # No recovery: a finding has to fail the test that shows it.
+    set(flags -fsanitize=address,undefined -fno-sanitize-recover=all)
+    target_compile_options(sofattn_strict INTERFACE ${flags} -fno-omit-frame-pointer)
+    target_link_options(sofattn_strict INTERFACE ${flags})
+endif()
+
+if(SOFATTN_COVERAGE)
+    # Threads may count the same line; the default update would lose or corrupt counts.
+    target_compile_options(sofattn_strict INTERFACE --coverage -fprofile-update=atomic)
+    target_link_options(sofattn_strict INTERFACE --coverage)
+endif()
