@@ -1,0 +1,395 @@
+// SPDX-License-Identifier: MIT
+// The SOFA pipeline: predict, select, attend, tile by tile, paper Fig. 6 and 11.
+#pragma once
+
+#include <sofattn/attention/options.hpp>
+#include <sofattn/attention/pipeline.hpp>
+#include <sofattn/attention/problem.hpp>
+#include <sofattn/attention/stages.hpp>
+#include <sofattn/core/query_mask.hpp>
+#include <sofattn/core/tensor.hpp>
+#include <sofattn/dlzs/predict_keys.hpp>
+#include <sofattn/exec/executor.hpp>
+#include <sofattn/rass/schedule.hpp>
+#include <sofattn/sads/segment_topk.hpp>
+#include <sofattn/sufa/rivals.hpp>
+#include <sofattn/sufa/sorted_updating.hpp>
+
+#include <algorithm>
+#include <concepts>
+#include <cstdint>
+#include <span>
+#include <string>
+#include <type_traits>
+#include <utility>
+#include <vector>
+
+namespace sofattn {
+
+template <class S>
+concept selector_policy = requires {
+    { S::name } -> std::convertible_to<char const*>;
+    { S::tile_ready } -> std::convertible_to<bool>;
+    { S::sorted } -> std::convertible_to<bool>;
+    S{};
+};
+
+template <class A>
+concept attender_policy = requires {
+    { A::name } -> std::convertible_to<char const*>;
+    { A::tile_ready } -> std::convertible_to<bool>;
+    { A::from_back } -> std::convertible_to<bool>;
+    A{};
+};
+
+template <class S>
+concept schedule_policy = requires(std::span<rass::wanted_key const> keys,
+                                   rass::schedule_scratch scratch, void (*on_load)(rass::load)) {
+    { S::name } -> std::convertible_to<char const*>;
+    { S{}(keys, scratch, on_load) } -> std::same_as<rass::totals>;
+};
+
+/// What a run tells beside the output.
+struct attention_result {
+    std::uint64_t visible_pairs = 0; ///< (query, key) pairs under the mask, over all query heads
+    std::uint64_t kept_pairs = 0;    ///< pairs attended
+    std::uint64_t key_loads = 0; ///< key vectors (and as many value vectors) the schedule loaded
+    std::uint64_t generated = 0; ///< keys generated on demand, over all KV heads
+
+    [[nodiscard]] double kept_share() const noexcept {
+        return visible_pairs == 0
+                   ? 0.0
+                   : static_cast<double>(kept_pairs) / static_cast<double>(visible_pairs);
+    }
+};
+
+/// Called with (query head, query, kept keys of one run); the default listens to nothing.
+struct ignore_kept {
+    template <class Score>
+    constexpr void operator()(index_t, index_t, std::span<ranked<Score> const>) const noexcept {}
+};
+
+/// Dynamic sparse attention, composed: what is predicted, how keys are selected, how they are
+/// attended, in which order they are loaded, and on which arithmetic it runs.
+///
+/// in     problem  queries [head, query, dim], keys [kv_head, key, dim], values [kv_head, key,
+///                 value_dim]; or a projected_problem, whose K and V are predicted from X and
+///                 generated on demand
+/// out    output   [head, query, value_dim]; rows that see no key are zero
+/// pre    none beyond what is checked
+/// error  sofattn::error, before anything is written, for shapes, options or numbers that make no
+///        attention (problem_shape, attention_options, require_finite)
+/// events those of the stages; query, index and output bytes once per block of 128 queries, key and
+///        value bytes per load of the schedule
+/// exact  selections and predicted scores bit-identical on every executor; outputs as the attender
+///        says; nothing depends on the number of threads
+/// paper  Fig. 6, 10 and 11: a tile of keys is predicted, sorted and consumed before the next;
+/// where
+///        a policy needs whole rows, the hand-over is by row, as in earlier designs (Fig. 3)
+template <dlzs::policy Predictor, selector_policy Selector, attender_policy Attender,
+          exec::executor_like Execution = exec::reference,
+          schedule_policy Schedule = rass::reuse_aware,
+          dlzs::key_prediction_policy KeyPrediction = dlzs::coded_weights>
+class attention {
+public:
+    using predictor = Predictor;
+    using selector = Selector;
+    using attender = Attender;
+    using execution = Execution;
+    using schedule = Schedule;
+    using score = dlzs::score_type<Predictor>;
+
+    /// Whether a tile goes through all stages before the next is predicted.
+    static constexpr bool tile_ready = Selector::tile_ready && Attender::tile_ready;
+
+    attention() = default;
+    explicit attention(attention_options options) : options_(std::move(options)) {}
+
+    [[nodiscard]] attention_options const& options() const noexcept { return options_; }
+
+    template <storage_float Query, storage_float KeyValue, class OnKept = ignore_kept>
+    attention_result operator()(Execution& x, problem<Query, KeyValue> const& given,
+                                view<float, axis::head, axis::query, axis::value_dim> output,
+                                OnKept on_kept = {}) const {
+        problem_shape const shape = checked(given, output);
+        workspace scratch(shape, options_);
+        attention_result result;
+        for (index_t kv = 0; kv < shape.kv_heads; ++kv) {
+            auto const keys = given.keys.template slice<axis::kv_head>(kv);
+            auto const values = given.values.template slice<axis::kv_head>(kv);
+            auto const index = build_index(x, keys);
+            run_kv_head(x, shape, kv, given.queries, index, keys, values, output, scratch, on_kept,
+                        result);
+        }
+        return result;
+    }
+
+    template <storage_float Query, storage_float Model, class OnKept = ignore_kept>
+    attention_result operator()(Execution& x, projected_problem<Query, Model> const& given,
+                                view<float, axis::head, axis::query, axis::value_dim> output,
+                                OnKept on_kept = {}) const {
+        problem_shape const shape = checked(given, output);
+        workspace scratch(shape, options_);
+        tensor<float, axis::key, axis::dim> keys({shape.keys, shape.dim});
+        tensor<float, axis::key, axis::value_dim> values({shape.keys, shape.value_dim});
+        std::vector<char> present(static_cast<std::size_t>(shape.keys));
+        attention_result result;
+        for (index_t kv = 0; kv < shape.kv_heads; ++kv) {
+            dlzs::key_predictor<KeyPrediction> const predict(given.tokens,
+                                                             given.key_projection(kv));
+            auto const predicted = predict(x, given.tokens);
+            auto const index = build_index(x, predicted.cview());
+            std::ranges::fill(present, char{0});
+            on_demand_rows<Model> const rows{given.tokens,
+                                             given.key_projection(kv),
+                                             given.value_projection(kv),
+                                             keys.view(),
+                                             values.view(),
+                                             present};
+            run_kv_head(x, shape, kv, given.queries, index, keys.cview(), values.cview(), output,
+                        scratch, on_kept, result, generate_step<Model>{&rows});
+            auto const generated = static_cast<std::uint64_t>(std::ranges::count(present, char{1}));
+            result.generated += generated;
+            if constexpr (Execution::probe_type::enabled) {
+                // The weights stay on chip while tokens stream by (section IV-A).
+                if (generated > 0) {
+                    auto const weights =
+                        static_cast<std::uint64_t>(given.tokens.template extent<axis::channel>() *
+                                                   (shape.dim + shape.value_dim));
+                    x.probe(probe::stage::kv_generation, probe::event::weight_bytes,
+                            weights * probe::formal_operand_bytes);
+                }
+            }
+        }
+        return result;
+    }
+
+private:
+    using real = sufa::detail::real_number<Execution>;
+
+    /// Everything a run needs, made before the loops.
+    struct workspace {
+        workspace(problem_shape const& shape, attention_options const& options)
+            : heads(options.heads_per_selection(shape)),
+              run_keys(tile_ready ? std::min(options.tile_keys, shape.keys) : shape.keys),
+              scores(static_cast<std::size_t>(heads * run_keys)),
+              shared(static_cast<std::size_t>(heads > 1 ? run_keys : 0)), select(run_keys),
+              kept(static_cast<std::size_t>(run_keys)),
+              rules(static_cast<std::size_t>(query_block)),
+              logits(static_cast<std::size_t>(run_keys)),
+              outputs(static_cast<std::size_t>(heads * query_block * shape.value_dim)),
+              states(static_cast<std::size_t>(heads * query_block)),
+              wanted_by(static_cast<std::size_t>(run_keys)),
+              wanted(static_cast<std::size_t>(run_keys)), order(run_keys),
+              row(static_cast<std::size_t>(shape.value_dim)) {}
+
+        index_t heads;    ///< per selection
+        index_t run_keys; ///< longest run
+        std::vector<score> scores;
+        std::vector<score> shared;
+        sads::select_scratch<score> select;
+        std::vector<ranked<score>> kept;
+        std::vector<sads::row_rule> rules;
+        std::vector<real> logits;
+        std::vector<real> outputs;
+        std::vector<sufa::softmax_state<real>> states;
+        std::vector<query_mask> wanted_by; ///< [key of the run]
+        std::vector<rass::wanted_key> wanted;
+        rass::schedule_scratch order;
+        std::vector<float> row; ///< one output
+    };
+
+    /// A block of queries of the heads of one selection.
+    struct block {
+        index_t head = 0; ///< first of the selection
+        index_t first_query = 0;
+        index_t rows = 0;
+        index_t visible = 0; ///< keys that its last query sees
+    };
+
+    template <class Problem>
+    problem_shape checked(Problem const& given,
+                          view<float, axis::head, axis::query, axis::value_dim> output) const {
+        problem_shape const shape = given.shape();
+        options_.validate(shape);
+        detail::require(output.extent<axis::head>() == shape.heads, "heads of the output",
+                        output.extent<axis::head>(),
+                        "those of queries, " + std::to_string(shape.heads));
+        detail::require(output.extent<axis::query>() == shape.queries, "tokens of the output",
+                        output.extent<axis::query>(),
+                        "those of queries, " + std::to_string(shape.queries));
+        detail::require(output.extent<axis::value_dim>() == shape.value_dim,
+                        "head dimension of the output", output.extent<axis::value_dim>(),
+                        "that of values, " + std::to_string(shape.value_dim));
+        if (options_.check_finite) {
+            given.require_finite();
+        }
+        return shape;
+    }
+
+    template <storage_float T>
+    static dlzs::key_index<Predictor> build_index(Execution& x, key_view<T const> keys) {
+        if constexpr (std::same_as<Predictor, dlzs::unpredicted>) {
+            return {};
+        } else {
+            if constexpr (Predictor::key == dlzs::operand::leading_zero) {
+                x.probe(probe::stage::key_prediction, probe::event::lz_encode,
+                        static_cast<std::uint64_t>(keys.size()));
+            }
+            return dlzs::key_index<Predictor>(keys);
+        }
+    }
+
+    template <class Query, class Key, class Value, class OnKept, class... Generate>
+    void run_kv_head(Execution& x, problem_shape const& shape, index_t kv,
+                     view<Query const, axis::head, axis::query, axis::dim> all_queries,
+                     dlzs::key_index<Predictor> const& index, key_view<Key const> keys,
+                     value_view<Value const> values,
+                     view<float, axis::head, axis::query, axis::value_dim> output,
+                     workspace& scratch, OnKept& on_kept, attention_result& result,
+                     Generate... generate) const {
+        for (index_t in_group = 0; in_group < shape.group(); in_group += scratch.heads) {
+            index_t const head = kv * shape.group() + in_group;
+            auto const queries = all_queries.template range<axis::head>(head, scratch.heads);
+            dlzs::query_codes<Predictor> codes;
+            if constexpr (!std::same_as<Predictor, dlzs::unpredicted>) {
+                codes = dlzs::query_codes<Predictor>(queries, index);
+            }
+            for (index_t first = 0; first < shape.queries; first += query_block) {
+                block const b{head, first, std::min(query_block, shape.queries - first),
+                              shape.visible(std::min(first + query_block, shape.queries) - 1)};
+                begin_block(shape, b, codes, scratch);
+                pipeline const stages(
+                    predict_step<Predictor>{&codes, &index, scratch.heads, scratch.scores},
+                    select_step<Selector, score>{scratch.heads,
+                                                 scratch.rules,
+                                                 first,
+                                                 {shape.keys, options_.tile_keys},
+                                                 scratch.shared,
+                                                 &scratch.select,
+                                                 scratch.kept},
+                    keep_listener(on_kept, b, scratch, result), generate...,
+                    attend_step<Attender, Query, Key, Value, real>{
+                        queries, keys, values, shape.scale, options_.tile_keys, first, b.rows,
+                        scratch.logits, scratch.states});
+                run_block(x, shape, b, index, stages, scratch, result);
+                finish_block(x, shape, b, output, scratch);
+            }
+        }
+    }
+
+    void begin_block(problem_shape const& shape, block const& b,
+                     dlzs::query_codes<Predictor> const& codes, workspace& scratch) const {
+        for (index_t i = 0; i < scratch.heads * b.rows; ++i) {
+            scratch.states[static_cast<std::size_t>(i)] = sufa::softmax_state<real>::empty(
+                std::span(scratch.outputs)
+                    .subspan(static_cast<std::size_t>(i * shape.value_dim),
+                             static_cast<std::size_t>(shape.value_dim)));
+        }
+        for (index_t r = 0; r < b.rows; ++r) {
+            double step = shape.scale;
+            if constexpr (!std::same_as<Predictor, dlzs::unpredicted>) {
+                step *= codes.product_step(b.first_query + r);
+            }
+            scratch.rules[static_cast<std::size_t>(r)] = sads::row_rule::of(
+                options_.budget_of(b.head), shape.visible(b.first_query + r), step);
+        }
+    }
+
+    /// The step between selection and attention that remembers who wants which key.
+    template <class OnKept>
+    static auto keep_listener(OnKept& on_kept, block const& b, workspace& scratch,
+                              attention_result& result) {
+        return [&on_kept, &b, &scratch, &result](auto&, run_kept<score> const& in) {
+            for (auto const& entry : in.kept) {
+                scratch.wanted_by[static_cast<std::size_t>(entry.key - in.run.first_key)].set(
+                    in.run.query - b.first_query);
+            }
+            for (index_t h = 0; h < scratch.heads; ++h) {
+                on_kept(b.head + h, in.run.query, in.kept);
+            }
+            result.kept_pairs += in.kept.size() * static_cast<std::size_t>(scratch.heads);
+            return in;
+        };
+    }
+
+    template <class Stages>
+    void run_block(Execution& x, problem_shape const& shape, block const& b,
+                   dlzs::key_index<Predictor> const& index, Stages const& stages,
+                   workspace& scratch, attention_result& result) const {
+        for (index_t first_key = 0; first_key < b.visible; first_key += scratch.run_keys) {
+            index_t const keys = std::min(scratch.run_keys, b.visible - first_key);
+            x.probe.begin_tile({b.head, b.first_query, first_key});
+            for (index_t q = b.first_query; q < b.first_query + b.rows; ++q) {
+                index_t const seen = std::clamp<index_t>(shape.visible(q) - first_key, 0, keys);
+                result.visible_pairs += static_cast<std::uint64_t>(seen * scratch.heads);
+                if (seen > 0) {
+                    stages(x, query_run{q, first_key, seen});
+                }
+            }
+            load_run(x, shape, first_key, keys, scratch, result);
+            if constexpr (Execution::probe_type::enabled &&
+                          !std::same_as<Predictor, dlzs::unpredicted>) {
+                x.probe(
+                    probe::stage::score_prediction, probe::event::index_bytes,
+                    static_cast<std::uint64_t>(ceil_div<index_t>(keys * index.bits_per_key(), 8)));
+            }
+        }
+    }
+
+    /// Schedules the keys that the block kept of this run and counts their loads.
+    void load_run(Execution& x, problem_shape const& shape, index_t first_key, index_t keys,
+                  workspace& scratch, attention_result& result) const {
+        std::size_t wanted = 0;
+        for (index_t k = 0; k < keys; ++k) {
+            query_mask& by = scratch.wanted_by[static_cast<std::size_t>(k)];
+            if (!by.empty()) {
+                scratch.wanted[wanted++] = {static_cast<key_index>(first_key + k), by};
+                by = {};
+            }
+        }
+        rass::totals const loads =
+            Schedule{}(std::span<rass::wanted_key const>(scratch.wanted).first(wanted),
+                       scratch.order, [](rass::load) {});
+        auto const count = static_cast<std::uint64_t>(loads.key_loads);
+        result.key_loads += count;
+        if constexpr (Execution::probe_type::enabled) {
+            auto const bytes_of = [&](index_t dims) {
+                return count * static_cast<std::uint64_t>(dims) * probe::formal_operand_bytes;
+            };
+            x.probe(probe::stage::schedule, probe::event::key_bytes, bytes_of(shape.dim));
+            x.probe(probe::stage::schedule, probe::event::value_bytes, bytes_of(shape.value_dim));
+        }
+    }
+
+    void finish_block(Execution& x, problem_shape const& shape, block const& b,
+                      view<float, axis::head, axis::query, axis::value_dim> output,
+                      workspace& scratch) const {
+        for (index_t h = 0; h < scratch.heads; ++h) {
+            for (index_t r = 0; r < b.rows; ++r) {
+                sufa::normalise{}(x, scratch.states[static_cast<std::size_t>(h * b.rows + r)],
+                                  scratch.row);
+                for (index_t d = 0; d < shape.value_dim; ++d) {
+                    output(b.head + h, b.first_query + r, d) =
+                        scratch.row[static_cast<std::size_t>(d)];
+                }
+            }
+        }
+        if constexpr (Execution::probe_type::enabled) {
+            auto const rows = static_cast<std::uint64_t>(scratch.heads * b.rows);
+            auto const dims = static_cast<std::uint64_t>(shape.dim);
+            auto const at = probe::stage::attention;
+            x.probe(at, probe::event::query_bytes, rows * dims * probe::formal_operand_bytes);
+            x.probe(at, probe::event::output_bytes,
+                    rows * static_cast<std::uint64_t>(shape.value_dim) *
+                        probe::formal_operand_bytes);
+            if constexpr (Predictor::query == dlzs::operand::leading_zero) {
+                x.probe(probe::stage::score_prediction, probe::event::lz_encode, rows * dims);
+            }
+        }
+    }
+
+    attention_options options_;
+};
+
+} // namespace sofattn

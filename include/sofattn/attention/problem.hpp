@@ -1,0 +1,214 @@
+// SPDX-License-Identifier: MIT
+// What is attended to: shapes, mask and scale, given as K and V or as the projections they come
+// from.
+#pragma once
+
+#include <sofattn/core/element.hpp>
+#include <sofattn/core/error.hpp>
+#include <sofattn/core/types.hpp>
+#include <sofattn/core/view.hpp>
+#include <sofattn/dlzs/projection.hpp>
+
+#include <algorithm>
+#include <array>
+#include <cmath>
+#include <string>
+#include <tuple>
+
+namespace sofattn {
+
+namespace detail {
+
+inline void require(bool holds, char const* what, index_t value, std::string const& limit) {
+    if (!holds) {
+        throw error(std::string("attention: ") + what, std::to_string(value), limit);
+    }
+}
+
+/// The first element that is not finite is an error that names its place.
+template <storage_float T, class... Axes>
+void require_finite(char const* name, view<T const, Axes...> values) {
+    std::array<index_t, sizeof...(Axes)> at{};
+    for (index_t i = 0; i < values.size(); ++i) {
+        auto const value =
+            std::apply([&](auto... index) { return to_float(values(index...)); }, at);
+        if (!std::isfinite(value)) {
+            std::string place;
+            for (index_t index : at) {
+                place += (place.empty() ? "[" : ", ") + std::to_string(index);
+            }
+            throw error(std::string("attention: ") + name + " at " + place + "]",
+                        std::to_string(value), "finite");
+        }
+        for (std::size_t a = sizeof...(Axes); a-- > 0;) {
+            if (++at[a] < values.extents()[a]) {
+                break;
+            }
+            at[a] = 0;
+        }
+    }
+}
+
+} // namespace detail
+
+/// Extents and mask that both kinds of problem share.
+struct problem_shape {
+    index_t heads = 0;
+    index_t kv_heads = 0;
+    index_t queries = 0;
+    index_t keys = 0;
+    index_t dim = 0;       ///< of queries and keys
+    index_t value_dim = 0; ///< of values and outputs
+    bool causal = false;
+    double scale = 0; ///< logits = scale * q.k
+
+    /// Query heads that read one KV head (GQA).
+    [[nodiscard]] index_t group() const noexcept { return heads / kv_heads; }
+
+    /// Keys that query `q` may attend to: all, or, causal, those up to its own position, where the
+    /// last query stands at the last key (bottom-right aligned).
+    [[nodiscard]] index_t visible(index_t q) const noexcept {
+        return causal ? std::clamp<index_t>(q + 1 + keys - queries, 0, keys) : keys;
+    }
+
+    /// Throws `error` for shapes that make no attention.
+    void validate() const {
+        detail::require(heads > 0, "query heads", heads, "at least 1");
+        detail::require(kv_heads > 0, "KV heads", kv_heads, "at least 1");
+        detail::require(heads % kv_heads == 0, "query heads", heads,
+                        "a multiple of the KV heads, " + std::to_string(kv_heads));
+        detail::require(queries > 0, "query tokens", queries, "at least 1");
+        detail::require(keys > 0, "key tokens", keys, "at least 1");
+        detail::require(dim > 0 && dim <= max_head_dim, "head dimension of queries and keys", dim,
+                        "from 1 to " + std::to_string(max_head_dim));
+        detail::require(value_dim > 0 && value_dim <= max_head_dim, "head dimension of values",
+                        value_dim, "from 1 to " + std::to_string(max_head_dim));
+        if (!(std::isfinite(scale) && scale > 0)) {
+            throw error("attention: softmax scale", std::to_string(scale), "positive and finite");
+        }
+    }
+};
+
+/// Attention over keys and values that exist.
+template <storage_float Query, storage_float KeyValue = Query>
+struct problem {
+    view<Query const, axis::head, axis::query, axis::dim> queries;
+    view<KeyValue const, axis::kv_head, axis::key, axis::dim> keys;
+    view<KeyValue const, axis::kv_head, axis::key, axis::value_dim> values;
+    bool causal = false;
+    double scale = 0; ///< 0: 1 / sqrt(dim)
+
+    /// Throws `error` if the three arrays do not fit each other.
+    [[nodiscard]] problem_shape shape() const {
+        problem_shape s;
+        s.heads = queries.template extent<axis::head>();
+        s.kv_heads = keys.template extent<axis::kv_head>();
+        s.queries = queries.template extent<axis::query>();
+        s.keys = keys.template extent<axis::key>();
+        s.dim = queries.template extent<axis::dim>();
+        s.value_dim = values.template extent<axis::value_dim>();
+        s.causal = causal;
+        s.scale = scale == 0 && s.dim > 0 ? 1.0 / std::sqrt(static_cast<double>(s.dim)) : scale;
+        detail::require(keys.template extent<axis::dim>() == s.dim, "head dimension of keys",
+                        keys.template extent<axis::dim>(),
+                        "that of queries, " + std::to_string(s.dim));
+        detail::require(values.template extent<axis::kv_head>() == s.kv_heads, "KV heads of values",
+                        values.template extent<axis::kv_head>(),
+                        "those of keys, " + std::to_string(s.kv_heads));
+        detail::require(values.template extent<axis::key>() == s.keys, "tokens of values",
+                        values.template extent<axis::key>(),
+                        "those of keys, " + std::to_string(s.keys));
+        s.validate();
+        return s;
+    }
+
+    /// Throws `error` naming the first NaN or infinity. Scores are compared, so none may be there.
+    void require_finite() const {
+        detail::require_finite("queries", queries);
+        detail::require_finite("keys", keys);
+        detail::require_finite("values", values);
+    }
+};
+
+/// Attention over tokens whose keys and values are predicted first and generated on demand: the
+/// paper's whole flow (Fig. 6). K = X Wk + bk, rotated; V = X Wv + bv.
+template <storage_float Query, storage_float Model = Query>
+struct projected_problem {
+    view<Query const, axis::head, axis::query, axis::dim> queries;
+    view<Model const, axis::key, axis::channel> tokens;
+    view<Model const, axis::channel, axis::kv_head, axis::dim> key_weights;
+    view<Model const, axis::channel, axis::kv_head, axis::value_dim> value_weights;
+    view<Model const, axis::kv_head, axis::dim> key_bias{};         ///< extent 0: none
+    view<Model const, axis::kv_head, axis::value_dim> value_bias{}; ///< extent 0: none
+    dlzs::rope const* rotation = nullptr;                           ///< of keys; null: none
+    bool causal = false;
+    double scale = 0; ///< 0: 1 / sqrt(dim)
+
+    /// Throws `error` if the arrays do not fit each other.
+    [[nodiscard]] problem_shape shape() const {
+        problem_shape s;
+        s.heads = queries.template extent<axis::head>();
+        s.kv_heads = key_weights.template extent<axis::kv_head>();
+        s.queries = queries.template extent<axis::query>();
+        s.keys = tokens.template extent<axis::key>();
+        s.dim = queries.template extent<axis::dim>();
+        s.value_dim = value_weights.template extent<axis::value_dim>();
+        s.causal = causal;
+        s.scale = scale == 0 && s.dim > 0 ? 1.0 / std::sqrt(static_cast<double>(s.dim)) : scale;
+        index_t const channels = tokens.template extent<axis::channel>();
+        auto const equal = [](index_t value, index_t to, char const* what, char const* of) {
+            detail::require(value == to, what, value, of + (", " + std::to_string(to)));
+        };
+        equal(key_weights.template extent<axis::dim>(), s.dim, "head dimension of key weights",
+              "that of queries");
+        equal(value_weights.template extent<axis::kv_head>(), s.kv_heads,
+              "KV heads of value weights", "those of key weights");
+        equal(key_weights.template extent<axis::channel>(), channels, "channels of key weights",
+              "those of tokens");
+        equal(value_weights.template extent<axis::channel>(), channels, "channels of value weights",
+              "those of tokens");
+        if (key_bias.size() > 0) {
+            equal(key_bias.size(), s.kv_heads * s.dim, "elements of the key bias",
+                  "KV heads times head dimension");
+        }
+        if (value_bias.size() > 0) {
+            equal(value_bias.size(), s.kv_heads * s.value_dim, "elements of the value bias",
+                  "KV heads times head dimension");
+        }
+        if (rotation != nullptr) {
+            equal(rotation->dim(), s.dim, "dimension of the RoPE", "that of keys");
+        }
+        s.validate();
+        return s;
+    }
+
+    /// Throws `error` naming the first NaN or infinity.
+    void require_finite() const {
+        detail::require_finite("queries", queries);
+        detail::require_finite("tokens", tokens);
+        detail::require_finite("key weights", key_weights);
+        detail::require_finite("value weights", value_weights);
+        detail::require_finite("key bias", key_bias);
+        detail::require_finite("value bias", value_bias);
+    }
+
+    [[nodiscard]] dlzs::projection<Model, axis::dim> key_projection(index_t kv_head) const {
+        dlzs::projection<Model, axis::dim> p;
+        p.weights = key_weights.template slice<axis::kv_head>(kv_head);
+        if (key_bias.size() > 0) {
+            p.bias = key_bias.template slice<axis::kv_head>(kv_head);
+        }
+        p.rotation = rotation;
+        return p;
+    }
+    [[nodiscard]] dlzs::projection<Model, axis::value_dim> value_projection(index_t kv_head) const {
+        dlzs::projection<Model, axis::value_dim> p;
+        p.weights = value_weights.template slice<axis::kv_head>(kv_head);
+        if (value_bias.size() > 0) {
+            p.bias = value_bias.template slice<axis::kv_head>(kv_head);
+        }
+        return p;
+    }
+};
+
+} // namespace sofattn

@@ -1,0 +1,194 @@
+// SPDX-License-Identifier: MIT
+// The paper's stages as steps of the pipeline: what flows between them is named here.
+#pragma once
+
+#include <sofattn/core/order.hpp>
+#include <sofattn/core/types.hpp>
+#include <sofattn/core/view.hpp>
+#include <sofattn/dlzs/generate_rows.hpp>
+#include <sofattn/dlzs/operands.hpp>
+#include <sofattn/dlzs/predict_scores.hpp>
+#include <sofattn/sads/candidates.hpp>
+#include <sofattn/sufa/row_arithmetic.hpp>
+#include <sofattn/sufa/softmax_state.hpp>
+
+#include <algorithm>
+#include <concepts>
+#include <cstdint>
+#include <span>
+#include <type_traits>
+#include <vector>
+
+namespace sofattn {
+
+/// A piece of work: one query of every head that shares the selection, against a run of visible
+/// keys: a tile where all stages are tile-ready, else the whole row.
+struct query_run {
+    index_t query = 0;
+    index_t first_key = 0;
+    index_t keys = 0;
+};
+
+/// Predicted scores of a run; row h of `scores` is head h's.
+template <class Score>
+struct run_scores {
+    query_run run;
+    std::span<Score const> scores; // [head * keys]
+};
+
+/// Kept keys of a run, shared by the heads.
+template <class Score>
+struct run_kept {
+    query_run run;
+    std::span<ranked<Score> const> kept;
+};
+
+/// The run has gone into the softmax states.
+struct run_attended {
+    query_run run;
+    index_t kept = 0;
+};
+
+/// Phase 1.2 for every head of the selection.
+template <dlzs::policy Predictor>
+struct predict_step {
+    using score = dlzs::score_type<Predictor>;
+
+    dlzs::query_codes<Predictor> const* queries;
+    dlzs::key_index<Predictor> const* keys;
+    index_t heads;
+    std::span<score> scores; // [head * keys], scratch
+
+    template <class X>
+    run_scores<score> operator()(X& x, query_run const& run) const noexcept {
+        for (index_t h = 0; h < heads; ++h) {
+            auto const row = scores.subspan(static_cast<std::size_t>(h * run.keys),
+                                            static_cast<std::size_t>(run.keys));
+            if constexpr (std::same_as<Predictor, dlzs::unpredicted>) {
+                std::ranges::fill(row, score{0});
+            } else {
+                dlzs::predict_scores<Predictor>{}(
+                    x, queries->row(h, run.query),
+                    keys->codes().template range<axis::key>(run.first_key, run.keys), row);
+            }
+        }
+        return {run, scores.first(static_cast<std::size_t>(heads * run.keys))};
+    }
+};
+
+/// Top-k; heads that share a selection are ranked by their largest score, which is why
+/// query_codes gives them one step.
+template <class Selector, class Score>
+struct select_step {
+    index_t heads;
+    std::span<sads::row_rule const> rules; // [query], of the block
+    index_t first_query;
+    sads::segmentation cut;
+    std::span<Score> shared; // [key], scratch
+    sads::select_scratch<Score>* scratch;
+    std::span<ranked<Score>> kept; // [key], scratch
+
+    template <class X>
+    run_kept<Score> operator()(X& x, run_scores<Score> const& in) const noexcept {
+        auto const keys = static_cast<std::size_t>(in.run.keys);
+        std::span<Score const> row = in.scores.first(keys);
+        if (heads > 1) {
+            auto const most = shared.first(keys);
+            std::ranges::copy(row, most.begin());
+            for (index_t h = 1; h < heads; ++h) {
+                auto const other = in.scores.subspan(static_cast<std::size_t>(h) * keys, keys);
+                std::ranges::transform(most, other, most.begin(),
+                                       [](Score a, Score b) { return std::max(a, b); });
+            }
+            if constexpr (X::probe_type::enabled) {
+                x.probe(probe::stage::selection, probe::event::compare,
+                        static_cast<std::uint64_t>(heads - 1) * keys);
+            }
+            row = most;
+        }
+        index_t const count = Selector{}(
+            x, sads::score_run<Score>{row, static_cast<key_index>(in.run.first_key)},
+            rules[static_cast<std::size_t>(in.run.query - first_query)], cut, *scratch, kept);
+        return {in.run, kept.first(static_cast<std::size_t>(count))};
+    }
+};
+
+/// Keys and values of one KV head that come into being when they are first kept.
+template <storage_float Model>
+struct on_demand_rows {
+    view<Model const, axis::key, axis::channel> tokens;
+    dlzs::projection<Model, axis::dim> key_projection;
+    dlzs::projection<Model, axis::value_dim> value_projection;
+    view<float, axis::key, axis::dim> keys;
+    view<float, axis::key, axis::value_dim> values;
+    std::span<char> present; // [key]
+};
+
+/// Exact K and V of kept tokens that do not exist yet.
+template <storage_float Model>
+struct generate_step {
+    on_demand_rows<Model> const* rows;
+
+    template <class X, class Score>
+    run_kept<Score> operator()(X& x, run_kept<Score> const& in) const noexcept {
+        for (auto const& entry : in.kept) {
+            char& present = rows->present[static_cast<std::size_t>(entry.key)];
+            if (present == 0) {
+                present = 1;
+                generate(x, rows->key_projection, rows->keys, entry.key);
+                generate(x, rows->value_projection, rows->values, entry.key);
+                if constexpr (X::probe_type::enabled) {
+                    x.probe(probe::stage::kv_generation, probe::event::token_bytes,
+                            static_cast<std::uint64_t>(rows->key_projection.channels()) *
+                                probe::formal_operand_bytes);
+                }
+            }
+        }
+        return in;
+    }
+
+private:
+    template <class X, class Dim>
+    void generate(X& x, dlzs::projection<Model, Dim> const& by, view<float, axis::key, Dim> into,
+                  index_t key) const noexcept {
+        dlzs::generate_row{}(x, rows->tokens, by, key,
+                             std::span(&into(key, 0), static_cast<std::size_t>(by.dims())));
+    }
+};
+
+/// Formal attention of every head over the kept keys, in chunks of at most `tile` of them.
+template <class Attender, storage_float Query, storage_float Key, storage_float Value, class Real>
+struct attend_step {
+    view<Query const, axis::head, axis::query, axis::dim> queries; // of the selection's heads
+    key_view<Key const> keys;
+    value_view<Value const> values;
+    double scale;
+    index_t tile;
+    index_t first_query;
+    index_t rows;                                // queries of the block
+    std::span<Real> logits;                      // scratch
+    std::span<sufa::softmax_state<Real>> states; // [head * rows]
+
+    template <class X, class Score>
+    run_attended operator()(X& x, run_kept<Score> const& in) const noexcept {
+        auto const count = std::ssize(in.kept);
+        index_t const chunk = Attender::tile_ready ? tile : std::max<index_t>(1, count);
+        index_t const chunks = ceil_div(count, chunk);
+        for (index_t h = 0; h < queries.template extent<axis::head>(); ++h) {
+            sufa::attend_inputs<Query, Key, Value> const inputs{
+                queries.template slice<axis::head>(h).template slice<axis::query>(in.run.query),
+                keys, values, scale};
+            auto& state = states[static_cast<std::size_t>(h * rows + in.run.query - first_query)];
+            for (index_t c = 0; c < chunks; ++c) {
+                index_t const at = (Attender::from_back ? chunks - 1 - c : c) * chunk;
+                Attender{}(x, inputs,
+                           in.kept.subspan(static_cast<std::size_t>(at),
+                                           static_cast<std::size_t>(std::min(chunk, count - at))),
+                           logits, state);
+            }
+        }
+        return {in.run, static_cast<index_t>(count)};
+    }
+};
+
+} // namespace sofattn

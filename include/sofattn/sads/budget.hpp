@@ -1,0 +1,113 @@
+// SPDX-License-Identifier: MIT
+// How many keys a row keeps, and which ones whatever their score.
+#pragma once
+
+#include <sofattn/core/assert.hpp>
+#include <sofattn/core/error.hpp>
+#include <sofattn/core/types.hpp>
+
+#include <algorithm>
+#include <cmath>
+#include <limits>
+#include <optional>
+#include <string>
+
+namespace sofattn::sads {
+
+/// A row's rule, in keys and logits; what a selector needs beside the scores. Paper: ratio k and
+/// radius r (sections III-B and III-D). Minimum count, sinks and window are not in the paper: a
+/// model that was not fine-tuned needs them (research on accuracy).
+struct budget {
+    /// Share of the visible keys to keep, in (0, 1]; ignored if `count` is set.
+    double ratio = 1.0;
+    /// Keys to keep, whatever the row's length.
+    std::optional<index_t> count{};
+    /// Never fewer than this many keys (or all that are visible).
+    index_t at_least = 1;
+    /// Keys whose predicted logit is more than this below the best of their segment are dropped,
+    /// even if the count allows them. The weight of a dropped key is at most exp(-radius).
+    double radius = std::numeric_limits<double>::infinity();
+    /// The first keys of the sequence that every row keeps.
+    index_t sinks = 0;
+    /// The last visible keys that every row keeps, itself included when causal.
+    index_t window = 0;
+
+    [[nodiscard]] static budget of_ratio(double kept) {
+        budget b;
+        b.ratio = kept;
+        return b;
+    }
+    [[nodiscard]] static budget of_count(index_t kept) {
+        budget b;
+        b.count = kept;
+        return b;
+    }
+    /// No limit on the count.
+    [[nodiscard]] static budget of_radius(double logits) {
+        budget b;
+        b.radius = logits;
+        return b;
+    }
+
+    /// Keys a row with `visible` keys keeps, forced ones included: the ratio's nearest count, at
+    /// least `at_least` and at least 1, never more than are visible.
+    [[nodiscard]] index_t keys_for(index_t visible) const noexcept {
+        index_t const wanted =
+            count ? *count
+                  : static_cast<index_t>(std::floor(ratio * static_cast<double>(visible) + 0.5));
+        return std::min(visible, std::max({wanted, at_least, index_t{1}}));
+    }
+
+    /// Throws `error` for a rule that no row can follow. `keys` is the length of the sequence.
+    void validate(index_t keys) const {
+        if (!count && !(ratio > 0.0 && ratio <= 1.0)) {
+            throw error("budget: ratio of keys kept", std::to_string(ratio), "in (0, 1]");
+        }
+        if (count && (*count < 1 || *count > keys)) {
+            throw error("budget: count of keys kept", std::to_string(*count),
+                        "from 1 to the number of keys, " + std::to_string(keys));
+        }
+        if (!(radius >= 0.0)) {
+            throw error("budget: radius in logits", std::to_string(radius), "at least 0");
+        }
+        for (auto const& [what, value] :
+             {std::pair{"minimum count", at_least}, {"sinks", sinks}, {"window", window}}) {
+            if (value < 0) {
+                throw error(std::string("budget: ") + what, std::to_string(value), "at least 0");
+            }
+        }
+    }
+
+    friend bool operator==(budget const&, budget const&) = default;
+};
+
+/// A budget applied to one row: integers only, so that it is exact everywhere.
+struct row_rule {
+    index_t visible = 0; ///< keys 0 ... visible - 1 may be attended
+    index_t keep = 0;    ///< budget::keys_for(visible)
+    index_t sinks = 0;
+    index_t window = 0;
+    double radius = std::numeric_limits<double>::infinity(); ///< in units of the predicted score
+
+    /// `logit_step`: logits per unit of score, positive.
+    [[nodiscard]] static row_rule of(budget const& b, index_t visible, double logit_step) noexcept {
+        SOFATTN_DASSERT(logit_step > 0.0);
+        // Infinity stays infinity.
+        return {visible, visible > 0 ? b.keys_for(visible) : 0, b.sinks, b.window,
+                b.radius / logit_step};
+    }
+
+    /// Kept whatever its score.
+    [[nodiscard]] bool is_forced(index_t key) const noexcept {
+        return key < sinks || key >= visible - window;
+    }
+
+    /// Keys to keep among the first `keys` visible ones, if kept keys were spread evenly. The
+    /// difference of two shares is a segment's budget: it never exceeds the segment, and the
+    /// segments' budgets sum to `keep` (paper: each of n segments yields k / n).
+    [[nodiscard]] index_t share(index_t keys) const noexcept {
+        return visible == 0 ? 0 : ceil_div(keep * keys, visible);
+    }
+};
+
+} // namespace sofattn::sads
