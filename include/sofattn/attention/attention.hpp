@@ -291,8 +291,9 @@ private:
             if constexpr (!std::same_as<Predictor, dlzs::unpredicted>) {
                 step *= codes.product_step(b.first_query + r);
             }
-            scratch.rules[static_cast<std::size_t>(r)] = sads::row_rule::of(
-                options_.budget_of(b.head), shape.visible(b.first_query + r), step);
+            scratch.rules[static_cast<std::size_t>(r)] =
+                sads::row_rule::of(options_.budget_of(b.head), shape.visible(b.first_query + r),
+                                   step, shape.position(b.first_query + r));
         }
     }
 

@@ -34,9 +34,7 @@ struct paper {
 /// 16 always kept. Not in the paper.
 struct recommended {
     static constexpr char const* name = "recommended";
-    struct predictor : dlzs::int8 {
-        static constexpr granularity query_step = granularity::per_row;
-    };
+    using predictor = dlzs::int8_per_query;
     using selector = sads::segment_topk<sads::strided>;
     using attender = sufa::sorted_updating<sufa::descending>;
     using schedule = rass::reuse_aware;

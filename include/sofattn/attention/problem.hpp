@@ -65,6 +65,11 @@ struct problem_shape {
     /// Query heads that read one KV head (GQA).
     [[nodiscard]] index_t group() const noexcept { return heads / kv_heads; }
 
+    /// Key position of query `q`: the last query stands at the last key.
+    [[nodiscard]] index_t position(index_t q) const noexcept {
+        return std::clamp<index_t>(q + keys - queries, 0, keys - 1);
+    }
+
     /// Keys that query `q` may attend to: all, or, causal, those up to its own position, where the
     /// last query stands at the last key (bottom-right aligned).
     [[nodiscard]] index_t visible(index_t q) const noexcept {

@@ -86,6 +86,15 @@ public:
     [[nodiscard]] bool has_channel_steps() const noexcept {
         return Policy::key_step == granularity::per_channel;
     }
+    /// What queries are multiplied by in a channel. 0 where all keys are equal: such a channel
+    /// tells no keys apart and must not use up the queries' range.
+    [[nodiscard]] float carried_step(index_t dim) const noexcept {
+        if (steps_.empty() || !has_channel_steps()) {
+            return 1.0f;
+        }
+        quantiser_step const of_channel = steps_[static_cast<std::size_t>(dim)];
+        return of_channel.inverse > 0.0f ? of_channel.step : 0.0f;
+    }
     /// Channel means that were taken off, or empty. Logits of the original keys are larger by
     /// q.centre, the same for all keys of a row.
     [[nodiscard]] std::vector<float> const& centre() const noexcept { return centre_; }
@@ -119,8 +128,7 @@ public:
         index_t const rows = queries.template extent<axis::query>();
         index_t const dims = queries.template extent<axis::dim>();
         auto const carried = [&](index_t h, index_t r, index_t d) {
-            float const q = to_float(queries(h, r, d));
-            return keys.has_channel_steps() ? q * keys.step(d) : q;
+            return to_float(queries(h, r, d)) * keys.carried_step(d);
         };
         if constexpr (Policy::query == operand::real) {
             for (index_t h = 0; h < heads; ++h) {

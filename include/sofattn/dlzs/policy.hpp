@@ -60,6 +60,12 @@ struct int8 : dlzs8 {
     static constexpr operand query = operand::integer;
 };
 
+/// int8 with a step per query: rows of small queries keep all their bits.
+struct int8_per_query : int8 {
+    static constexpr char const* name = "int8_per_query";
+    static constexpr granularity query_step = granularity::per_row;
+};
+
 /// 4-bit keys, a step per channel, channel means taken off (softmax does not see them). Not in the
 /// paper: the best index of its size.
 struct centred_int4 : int8 {

@@ -2,6 +2,7 @@
 // Rotary position embedding: between key prediction and scoring, and after exact projections.
 #pragma once
 
+#include <sofattn/core/assert.hpp>
 #include <sofattn/core/error.hpp>
 #include <sofattn/core/types.hpp>
 
@@ -43,8 +44,9 @@ public:
         return 2 * static_cast<index_t>(frequency_.size());
     }
 
-    /// row [dim] in place.
+    /// row [dim] in place; another size is refused (SOFATTN_ASSERT).
     void operator()(std::span<float> row, index_t position) const noexcept {
+        SOFATTN_ASSERT(std::ssize(row) == dim());
         std::size_t const pairs = frequency_.size();
         for (std::size_t i = 0; i < pairs; ++i) {
             float& a = row[layout_ == rope_layout::interleaved ? 2 * i : i];

@@ -29,7 +29,8 @@ struct budget {
     double radius = std::numeric_limits<double>::infinity();
     /// The first keys of the sequence that every row keeps.
     index_t sinks = 0;
-    /// The last visible keys that every row keeps, itself included when causal.
+    /// Keys around the query's own position that every row keeps: the last visible ones where the
+    /// mask is causal, half of them on either side where it is not.
     index_t window = 0;
 
     [[nodiscard]] static budget of_ratio(double kept) {
@@ -88,18 +89,33 @@ struct row_rule {
     index_t sinks = 0;
     index_t window = 0;
     double radius = std::numeric_limits<double>::infinity(); ///< in units of the predicted score
+    index_t after_window = 0; ///< visible keys behind the window; none under a causal mask
 
     /// `logit_step`: logits per unit of score, positive.
     [[nodiscard]] static row_rule of(budget const& b, index_t visible, double logit_step) noexcept {
         SOFATTN_DASSERT(logit_step > 0.0);
-        // Infinity stays infinity.
-        return {visible, visible > 0 ? b.keys_for(visible) : 0, b.sinks, b.window,
-                b.radius / logit_step};
+        row_rule rule;
+        rule.visible = visible;
+        rule.keep = visible > 0 ? b.keys_for(visible) : 0;
+        rule.sinks = b.sinks;
+        rule.window = b.window;
+        rule.radius = b.radius / logit_step; // infinity stays infinity
+        return rule;
+    }
+
+    /// The same with the window around `position`, moved inside where it would stick out.
+    [[nodiscard]] static row_rule of(budget const& b, index_t visible, double logit_step,
+                                     index_t position) noexcept {
+        row_rule rule = of(b, visible, logit_step);
+        index_t const end = std::max(b.window, position + b.window / 2 + 1);
+        rule.after_window = visible - std::min(visible, end);
+        return rule;
     }
 
     /// Kept whatever its score.
     [[nodiscard]] bool is_forced(index_t key) const noexcept {
-        return key < sinks || key >= visible - window;
+        index_t const end = visible - after_window;
+        return key < sinks || (key < end && key >= end - window);
     }
 
     /// Keys to keep among the first `keys` visible ones, if kept keys were spread evenly. The

@@ -121,13 +121,11 @@ index_t partial_sort_into(std::span<ranked<Score>> entries, std::span<ranked<Sco
                           double radius) noexcept {
     std::partial_sort(entries.begin(), entries.begin() + std::ssize(out), entries.end(),
                       [](auto const& a, auto const& b) { return comes_before(a, b); });
-    search_radius<Score> const reach(radius);
+    Score const least = search_radius<Score>(radius).below(entries.front().score);
     std::size_t filled = 0;
-    for (; filled < out.size(); ++filled) {
-        if (reach.is_limited() && entries[filled].score < reach.below(entries.front().score)) {
-            break;
-        }
+    while (filled < out.size() && !(entries[filled].score < least)) {
         out[filled] = entries[filled];
+        ++filled;
     }
     return static_cast<index_t>(filled);
 }

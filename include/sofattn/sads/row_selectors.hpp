@@ -10,9 +10,8 @@
 #include <sofattn/sads/full_sort.hpp>
 #include <sofattn/sads/sort_core.hpp>
 
-#include <algorithm>
+#include <cstddef>
 #include <cstdint>
-#include <limits>
 #include <span>
 
 namespace sofattn::sads {
@@ -50,18 +49,13 @@ struct full_topk {
                 });
                 using number = typename X::template number<Score>;
                 search_radius<Score, number> const reach(rule.radius);
-                number least{}; // max - r
-                if (reach.is_limited()) {
-                    ++spent.adds;
-                    least = reach.below(number(entries.front().score));
-                }
+                number const least = reach.below(number(entries.front().score));
+                spent.adds += reach.is_limited() ? 1 : 0;
                 std::size_t filled = 0;
                 for (; filled < out.size(); ++filled) {
-                    if (reach.is_limited()) {
-                        ++spent.compares;
-                        if (number(entries[filled].score) < least) {
-                            break;
-                        }
+                    spent.compares += reach.is_limited() ? 1 : 0;
+                    if (reach.is_limited() && number(entries[filled].score) < least) {
+                        break;
                     }
                     out[filled] = entries[filled];
                 }
@@ -102,16 +96,24 @@ struct threshold {
         if (run.size() == 0) {
             return 0;
         }
-        Score const best = *std::ranges::max_element(run.scores);
+        using number = typename X::template number<Score>;
+        number best(run.entry(0).score);
+        for (index_t k = 1; k < run.size(); ++k) {
+            number const score(run.entry(k).score);
+            best = best < score ? score : best;
+        }
+        search_radius<Score, number> const reach(rule.radius);
+        number const least = reach.below(best);
         index_t filled = 0;
         for (index_t k = 0; k < run.size(); ++k) {
             ranked<Score> const entry = run.entry(k);
-            if (rule.is_forced(entry.key) ||
-                !detail::out_of_reach(best, entry.score, rule.radius)) {
+            bool const beyond = number(entry.score) < least;
+            if (rule.is_forced(entry.key) || !beyond) {
                 kept[static_cast<std::size_t>(filled++)] = entry;
             }
         }
         sort_cost cost;
+        cost.adds = reach.is_limited() ? 1 : 0;
         cost.compares = static_cast<std::uint64_t>(2 * run.size() - 1);
         detail::emit_selection(x, cost);
         return filled;

@@ -34,8 +34,10 @@ public:
           radius_(is_limited_ ? static_cast<Raw>(radius) : Raw{0}) {}
 
     [[nodiscard]] constexpr bool is_limited() const noexcept { return is_limited_; }
-    /// max - r: scores under it are out of reach.
-    [[nodiscard]] constexpr Score below(Score max) const noexcept { return max - radius_; }
+    /// Scores under it are out of reach: max - r, or the lowest value.
+    [[nodiscard]] constexpr Score below(Score max) const noexcept {
+        return is_limited_ ? max - radius_ : Score(std::numeric_limits<Raw>::lowest());
+    }
 
 private:
     static constexpr double largest() noexcept {
@@ -87,7 +89,7 @@ public:
                 if (!best_of_segment.present) {
                     best_of_segment = s;
                 }
-                if (radius_.is_limited()) { // the final threshold; no kept entry is under its other term
+                if (radius_.is_limited()) { // the final threshold; all are over its other term
                     ++cost.compares;
                     if (s.score < threshold.score) {
                         return filled;

@@ -17,7 +17,7 @@ namespace sofattn::sufa {
 /// `merge`, up to rounding: ranges of keys may be attended apart and put together in any grouping.
 template <class Real>
 struct softmax_state {
-    Real m{-std::numeric_limits<double>::infinity()};
+    Real m = Real(-std::numeric_limits<double>::infinity());
     Real l{0.0};
     std::span<Real> o; // [value_dim], caller-owned
 
@@ -31,7 +31,8 @@ struct softmax_state {
         return state;
     }
 
-    [[nodiscard]] bool is_empty() const noexcept { return !(l > Real(0.0)); }
+    /// Reads a flag, so to speak: not a comparison that a stage would count.
+    [[nodiscard]] bool is_empty() const noexcept { return !(static_cast<double>(l) > 0.0); }
 
     /// Takes in the state of other keys of the same row.
     void merge(softmax_state const& other) noexcept {

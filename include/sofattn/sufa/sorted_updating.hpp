@@ -85,7 +85,10 @@ struct sorted_updating {
                 state.m = logit;
             }
             real const above = logit - state.m;
-            if (above > real(0.0)) {
+            // A tile starts in mode 1, which compares; from then on the sign bit of the difference
+            // is enough, and reading it is not an operation.
+            bool const is_new_max = i == 0 ? state.m < logit : static_cast<double>(above) > 0.0;
+            if (is_new_max) {
                 real const factor = exp(-above);
                 state.l = state.l * factor + real(1.0);
                 detail::scale_and_add<X>(in, kept[at].key, factor, state.o);

@@ -1,0 +1,76 @@
+// SPDX-License-Identifier: MIT
+// All predictors times all selectors for one attender.
+#pragma once
+
+#include "attend/runner.hpp"
+#include <sofattn/attention/attention.hpp>
+#include <sofattn/dlzs/policy.hpp>
+#include <sofattn/exec/executor.hpp>
+#include <sofattn/sads/row_selectors.hpp>
+#include <sofattn/sads/segment_topk.hpp>
+
+#include <boost/hana/at.hpp>
+#include <boost/hana/cartesian_product.hpp>
+#include <boost/hana/for_each.hpp>
+#include <boost/hana/tuple.hpp>
+#include <boost/hana/type.hpp>
+
+#include <concepts>
+#include <cstddef>
+#include <span>
+#include <string_view>
+#include <type_traits>
+
+namespace sofattn::attend::detail {
+
+inline constexpr auto predictors =
+    boost::hana::tuple_t<dlzs::dlzs8, dlzs::dlzs16, dlzs::two_sided, dlzs::lz_keys, dlzs::int8,
+                         dlzs::int8_per_query, dlzs::int4, dlzs::centred_int4, dlzs::exact>;
+inline constexpr auto selectors =
+    boost::hana::tuple_t<sads::segment_topk<sads::contiguous>, sads::segment_topk<sads::strided>,
+                         sads::full_topk, sads::threshold>;
+
+template <class Predictor, class Selector, class Attender>
+run_output run(problem<float> const& given, attention_options const& options,
+               view<float, axis::head, axis::query, axis::value_dim> output) {
+    // The oracle is no circuit and refuses to be counted.
+    using execution =
+        std::conditional_t<std::same_as<Predictor, dlzs::exact>, exec::reference, exec::counting>;
+    sofattn::attention<Predictor, Selector, Attender, execution> const attend(options);
+    execution x;
+    run_output result;
+    index_t const queries = given.queries.template extent<axis::query>();
+    result.kept_keys.resize(
+        static_cast<std::size_t>(given.queries.template extent<axis::head>() * queries));
+    auto const counts = attend(x, given, output, [&](index_t head, index_t query, auto kept) {
+        auto& row = result.kept_keys[static_cast<std::size_t>(head * queries + query)];
+        for (auto const& entry : kept) {
+            row.push_back(entry.key);
+        }
+    });
+    result.key_loads = counts.key_loads;
+    if constexpr (execution::probe_type::enabled) {
+        result.counts = x.probe;
+    }
+    return result;
+}
+
+template <class Attender>
+[[nodiscard]] runner find(std::string_view predictor, std::string_view selector) {
+    namespace hana = boost::hana;
+    if (predictor == dlzs::unpredicted::name && selector == sads::keep_all::name) {
+        return &run<dlzs::unpredicted, sads::keep_all, Attender>;
+    }
+    runner found = nullptr;
+    hana::for_each(hana::cartesian_product(hana::make_tuple(predictors, selectors)),
+                   [&](auto const& pair) {
+                       using p = typename std::decay_t<decltype(pair[hana::size_c<0>])>::type;
+                       using s = typename std::decay_t<decltype(pair[hana::size_c<1>])>::type;
+                       if (predictor == p::name && selector == s::name) {
+                           found = &run<p, s, Attender>;
+                       }
+                   });
+    return found;
+}
+
+} // namespace sofattn::attend::detail
