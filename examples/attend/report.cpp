@@ -78,6 +78,22 @@ json value_to_json(T const& value) {
 
 // --- text ---
 
+/// Words joined by blanks into lines of at most 100 columns, later ones indented.
+std::string wrapped(std::string first, std::vector<std::string> const& words, std::size_t indent) {
+    constexpr std::size_t columns = 100;
+    std::string text;
+    std::string line = std::move(first);
+    for (auto const& word : words) {
+        if (line.size() + 1 + word.size() > columns) {
+            text += line + "\n";
+            line = std::string(indent, ' ') + word;
+        } else {
+            line += (line.ends_with(' ') ? "" : " ") + word;
+        }
+    }
+    return text + line + "\n";
+}
+
 std::string heading(layer_report const& layer) {
     std::string text = layer.model + ", layer " + std::to_string(layer.layer) + ": " +
                        std::to_string(layer.query_heads) + " query / " +
@@ -157,7 +173,7 @@ std::string operations_text(run_report const& report) {
                 number("%.1f s", seconds) + " on the counting reference)\n";
         bool counted = false;
         for (std::size_t s = 0; s < probe::stage_count; ++s) {
-            std::string line;
+            std::vector<std::string> words;
             for (std::size_t e = 0; e < probe::event_count; ++e) {
                 auto const event = static_cast<probe::event>(e);
                 auto const count = sum.count(static_cast<probe::stage>(s), event);
@@ -168,15 +184,18 @@ std::string operations_text(run_report const& report) {
                     } else {
                         name = " " + name;
                     }
-                    line +=
-                        (line.empty() ? "" : ", ") + short_count(static_cast<double>(count)) + name;
+                    if (!words.empty()) {
+                        words.back() += ",";
+                    }
+                    words.push_back(short_count(static_cast<double>(count)) + name);
                 }
             }
-            if (!line.empty()) {
+            if (!words.empty()) {
                 counted = true;
-                std::string stage(probe::name(static_cast<probe::stage>(s)));
-                stage.resize(18, ' ');
-                text += "  " + stage + line + "\n";
+                constexpr std::size_t indent = 20;
+                std::string stage = "  " + std::string(probe::name(static_cast<probe::stage>(s)));
+                stage.resize(indent, ' ');
+                text += wrapped(stage, words, indent);
             }
         }
         if (!counted) {
@@ -212,14 +231,14 @@ std::string ladder_text(run_report const& report, std::string const& weights) {
     std::string text = table.text();
     auto const* chosen =
         std::ranges::find(probe::complexity_tables, weights, &probe::complexity_weights::name);
-    text += "stages: " + weights + " weights (" + std::string(chosen->unit) + "):";
+    std::vector<std::string> words{"weights", "(" + std::string(chosen->unit) + "):"};
     for (std::size_t e = 0; e < probe::event_count; ++e) {
         auto const event = static_cast<probe::event>(e);
         if (chosen->of(event) > 0) {
-            text += " " + std::string(probe::name(event)) + number(" %g", chosen->of(event));
+            words.push_back(std::string(probe::name(event)) + number(" %g", chosen->of(event)));
         }
     }
-    return text + "\n";
+    return text + wrapped("stages: " + weights, words, 2);
 }
 
 } // namespace
