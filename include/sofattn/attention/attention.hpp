@@ -264,7 +264,7 @@ private:
                     select_step<Selector, score>{scratch.heads,
                                                  scratch.rules,
                                                  first,
-                                                 {shape.keys, options_.tile_keys},
+                                                 {options_.tile_keys},
                                                  scratch.shared,
                                                  &scratch.select,
                                                  scratch.kept},

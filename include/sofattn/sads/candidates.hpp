@@ -31,11 +31,12 @@ struct score_run {
 
 /// How a row is cut: `length` keys per contiguous segment, or as many strided segments.
 struct segmentation {
-    index_t keys = 0;   ///< in the sequence
     index_t length = 1; ///< keys per segment, the paper's Bc
 
-    [[nodiscard]] index_t count() const noexcept {
-        return std::max<index_t>(1, ceil_div(keys, length));
+    /// Segments of a row. Counted from the keys the row sees, not from the sequence: a short causal
+    /// row cut into as many strided segments as the longest would be selected by position.
+    [[nodiscard]] index_t count(index_t visible) const noexcept {
+        return std::max<index_t>(1, ceil_div(visible, length));
     }
 };
 

@@ -35,13 +35,13 @@ concept policy = requires {
     { P::layout } -> std::convertible_to<segment_layout>;
 };
 
-/// Selects per segment: of the entries with score >= best of the segment - radius, the best m.
+/// Selects per segment: of the competing entries with score >= best of them - radius, the best m.
 /// Forced keys (sinks, window) do not compete: they are kept, and count against m.
 ///
 /// in     run    [key]  predicted scores of visible keys; contiguous: whole segments (the row's
 ///                      last may be cut short); strided: the whole row
 ///        rule          the row's budget; m is the difference of two shares (row_rule::share)
-///        cut           segment length and sequence length, keys
+///        cut           segment length, keys
 /// out    kept   [key]  segment after segment, each in the total order; returns how many
 /// pre    contiguous: run.first % cut.length == 0; strided: run.first == 0; kept and scratch have a
 ///        place per key of the run (SOFATTN_ASSERT)
@@ -69,16 +69,15 @@ struct segment_topk {
         SOFATTN_ASSERT(is_contiguous ? run.first % cut.length == 0
                                      : run.first == 0 && keys == rule.visible);
         index_t const segments =
-            is_contiguous ? ceil_div(keys, cut.length) : std::min(keys, cut.count());
+            is_contiguous ? ceil_div(keys, cut.length) : cut.count(rule.visible);
         sort_cost cost;
         index_t filled = 0;
         index_t seen = run.first;
         for (index_t s = 0; s < segments; ++s) {
             detail::segment_shape const shape =
-                is_contiguous
-                    ? detail::segment_shape{s * cut.length, 1,
-                                            std::min(cut.length, keys - s * cut.length)}
-                    : detail::segment_shape{s, cut.count(), ceil_div(keys - s, cut.count())};
+                is_contiguous ? detail::segment_shape{s * cut.length, 1,
+                                                      std::min(cut.length, keys - s * cut.length)}
+                              : detail::segment_shape{s, segments, ceil_div(keys - s, segments)};
             index_t const budget = rule.share(seen + shape.length) - rule.share(seen);
             auto const sorter = [&](auto entries, auto taken, auto out, sort_cost& spent) {
                 return best_of(x, entries, taken, rule.radius, out, spent);

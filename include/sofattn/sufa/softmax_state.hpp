@@ -59,7 +59,7 @@ struct softmax_state {
         }
     }
 
-    /// O = o / l into `row` [value_dim]; zeros for a row without keys. `get` reads a Real.
+    /// O = o / l into `row` [value_dim]; zeros for a row without keys.
     void finish(std::span<float> row) const noexcept {
         SOFATTN_ASSERT(row.size() == o.size());
         bool const none = is_empty();
