@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: MIT
-# Tests of the repository itself: who includes whom, format, and a user's build.
+# Tests of the repository itself: who includes whom, what READMEs say, format, and a user's build.
 
 add_test(NAME repository.includes
     COMMAND ${CMAKE_COMMAND} -D "INCLUDE_DIR=${PROJECT_SOURCE_DIR}/include"
@@ -7,6 +7,9 @@ add_test(NAME repository.includes
 add_test(NAME repository.includes_self_test
     COMMAND ${CMAKE_COMMAND} -D "WORK_DIR=${CMAKE_CURRENT_BINARY_DIR}/check_includes"
         -P "${PROJECT_SOURCE_DIR}/cmake/check_includes_test.cmake")
+
+add_test(NAME repository.readme
+    COMMAND ${CMAKE_COMMAND} -P "${PROJECT_SOURCE_DIR}/cmake/readme_test.cmake")
 
 add_test(NAME repository.format
     COMMAND ${CMAKE_COMMAND} -P "${PROJECT_SOURCE_DIR}/cmake/format.cmake")

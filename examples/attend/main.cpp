@@ -8,19 +8,27 @@
 #include "attend/study.hpp"
 #include <sofattn/core/error.hpp>
 #include <sofattn/io/file.hpp>
+#include <sofattn/sads/row_selectors.hpp>
 
 #include <CLI/CLI.hpp>
+#include <nlohmann/json.hpp>
 
 #include <algorithm>
 #include <array>
+#include <cerrno>
+#include <charconv>
 #include <chrono>
 #include <cmath>
 #include <cstdio>
 #include <exception>
 #include <filesystem>
+#include <new>
 #include <optional>
 #include <span>
 #include <string>
+#include <string_view>
+#include <system_error>
+#include <utility>
 #include <vector>
 
 namespace sofattn::attend {
@@ -84,36 +92,72 @@ constexpr char const* reading =
     "Exit codes: 0 done, 1 a study deviates from --expect, 2 bad input (one line on standard "
     "error).";
 
+/// A number as it was typed, so that a message can show it as it was typed.
+template <class Number>
+CLI::Validator within(std::string limit, bool (*accepted)(Number)) {
+    auto const check = [limit, accepted](std::string const& text) {
+        Number value{};
+        char const* const end = text.data() + text.size();
+        auto const read = std::from_chars(text.data(), end, value);
+        bool const is_number = read.ec == std::errc() && read.ptr == end;
+        return is_number && accepted(value) ? std::string()
+                                            : "value is " + io::quoted(text) + ", must be " + limit;
+    };
+    return {check, ""}; // no name: --help says the range in words
+}
+CLI::Validator real(std::string limit, bool (*accepted)(double)) {
+    return within<double>(std::move(limit), accepted);
+}
+CLI::Validator whole_from(index_t least) {
+    return least == 0
+               ? within<index_t>("a whole number, at least 0", [](index_t n) { return n >= 0; })
+               : within<index_t>("a whole number, at least 1", [](index_t n) { return n >= 1; });
+}
+
 void declare(CLI::App& app, arguments& a) {
-    auto* folder = app.add_option("FOLDER", a.folder, "Folder with manifest*.json");
+    app.add_option("FOLDER", a.folder, "Folder with manifest*.json");
     auto* q = app.add_option("--q", a.q, "Queries [heads, tokens, dim]")->group("Input");
     auto* k = app.add_option("--k", a.k, "Keys [kv_heads, tokens, dim]")->group("Input");
     auto* v = app.add_option("--v", a.v, "Values [kv_heads, tokens, value_dim]")->group("Input");
-    q->excludes(folder)->needs(k)->needs(v);
-    k->excludes(folder)->needs(q);
-    v->excludes(folder)->needs(q);
+    q->needs(k)->needs(v);
+    k->needs(q);
+    v->needs(q);
     app.add_flag("--bidirectional", a.bidirectional, "No causal mask (for --q, --k, --v)")
         ->group("Input");
     app.add_option("--scale", a.scale, "Softmax scale (for --q, --k, --v); default 1 / sqrt(dim)")
+        ->check(real("a finite number above 0",
+                     [](double scale) { return std::isfinite(scale) && scale > 0; }))
         ->group("Input");
     app.add_option("--layers", a.layers, "Only these layer numbers, e.g. 5,16")
+        ->check(within<int>("a whole number, at least 0", [](int layer) { return layer >= 0; }))
         ->delimiter(',')
+        ->allow_extra_args(false) // what follows may be FOLDER
         ->group("Input");
 
     app.add_option("--policy", a.policies, "Preset or PREDICTOR/SELECTOR/ATTENDER; repeatable")
+        ->allow_extra_args(false) // what follows may be FOLDER
         ->group("What runs")
         ->take_all();
     auto* ratio = app.add_option("--ratio", a.ratio, "Share of visible keys to keep, in (0, 1]");
     auto* count = app.add_option("--count", a.count, "Keys to keep per row");
-    ratio->group("What runs")->excludes(count);
-    count->group("What runs")->excludes(ratio);
+    ratio->group("What runs")->excludes(count)->check(real("a number in (0, 1]", [](double share) {
+        return share > 0 && share <= 1;
+    }));
+    count->group("What runs")->excludes(ratio)->check(whole_from(1));
     app.add_option("--radius", a.radius, "Drop keys this many logits below their segment's best")
+        ->check(real("a number, at least 0", [](double logits) { return logits >= 0; }))
         ->group("What runs");
     app.add_option("--minimum", a.minimum, "Keep at least this many keys per row")
+        ->check(whole_from(0))
         ->group("What runs");
-    app.add_option("--sinks", a.sinks, "Always keep this many first keys")->group("What runs");
-    app.add_option("--window", a.window, "Always keep this many last keys")->group("What runs");
+    app.add_option("--sinks", a.sinks, "Always keep this many first keys")
+        ->check(whole_from(0))
+        ->group("What runs");
+    app.add_option("--window", a.window, "Always keep this many last keys")
+        ->check(whole_from(0))
+        ->group("What runs");
     app.add_option("--tile", a.tile_keys, "Keys per tile and segment (Bc); default 128")
+        ->check(whole_from(1))
         ->group("What runs");
     app.add_option("--select-per", a.scope,
                    "head, or group: query heads of a KV head select together")
@@ -122,6 +166,7 @@ void declare(CLI::App& app, arguments& a) {
 
     app.add_option("--first-row", a.first_row,
                    "Judge rows from here on; default 256 if causal and longer than that, else 0")
+        ->check(whole_from(0))
         ->group("What is shown");
     app.add_option("--weights", a.weights, "Complexity weights of the ladder's stages")
         ->check(CLI::IsMember({"unit", "sofa_inferred", "bit_level", "energy_28nm"}))
@@ -143,6 +188,30 @@ void declare(CLI::App& app, arguments& a) {
     app.add_option("--expect", a.expect, "Compare a study with the figures in this JSON file")
         ->needs(study)
         ->group("Studies");
+}
+
+/// An option that nothing would read is a misunderstanding: better told than passed over.
+void refuse_ignored(CLI::App const& app, arguments const& a) {
+    auto const refuse = [&](std::vector<std::string> const& names, std::string const& why) {
+        for (auto const& name : names) {
+            if (app.get_option(name)->count() > 0) {
+                throw error(name, "given", "left out: " + why);
+            }
+        }
+    };
+    if (!a.folder.empty()) {
+        refuse({"--q", "--k", "--v"}, "FOLDER is " + io::shown(a.folder) + " already");
+        refuse({"--bidirectional", "--scale"}, "a FOLDER's manifest says it");
+    }
+    if (!a.study.empty()) {
+        refuse({"--policy", "--ratio", "--count", "--radius", "--minimum", "--sinks", "--window",
+                "--tile", "--select-per", "--weights", "--no-ladder", "--groups"},
+               "a study has its own policies, budgets and tables");
+        refuse({"--json"}, "a study prints its table only");
+    }
+    if (app.get_option("--json")->count() > 0 && a.json.empty()) {
+        throw error("--json", "\"\"", "the name of a file");
+    }
 }
 
 dataset open(arguments const& a) {
@@ -207,7 +276,11 @@ std::vector<named_policy> chosen_policies(arguments const& a) {
     return policies;
 }
 
-/// Fig. 17: one stage after the other is exchanged, all at one budget, the first policy's.
+/// A budget means nothing to a policy that keeps every key.
+bool selects(named_policy const& policy) { return policy.selector != sads::keep_all::name; }
+
+/// Fig. 17: one stage after the other is exchanged, all at one budget, that of the first policy
+/// that has one.
 struct rung {
     char const* design;
     char const* policy;
@@ -255,7 +328,11 @@ policy_report report_policy(layer_info const& info, named_policy const& policy,
     report.predictor = policy.predictor;
     report.selector = policy.selector;
     report.attender = policy.attender;
-    report.budget = budget_fields(policy.options);
+    attention_options options = policy.options;
+    if (!selects(policy)) {
+        options.budget = {};
+    }
+    report.budget = budget_fields(options);
     report.overall = mean_quality::of(outcome.heads);
     auto const size = static_cast<std::size_t>(info.heads / info.kv_heads);
     for (index_t kv = 0; kv < info.kv_heads; ++kv) {
@@ -279,9 +356,12 @@ run_report run(dataset const& data, std::vector<std::size_t> const& layers,
     auto const start = std::chrono::steady_clock::now();
     std::size_t const judged = policies.size();
     if (!a.no_ladder) {
+        auto const selecting = std::ranges::find_if(policies, selects);
+        attention_options const options =
+            (selecting == policies.end() ? policies.front() : *selecting).options;
         for (auto const& step : ladder) {
             named_policy policy = find_policy(step.policy);
-            policy.options = policies.front().options;
+            policy.options = options;
             policies.push_back(std::move(policy));
         }
     }
@@ -325,18 +405,49 @@ run_report run(dataset const& data, std::vector<std::size_t> const& layers,
     return report;
 }
 
+/// Figures that cannot be compared are found before anything is computed.
+void require_json(std::filesystem::path const& expect) {
+    io::input_file file(expect);
+    if (!nlohmann::json::accept(file.stream)) {
+        throw error(file.name + ": content", "not JSON", "a JSON object with rows");
+    }
+}
+
+study_check compared(std::vector<study_row> const& rows, std::filesystem::path const& expect) {
+    try {
+        return check_study(rows, expect);
+    } catch (nlohmann::json::exception const& e) { // a field is missing or of another type
+        std::string_view const text = e.what();
+        throw error(io::shown(expect) + ": content",
+                    "ill-formed (" + std::string(text.substr(text.find("] ") + 2)) + ")",
+                    "rows of a study and their tolerances");
+    }
+}
+
 int run_study(dataset const& data, std::vector<std::size_t> const& layers, arguments const& a,
               progress_bar& bar) {
+    if (!a.expect.empty()) {
+        require_json(a.expect);
+    }
+    index_t first_row = 0; // the same for all layers
+    for (bool first = true; std::size_t const at : layers) {
+        if (layer_info const& info = data.layers()[at]; info.causal) {
+            index_t const row = first_judged_row(info, a);
+            first_row = std::exchange(first, false) ? row : std::min(first_row, row);
+        }
+    }
     auto const update = [&](double share, std::string const& what) { bar.update(share, what); };
-    index_t const first_row = a.first_row.value_or(256);
     auto const rows = a.study == "keys" ? study_keys(data, layers, first_row, update)
                                         : study_ranking(data, layers, first_row, update);
     bar.clear();
+    if (rows.empty()) {
+        throw error(input_name(a) + ": layers with x, wk and wv", "0", "at least 1");
+    }
+    auto const check = a.expect.empty() ? study_check{} : compared(rows, a.expect);
     std::fputs(to_text(rows).c_str(), stdout);
     if (a.expect.empty()) {
         return 0;
     }
-    auto const check = check_study(rows, a.expect);
     for (auto const& line : check.deviations) {
         std::printf("deviates: %s\n", line.c_str());
     }
@@ -348,7 +459,8 @@ int run_study(dataset const& data, std::vector<std::size_t> const& layers, argum
 void print_list() {
     auto const names = list_policies();
     std::printf(
-        "presets:    paper, recommended, dense\npredictors: %s\nselectors:  %s\n"
+        "presets:    paper, recommended, dense (unpredicted/keep_all/flash_attention_2)\n"
+        "predictors: %s\nselectors:  %s\n"
         "attenders:  %s\n\ncomplexity weights (a convention, named wherever it is used)\n%s",
         names.predictors.c_str(), names.selectors.c_str(), names.attenders.c_str(),
         weights_text().c_str());
@@ -367,41 +479,63 @@ int run_with(arguments const& a) {
     if (!a.study.empty()) {
         return run_study(data, layers, a, bar);
     }
-    std::optional<io::atomic_file> json;
     if (!a.json.empty()) {
-        json.emplace(a.json); // before the work, not after it
+        // Tried before the work, but not held during it: whoever stops the run leaves no file.
+        io::atomic_file const tried(a.json);
     }
     run_report const report = run(data, layers, policies, a, bar);
     bar.clear();
-    if (json) {
-        json->write(to_json(report).dump(2) + "\n");
-        json->commit();
+    if (!a.json.empty()) {
+        io::atomic_file json(a.json);
+        // A name of a file need not be UTF-8, but JSON is.
+        json.write(to_json(report).dump(2, ' ', false, nlohmann::json::error_handler_t::replace) +
+                   "\n");
+        json.commit();
     }
     std::fputs(to_text(report, a.weights, a.all_groups).c_str(), stdout);
     std::printf("%.1f s in all%s\n", report.time_seconds,
-                json ? ("; results in " + a.json.string()).c_str() : "");
+                a.json.empty() ? "" : ("; results in " + io::shown(a.json)).c_str());
     return 0;
+}
+
+int run_program(int argc, char** argv) {
+    arguments given;
+    CLI::App app(introduction, "sofattn-attend");
+    app.footer(reading);
+    declare(app, given);
+    int code = 0;
+    try {
+        app.parse(argc, argv);
+        refuse_ignored(app, given);
+        code = run_with(given);
+    } catch (CLI::Success const& help) {
+        code = app.exit(help);
+    }
+    if (std::fflush(stdout) != 0 || std::ferror(stdout) != 0) {
+        throw error("standard output",
+                    "not writable (" + std::generic_category().message(errno) + ")", "writable");
+    }
+    return code;
+}
+
+/// The bad input's exit code; what was typed must not break the line.
+int refuse(std::string const& message) {
+    std::fprintf(stderr, "sofattn-attend: %s\n", io::shown(message).c_str());
+    return 2;
 }
 
 } // namespace
 } // namespace sofattn::attend
 
 int main(int argc, char** argv) {
-    constexpr int bad_input = 2;
-    sofattn::attend::arguments arguments;
-    CLI::App app(sofattn::attend::introduction, "sofattn-attend");
-    app.footer(sofattn::attend::reading);
-    sofattn::attend::declare(app, arguments);
+    using sofattn::attend::refuse;
     try {
-        app.parse(argc, argv);
-        return sofattn::attend::run_with(arguments);
+        return sofattn::attend::run_program(argc, argv);
     } catch (CLI::ParseError const& e) {
-        if (e.get_exit_code() == 0) {
-            return app.exit(e); // --help
-        }
-        std::fprintf(stderr, "sofattn-attend: %s (--help explains)\n", e.what());
+        return refuse(std::string(e.what()) + " (--help explains)");
+    } catch (std::bad_alloc const&) {
+        return refuse("memory is too small for this input, must be larger");
     } catch (std::exception const& e) {
-        std::fprintf(stderr, "sofattn-attend: %s\n", e.what());
+        return refuse(e.what());
     }
-    return bad_input;
 }

@@ -4,11 +4,13 @@
 #include "attend/compose.hpp"
 #include <sofattn/attention/presets.hpp>
 #include <sofattn/core/error.hpp>
+#include <sofattn/io/file.hpp>
 
 #include <boost/hana/for_each.hpp>
 
 #include <array>
 #include <cstddef>
+#include <tuple>
 #include <utility>
 
 namespace sofattn::attend {
@@ -51,7 +53,7 @@ named_policy parse(std::string const& name) {
     auto const first = name.find('/');
     auto const second = first == std::string::npos ? first : name.find('/', first + 1);
     if (second == std::string::npos) {
-        throw error("policy", "'" + name + "'",
+        throw error("policy", io::quoted(name),
                     "paper, recommended, dense or PREDICTOR/SELECTOR/ATTENDER");
     }
     named_policy policy;
@@ -82,9 +84,18 @@ named_policy find_policy(std::string const& name) {
     }
     if (policy.run == nullptr) {
         auto const names = list_policies();
-        throw error("policy", "'" + name + "'",
-                    "a predictor of {" + names.predictors + "}, a selector of {" + names.selectors +
-                        "}, an attender of {" + names.attenders + "}");
+        for (auto const& [what, value, known] :
+             {std::tuple("attender", policy.attender, names.attenders),
+              std::tuple("selector", policy.selector, names.selectors),
+              std::tuple("predictor", policy.predictor, names.predictors)}) {
+            bool const listed =
+                value.find(',') == std::string::npos &&
+                (", " + known + ", ").find(", " + value + ", ") != std::string::npos;
+            if (!listed) { // holds for one of the three, as all combinations of names exist
+                throw error("policy " + io::quoted(name) + ": " + what, io::quoted(value),
+                            "one of " + known);
+            }
+        }
     }
     return policy;
 }

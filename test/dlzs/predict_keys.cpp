@@ -584,3 +584,36 @@ TEST_CASE("dlzs.predict_keys: shapes and shifts that do not fit are refused") {
     p = random_problem<four_channels>(random, 2, 5, 3, 0.0);
     SOFATTN_CHECK_ABORTS("channels <= Policy::max_channels", (void)predicted(x, p, 0));
 }
+
+TEST_CASE(
+    "dlzs.key_predictor: a run of tokens predicted apart stands where it stands in the whole") {
+    SOFATTN_GENERATOR(random);
+    auto const x = test::random_matrix<float, axis::key, axis::channel>(random, {12, 20});
+    auto const w = test::random_matrix<float, axis::channel, axis::dim>(random, {20, 8});
+    dlzs::rope const rotation(8, dlzs::rope_layout::interleaved);
+    dlzs::projection<float, axis::dim> by;
+    by.weights = w.view();
+    by.rotation = &rotation;
+    dlzs::key_predictor<> const predict(x.cview(), by);
+    exec::reference plain;
+    auto const whole = predict(plain, x.cview());
+    auto const part = predict(plain, x.cview().range<axis::key>(5, 7), 5);
+    for (index_t k = 0; k < 7; ++k) {
+        for (index_t d = 0; d < 8; ++d) {
+            CHECK(part(k, d) == whole(5 + k, d));
+        }
+    }
+}
+
+TEST_CASE("dlzs.key_predictor: RoPE for heads of another size is refused") {
+    SOFATTN_GENERATOR(random);
+    auto const x = test::random_matrix<float, axis::key, axis::channel>(random, {3, 20});
+    auto const w = test::random_matrix<float, axis::channel, axis::dim>(random, {20, 8});
+    dlzs::rope const rotation(16, dlzs::rope_layout::halves);
+    dlzs::projection<float, axis::dim> by;
+    by.weights = w.view();
+    by.rotation = &rotation;
+    CHECK_THROWS_WITH_AS(dlzs::key_predictor<>(x.cview(), by),
+                         "key_predictor: dimension of the RoPE is 16, must be that of keys, 8",
+                         error);
+}

@@ -5,7 +5,7 @@
 #include <sofattn/core/order.hpp>
 #include <sofattn/core/types.hpp>
 #include <sofattn/core/view.hpp>
-#include <sofattn/dlzs/generate_rows.hpp>
+#include <sofattn/dlzs/generate_row.hpp>
 #include <sofattn/dlzs/operands.hpp>
 #include <sofattn/dlzs/predict_scores.hpp>
 #include <sofattn/sads/candidates.hpp>

@@ -235,14 +235,19 @@ private:
 template <key_prediction_policy Policy = coded_weights>
 class key_predictor {
 public:
-    /// Converts `weights` and calibrates the shift on `sample` [key, channel]. Throws `error` if
-    /// the model is wider than the policy proves.
+    /// Converts `k.weights` and calibrates the shift on `sample` [key, channel]; `k.rotation` must
+    /// outlive the predictor. Throws `error` if the model is wider than the policy proves, or RoPE
+    /// is for heads of another size.
     template <storage_float T>
     key_predictor(view<T const, axis::key, axis::channel> sample, projection<T, axis::dim> const& k)
         : weights_(k.weights), rotation_(k.rotation) {
         if (k.channels() > Policy::max_channels) {
             throw error("key_predictor: channels of X", std::to_string(k.channels()),
                         "at most " + std::to_string(Policy::max_channels));
+        }
+        if (rotation_ != nullptr && rotation_->dim() != k.dims()) {
+            throw error("key_predictor: dimension of the RoPE", std::to_string(rotation_->dim()),
+                        "that of keys, " + std::to_string(k.dims()));
         }
         auto const tokens = quantise<Policy::token_bits>(sample, Policy::token_step);
         shift_ = predict_keys<Policy>::calibrate_shift(tokens.codes.view(), weights_.codes());
@@ -254,10 +259,13 @@ public:
     [[nodiscard]] int shift() const noexcept { return shift_; }
     [[nodiscard]] weight_codes<Policy> const& weights() const noexcept { return weights_; }
 
-    /// K^ of `tokens` in real units, bias added and rotated: input of a key_index.
+    /// K^ of `tokens` in real units, bias added and rotated: input of a key_index. The first token
+    /// stands at `first_position` of the sequence. Rescaling and bias are part of quantising K^
+    /// anew and not counted.
     template <exec::executor_like X, storage_float T>
     [[nodiscard]] tensor<float, axis::key, axis::dim>
-    operator()(X& x, view<T const, axis::key, axis::channel> tokens) const {
+    operator()(X& x, view<T const, axis::key, axis::channel> tokens,
+               index_t first_position = 0) const {
         auto const coded = quantise<Policy::token_bits>(tokens, Policy::token_step);
         auto const codes = weights_.codes();
         index_t const count = tokens.template extent<axis::key>();
@@ -276,7 +284,8 @@ public:
                              bias_[static_cast<std::size_t>(d)];
             }
             if (rotation_ != nullptr) {
-                (*rotation_)(std::span(&keys(k, 0), static_cast<std::size_t>(dims)), k);
+                (*rotation_)(std::span(&keys(k, 0), static_cast<std::size_t>(dims)),
+                             first_position + k);
             }
         }
         if constexpr (X::probe_type::enabled) {

@@ -1,7 +1,8 @@
 // SPDX-License-Identifier: MIT
 #include "core/aborts.hpp"
 #include "dlzs/oracle.hpp"
-#include <sofattn/dlzs/generate_rows.hpp>
+#include "support/watched.hpp"
+#include <sofattn/dlzs/generate_row.hpp>
 
 #include <doctest/doctest.h>
 
@@ -54,7 +55,7 @@ std::vector<std::vector<float>> dense(view<T const, key, channel> from,
 
 } // namespace
 
-TEST_CASE_TEMPLATE("dlzs.generate_rows: a row is the dense projection in double, rounded once", T,
+TEST_CASE_TEMPLATE("dlzs.generate_row: a row is the dense projection in double, rounded once", T,
                    float, half, bfloat16) {
     SOFATTN_GENERATOR(random);
     auto const x = test::random_matrix<T, key, channel>(random, {tokens, channels});
@@ -74,7 +75,7 @@ TEST_CASE_TEMPLATE("dlzs.generate_rows: a row is the dense projection in double,
     }
 }
 
-TEST_CASE("dlzs.generate_rows: the same bits whichever other rows are generated") {
+TEST_CASE("dlzs.generate_row: the same bits whichever other rows are generated") {
     SOFATTN_GENERATOR(random);
     auto const x = test::random_matrix<float, key, channel>(random, {tokens, channels});
     auto const w = test::random_matrix<float, channel, dim>(random, {channels, dims});
@@ -97,7 +98,7 @@ TEST_CASE("dlzs.generate_rows: the same bits whichever other rows are generated"
     CHECK(generated(some, alone.cview(), by, 4) == rows[4]);
 }
 
-TEST_CASE("dlzs.generate_rows: RoPE turns a row by its own position, after the bias") {
+TEST_CASE("dlzs.generate_row: RoPE turns a row by its own position, after the bias") {
     SOFATTN_GENERATOR(random);
     auto const x = test::random_matrix<float, key, channel>(random, {tokens, channels});
     auto const w = test::random_matrix<float, channel, dim>(random, {channels, dims});
@@ -116,7 +117,7 @@ TEST_CASE("dlzs.generate_rows: RoPE turns a row by its own position, after the b
     }
 }
 
-TEST_CASE("dlzs.generate_rows: strides of tokens and weights do not matter") {
+TEST_CASE("dlzs.generate_row: strides of tokens and weights do not matter") {
     SOFATTN_GENERATOR(random);
     auto const x = test::random_matrix<bfloat16, key, channel>(random, {tokens, channels});
     auto const w = test::random_matrix<bfloat16, channel, dim>(random, {channels, dims});
@@ -132,7 +133,7 @@ TEST_CASE("dlzs.generate_rows: strides of tokens and weights do not matter") {
     }
 }
 
-TEST_CASE("dlzs.generate_rows: one row by hand, with its counts") {
+TEST_CASE("dlzs.generate_row: one row by hand, with its counts") {
     // x = (1, 2, -1), W = (1 0; 0.5 3; 2 -1), b = (10, 20):
     // (1 + 1 - 2 + 10, 0 + 6 + 1 + 20) = (10, 27)
     float const x[] = {9.0f, 9.0f, 9.0f, 1.0f, 2.0f, -1.0f};
@@ -163,7 +164,7 @@ TEST_CASE("dlzs.generate_rows: one row by hand, with its counts") {
     CHECK(turned.probe.count(stage::kv_generation, event::add) == 8 + 2);
 }
 
-TEST_CASE("dlzs.generate_rows: counts ignore lane width") {
+TEST_CASE("dlzs.generate_row: counts ignore lane width") {
     SOFATTN_GENERATOR(random);
     auto const x = test::random_matrix<float, key, channel>(random, {tokens, channels});
     auto const w = test::random_matrix<float, channel, dim>(random, {channels, dims});
@@ -177,7 +178,7 @@ TEST_CASE("dlzs.generate_rows: counts ignore lane width") {
     });
 }
 
-TEST_CASE("dlzs.generate_rows: shapes and tokens that do not fit are refused") {
+TEST_CASE("dlzs.generate_row: shapes and tokens that do not fit are refused") {
     tensor<float, key, channel> const x({2, 3});
     tensor<float, channel, dim> const w({3, 4});
     dlzs::projection<float, dim> const by{w.cview()};
@@ -193,4 +194,28 @@ TEST_CASE("dlzs.generate_rows: shapes and tokens that do not fit are refused") {
     tensor<float, key, channel> const narrow({2, 2});
     SOFATTN_CHECK_ABORTS("extent<axis::channel>() == channels",
                          generate_row{}(reference, narrow.cview(), by, 1, std::span(row)));
+}
+
+TEST_CASE("dlzs.generate_row: a watched number does what is declared") {
+    SOFATTN_GENERATOR(random);
+    auto const x = test::random_matrix<float, axis::key, axis::channel>(random, {2, 21});
+    auto const w = test::random_matrix<float, axis::channel, axis::dim>(random, {21, 6});
+    auto const b = test::random_matrix<float, axis::dim>(random, {6});
+    for (bool const biased : {false, true}) {
+        dlzs::projection<float, axis::dim> by;
+        by.weights = w.view();
+        if (biased) {
+            by.bias = b.view();
+        }
+        std::vector<float> row(6);
+        test::watched_executor watching;
+        auto const seen =
+            test::watch([&] { dlzs::generate_row{}(watching, x.cview(), by, 1, std::span(row)); });
+        CHECK(seen.multiplies == watching.probe.count(probe::event::multiply));
+        CHECK(seen.adds == watching.probe.count(probe::event::add));
+        std::vector<float> plain(6);
+        exec::reference reference;
+        dlzs::generate_row{}(reference, x.cview(), by, 1, std::span(plain));
+        CHECK(row == plain);
+    }
 }

@@ -31,19 +31,22 @@ struct generate_row {
     void operator()(X& x, view<T const, axis::key, axis::channel> tokens,
                     projection<T, Dim> const& by, index_t key,
                     std::span<float> row) const noexcept {
+        using number = typename X::template number<double>;
         index_t const channels = by.channels();
         index_t const dims = by.dims();
         SOFATTN_ASSERT(tokens.template extent<axis::channel>() == channels);
         SOFATTN_ASSERT(std::ssize(row) == dims);
         SOFATTN_ASSERT(key >= 0 && key < tokens.template extent<axis::key>());
         for (index_t d = 0; d < dims; ++d) {
-            double sum = 0;
+            number sum(0.0);
             for (index_t c = 0; c < channels; ++c) {
-                sum += static_cast<double>(to_float(tokens(key, c))) *
-                       static_cast<double>(to_float(by.weights(c, d)));
+                sum = sum + number(static_cast<double>(to_float(tokens(key, c)))) *
+                                number(static_cast<double>(to_float(by.weights(c, d))));
             }
-            row[static_cast<std::size_t>(d)] =
-                static_cast<float>(sum + static_cast<double>(by.bias_at(d)));
+            if (by.has_bias()) {
+                sum = sum + number(static_cast<double>(by.bias_at(d)));
+            }
+            row[static_cast<std::size_t>(d)] = static_cast<float>(static_cast<double>(sum));
         }
         if (by.rotation != nullptr) {
             (*by.rotation)(row, key);
