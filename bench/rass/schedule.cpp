@@ -26,7 +26,7 @@ std::vector<rass::wanted_key> wants() {
     std::vector<rass::wanted_key> wanted;
     for (index_t k = 0; k < keys; ++k) {
         double const chance = random.uniform() < popular_share ? popular : other;
-        rass::wanted_key one{static_cast<key_index>(k), {}};
+        rass::wanted_key one{static_cast<key_id>(k), {}};
         for (index_t q = 0; q < query_block; ++q) {
             if (random.uniform() < chance) {
                 one.by.set(q);

@@ -40,7 +40,7 @@ void attend(benchmark::State& state) {
         for (index_t d = 0; d < dim; ++d) {
             sum += static_cast<double>(query(0, d)) * static_cast<double>(key(k, d));
         }
-        kept.push_back({sum, static_cast<key_index>(k)});
+        kept.push_back({sum, static_cast<key_id>(k)});
     }
     std::ranges::sort(kept, [](auto const& a, auto const& b) { return comes_before(a, b); });
 

@@ -2,6 +2,7 @@
 #include "attend/dataset.hpp"
 
 #include <sofattn/core/error.hpp>
+#include <sofattn/core/finite.hpp>
 #include <sofattn/io/npy.hpp>
 
 #include <nlohmann/json.hpp>
@@ -62,11 +63,20 @@ void require_shape(array_file const& file, std::vector<index_t> const& expected,
 array_file described(fs::path const& path) {
     array_file file;
     file.path = path;
-    io::npy_header const header = io::read_npy_header(path);
-    if (header.dtype == io::npy_dtype::int32) {
-        throw error(about(file, "dtype"), "'<i4'", "'<f4' or '<f2'");
+    std::string const dtype = about(file, "dtype");
+    std::string const floats = "'<f4' or '<f2'";
+    try {
+        io::npy_header const header = io::read_npy_header(path);
+        if (header.dtype == io::npy_dtype::int32) {
+            throw error(dtype, "'<i4'", floats);
+        }
+        file.shape = header.shape;
+    } catch (error const& e) {
+        if (e.subject() != dtype) {
+            throw;
+        }
+        throw error(dtype, e.value(), floats); // .npy files in general may hold integers
     }
-    file.shape = header.shape;
     return file;
 }
 
@@ -82,7 +92,7 @@ void require_heads_tokens_dim(array_file const& file) {
         }
     };
     in_range(0, "number of heads", std::numeric_limits<int>::max());
-    in_range(1, "number of tokens", std::numeric_limits<key_index>::max());
+    in_range(1, "number of tokens", std::numeric_limits<key_id>::max());
     in_range(2, "head dimension", max_head_dim);
 }
 
@@ -499,7 +509,7 @@ tensor<float, Axes...> numbers(array_file const& file) {
                     io::shape_text(file.shape) + ", as it was when the run began");
     }
     auto result = array.to_tensor<Axes...>();
-    io::require_finite(io::shown(file.path), result.cview());
+    require_finite(io::shown(file.path), result.cview());
     return result;
 }
 

@@ -17,8 +17,8 @@ namespace sofattn::attend {
 
 /// What a run of one pipeline gives beside its output.
 struct run_output {
-    probe::ledger counts;                          ///< empty for the exact predictor
-    std::vector<std::vector<key_index>> kept_keys; ///< [head * queries + query]
+    probe::ledger counts;                       ///< empty for the exact predictor
+    std::vector<std::vector<key_id>> kept_keys; ///< [head * queries + query]
     std::uint64_t key_loads = 0;
 };
 

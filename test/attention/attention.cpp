@@ -96,9 +96,9 @@ TEST_CASE(
             std::vector<double> logits(static_cast<std::size_t>(r + 1));
             ref::row_logits(layer.q.cview().slice<axis::head>(h).slice<axis::query>(r),
                             layer.k.cview().slice<axis::kv_head>(h / 2), s.scale, logits);
-            std::vector<key_index> best(logits.size());
+            std::vector<key_id> best(logits.size());
             std::iota(best.begin(), best.end(), 0);
-            std::ranges::sort(best, [&](key_index a, key_index b) {
+            std::ranges::sort(best, [&](key_id a, key_id b) {
                 return logits[static_cast<std::size_t>(a)] > logits[static_cast<std::size_t>(b)];
             });
             best.resize(static_cast<std::size_t>(sads::budget::of_ratio(0.25).keys_for(r + 1)));
@@ -231,8 +231,8 @@ TEST_CASE("attention: sinks and the window around the query are kept, causal or 
     sads::budget budget = sads::budget::of_ratio(0.2);
     budget.sinks = 2;
     budget.window = 4;
-    auto const contains = [](std::vector<key_index> const& kept, index_t key) {
-        return std::ranges::find(kept, static_cast<key_index>(key)) != kept.end();
+    auto const contains = [](std::vector<key_id> const& kept, index_t key) {
+        return std::ranges::find(kept, static_cast<key_id>(key)) != kept.end();
     };
     for (bool const causal : {false, true}) {
         layer_case const layer(random, {}, causal);
@@ -437,7 +437,7 @@ TEST_CASE("attention: keys and values on demand equal the dense ones bit for bit
                     dense.v.cview().slice<axis::kv_head>(h / 2), 0.02};
                 exec::reference plain;
                 std::vector<ranked<std::int32_t>> list;
-                for (key_index key : kept) {
+                for (key_id key : kept) {
                     list.push_back({0, key});
                 }
                 sufa::sorted_updating<>{}(plain, in, std::span<ranked<std::int32_t> const>(list),
@@ -453,7 +453,7 @@ TEST_CASE("attention: keys and values on demand equal the dense ones bit for bit
         // Only tokens that some query kept were generated, each once per KV head.
         std::uint64_t expected = 0;
         for (index_t kv = 0; kv < 2; ++kv) {
-            std::set<key_index> wanted;
+            std::set<key_id> wanted;
             for (index_t row = 2 * kv * 70; row < (2 * kv + 2) * 70; ++row) {
                 auto const& kept = on_demand.kept[static_cast<std::size_t>(row)];
                 wanted.insert(kept.begin(), kept.end());
@@ -482,8 +482,8 @@ TEST_CASE("attention: selection from predicted keys follows the true scores") {
         double common = 0;
         double all = 0;
         for (std::size_t row = 0; row < a.kept.size(); ++row) {
-            std::set<key_index> const truth(b.kept[row].begin(), b.kept[row].end());
-            for (key_index key : a.kept[row]) {
+            std::set<key_id> const truth(b.kept[row].begin(), b.kept[row].end());
+            for (key_id key : a.kept[row]) {
                 common += static_cast<double>(truth.count(key));
             }
             all += static_cast<double>(a.kept[row].size());
@@ -556,9 +556,9 @@ TEST_CASE("attention: what makes no attention is refused with what, value and li
     }
     SUBCASE("numbers that are none, with their place") {
         layer.k(1, 33, 7) = std::numeric_limits<float>::quiet_NaN();
-        CHECK(attempt(given) == "attention: keys at [1, 33, 7] is nan, must be finite");
+        CHECK(attempt(given) == "attention: keys: element [1, 33, 7] is nan, must be finite");
         layer.q(3, 0, 15) = -std::numeric_limits<float>::infinity();
-        CHECK(attempt(given) == "attention: queries at [3, 0, 15] is -inf, must be finite");
+        CHECK(attempt(given) == "attention: queries: element [3, 0, 15] is -inf, must be finite");
     }
     SUBCASE("more keys than there are") {
         CHECK(attempt(given, with(sads::budget::of_count(71))) ==

@@ -55,7 +55,7 @@ struct layer_case {
 struct run_record {
     attention_result result;
     tensor<float, axis::head, axis::query, axis::value_dim> output;
-    std::vector<std::vector<key_index>> kept; ///< [head * queries + query], in order of consumption
+    std::vector<std::vector<key_id>> kept; ///< [head * queries + query], in order of consumption
 
     friend bool same(run_record const& a, run_record const& b) {
         bool equal = a.kept == b.kept;
@@ -101,7 +101,7 @@ inline double deviation(layer_case const& layer, run_record const& record) {
             ref::row_logits(layer.q.cview().slice<axis::head>(h).slice<axis::query>(r), keys,
                             s.scale, all);
             std::vector<double> weights;
-            for (key_index key : kept) {
+            for (key_id key : kept) {
                 weights.push_back(all[static_cast<std::size_t>(key)]);
             }
             ref::softmax(weights);

@@ -29,7 +29,7 @@ TEST_CASE("attention.presets: recommended keeps the sink, the window and at leas
         auto const& kept = record.kept[static_cast<std::size_t>(r)];
         CHECK(std::ssize(kept) == std::min<index_t>(r + 1, 32));
         CHECK(std::ranges::find(kept, 0) != kept.end());
-        CHECK(std::ranges::find(kept, static_cast<key_index>(r)) != kept.end());
+        CHECK(std::ranges::find(kept, static_cast<key_id>(r)) != kept.end());
     }
     CHECK(deviation(layer, record) <= 2e-6);
 }

@@ -26,7 +26,7 @@ std::vector<ranked<Score>> telling_entries() {
     }
     std::vector<ranked<Score>> entries;
     for (Score const score : scores) {
-        for (key_index const key : {0, 1, std::numeric_limits<key_index>::max()}) {
+        for (key_id const key : {0, 1, std::numeric_limits<key_id>::max()}) {
             entries.push_back({score, key});
         }
     }
@@ -67,7 +67,7 @@ TEST_CASE("core.order: a sorted row does not depend on the order it came in") {
         auto const scores = test::random_scores(random, 200, shape);
         std::vector<ranked<std::int32_t>> row;
         for (std::size_t k = 0; k < scores.size(); ++k) {
-            row.push_back({scores[k], static_cast<key_index>(k)});
+            row.push_back({scores[k], static_cast<key_id>(k)});
         }
         auto shuffled = row;
         random.shuffle(shuffled);

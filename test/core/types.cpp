@@ -22,7 +22,7 @@ TEST_CASE("core.types: ceil_div is the least number of groups that hold all") {
 
 TEST_CASE("core.types: indices are signed, keys are stored in 32 bits") {
     static_assert(std::is_signed_v<index_t> && sizeof(index_t) == 8);
-    static_assert(std::numeric_limits<key_index>::max() == 2147483647);
+    static_assert(std::numeric_limits<key_id>::max() == 2147483647);
     static_assert(!always_false<int, float> && !always_false<>);
     CHECK(max_head_dim == 256);
 }

@@ -26,8 +26,8 @@ struct outcome {
     rass::totals sum;
     std::vector<rass::load> loads;
 
-    std::set<key_index> keys_of(index_t phase) const {
-        std::set<key_index> keys;
+    std::set<key_id> keys_of(index_t phase) const {
+        std::set<key_id> keys;
         for (rass::load const& l : loads) {
             if (l.phase == phase) {
                 keys.insert(l.key);
@@ -45,7 +45,7 @@ outcome run(Schedule schedule, std::vector<wanted_key> const& keys) {
     return result;
 }
 
-wanted_key wants(key_index key, std::uint64_t mask) { return {key, query_mask::from_bits(mask)}; }
+wanted_key wants(key_id key, std::uint64_t mask) { return {key, query_mask::from_bits(mask)}; }
 
 /// Paper Fig. 15; masks are written q3 q2 q1 q0.
 std::vector<wanted_key> figure_15() {
@@ -68,7 +68,7 @@ std::vector<wanted_key> random_wants(test::generator& random, index_t queries, i
             }
         }
         if (!by.empty()) {
-            list.push_back({static_cast<key_index>(k), by});
+            list.push_back({static_cast<key_id>(k), by});
         }
     }
     return list;
@@ -127,8 +127,8 @@ void check_left_to_right(std::vector<wanted_key> const& keys, outcome const& o) 
 TEST_CASE("rass.schedule: Fig. 15 takes {2,3,5,6} then {0,1,4,7}, 16 vectors") {
     outcome const o = run(rass::reuse_aware{}, figure_15());
     CHECK(o.sum.phases == 2);
-    CHECK(o.keys_of(0) == std::set<key_index>{2, 3, 5, 6});
-    CHECK(o.keys_of(1) == std::set<key_index>{0, 1, 4, 7});
+    CHECK(o.keys_of(0) == std::set<key_id>{2, 3, 5, 6});
+    CHECK(o.keys_of(1) == std::set<key_id>{0, 1, 4, 7});
     CHECK(o.sum.key_loads == 8);
     CHECK(vectors(o) == 16);
 }
@@ -136,8 +136,8 @@ TEST_CASE("rass.schedule: Fig. 15 takes {2,3,5,6} then {0,1,4,7}, 16 vectors") {
 TEST_CASE("rass.schedule: Fig. 15 left to right loads the ranges 0-5 and 2-7, 24 vectors") {
     outcome const o = run(range_rule{}, figure_15());
     CHECK(o.sum.phases == 2);
-    CHECK(o.keys_of(0) == std::set<key_index>{0, 1, 2, 3, 4, 5});
-    CHECK(o.keys_of(1) == std::set<key_index>{2, 3, 4, 5, 6, 7});
+    CHECK(o.keys_of(0) == std::set<key_id>{0, 1, 2, 3, 4, 5});
+    CHECK(o.keys_of(1) == std::set<key_id>{2, 3, 4, 5, 6, 7});
     CHECK(o.sum.key_loads == 12);
     CHECK(vectors(o) == 24);
 }
@@ -145,8 +145,8 @@ TEST_CASE("rass.schedule: Fig. 15 left to right loads the ranges 0-5 and 2-7, 24
 TEST_CASE("rass.schedule: Fig. 15 left to right with wanted keys only loads 22 vectors") {
     outcome const o = run(wanted_rule{}, figure_15());
     CHECK(o.sum.phases == 2);
-    CHECK(o.keys_of(0) == std::set<key_index>{0, 1, 2, 3, 4, 5});
-    CHECK(o.keys_of(1) == std::set<key_index>{2, 3, 4, 6, 7});
+    CHECK(o.keys_of(0) == std::set<key_id>{0, 1, 2, 3, 4, 5});
+    CHECK(o.keys_of(1) == std::set<key_id>{2, 3, 4, 6, 7});
     CHECK(o.sum.key_loads == 11);
     CHECK(vectors(o) == 22);
 }
@@ -188,7 +188,7 @@ TEST_CASE("rass.schedule: queries of both halves of a mask are served") {
     std::vector<wanted_key> keys(4);
     for (index_t k = 0; k < 4; ++k) {
         auto& wanted = keys[static_cast<std::size_t>(k)];
-        wanted.key = static_cast<key_index>(k);
+        wanted.key = static_cast<key_id>(k);
         wanted.by.set(63);
         wanted.by.set(64);
         wanted.by.set(127);
@@ -204,7 +204,7 @@ TEST_CASE("rass.schedule: reuse-aware loads every wanted key exactly once") {
         outcome const o = run(rass::reuse_aware{}, keys);
         check_totals(o);
         REQUIRE(o.sum.key_loads == std::ssize(keys));
-        std::set<key_index> loaded;
+        std::set<key_id> loaded;
         for (rass::load const& l : o.loads) {
             loaded.insert(l.key);
         }
@@ -216,7 +216,7 @@ TEST_CASE("rass.schedule: reuse-aware loads every wanted key exactly once") {
 
 TEST_CASE("rass.schedule: reuse-aware gives no query more than two keys per phase") {
     for_random_wants([](std::vector<wanted_key> const& keys) {
-        std::map<key_index, query_mask> by;
+        std::map<key_id, query_mask> by;
         for (wanted_key const& k : keys) {
             by[k.key] = k.by;
         }
@@ -234,7 +234,7 @@ TEST_CASE("rass.schedule: reuse-aware gives no query more than two keys per phas
 
 TEST_CASE("rass.schedule: a key left for a later phase was wanted by a query that was full") {
     for_random_wants([](std::vector<wanted_key> const& keys) {
-        std::map<key_index, query_mask> by;
+        std::map<key_id, query_mask> by;
         for (wanted_key const& k : keys) {
             by[k.key] = k.by;
         }
@@ -278,7 +278,7 @@ TEST_CASE("rass.schedule: left to right, every query finds its next two keys in 
 
 TEST_CASE("rass.schedule: left to right with wanted keys only loads nothing that nobody takes") {
     for_random_wants([](std::vector<wanted_key> const& keys) {
-        std::set<std::pair<index_t, key_index>> consumed; // (phase, key)
+        std::set<std::pair<index_t, key_id>> consumed; // (phase, key)
         for (index_t q = 0; q < query_block; ++q) {
             index_t taken = 0;
             for (wanted_key const& k : keys) {

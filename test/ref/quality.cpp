@@ -35,7 +35,7 @@ TEST_CASE("ref.quality: golden case by hand") {
     auto const truth = row.truth(4);
     CHECK(truth.best_first()[0] == 1);
     CHECK(truth.best_first()[3] == 0);
-    std::vector<key_index> const kept{1, 3}; // ranks 1 and 3: one of the two best
+    std::vector<key_id> const kept{1, 3}; // ranks 1 and 3: one of the two best
     std::vector<float> const output{0.6f};
     auto const q = truth.judge(kept, output);
     CHECK(q.recall() == 0.5);
@@ -52,7 +52,7 @@ TEST_CASE("ref.quality: everything kept is perfect, nothing kept is nothing") {
         row.v.push_back(static_cast<float>(random.normal()));
     }
     auto const truth = row.truth(40);
-    std::vector<key_index> all(40);
+    std::vector<key_id> all(40);
     std::iota(all.begin(), all.end(), 0);
     std::vector<float> const dense{static_cast<float>(truth.output()[0])};
     auto const q = truth.judge(all, dense);
@@ -69,8 +69,8 @@ TEST_CASE("ref.quality: everything kept is perfect, nothing kept is nothing") {
 TEST_CASE("ref.quality: ties are ranked by index, keys beyond the visible ones do not count") {
     row_case const row{{1.0f}, {2.0f, 2.0f, 2.0f, 9.0f}, {1.0f, 1.0f, 1.0f, 1.0f}};
     auto const truth = row.truth(3);
-    CHECK(std::vector<key_index>(truth.best_first().begin(), truth.best_first().end()) ==
-          std::vector<key_index>{0, 1, 2});
+    CHECK(std::vector<key_id>(truth.best_first().begin(), truth.best_first().end()) ==
+          std::vector<key_id>{0, 1, 2});
     CHECK(truth.weights()[0] == doctest::Approx(1.0 / 3));
 }
 

@@ -50,7 +50,7 @@ TEST_CASE("sads.full_sort: every length from 0 to 130 is sorted into the total o
         for (int const spread : {0, 1, 3, 1000}) {
             std::vector<ranked<int>> wires(length);
             for (std::size_t i = 0; i < length; ++i) {
-                wires[i] = {random.integer(-spread, spread), static_cast<key_index>(i)};
+                wires[i] = {random.integer(-spread, spread), static_cast<key_id>(i)};
             }
             random.shuffle(wires);
             std::vector<ranked<int>> expected = wires;

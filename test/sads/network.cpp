@@ -81,7 +81,7 @@ TEST_CASE("sads.network: random integers with ties agree with std::sort in the t
     SOFATTN_GENERATOR(random);
     for (int round = 0; round < 20000; ++round) {
         int const spread = 1 + round % 12; // few values: many ties
-        std::vector<key_index> keys(network_inputs);
+        std::vector<key_id> keys(network_inputs);
         std::iota(keys.begin(), keys.end(), 0);
         random.shuffle(keys);
         wires w{};
@@ -106,7 +106,7 @@ TEST_CASE("sads.network: it runs at compile time") {
     constexpr auto best = [] {
         wires w{};
         for (std::size_t i = 0; i < network_inputs; ++i) {
-            w[i] = {static_cast<int>(i * 7 % 16), static_cast<key_index>(i)};
+            w[i] = {static_cast<int>(i * 7 % 16), static_cast<key_id>(i)};
         }
         best_four(w);
         return w;

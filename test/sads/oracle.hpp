@@ -55,7 +55,7 @@ template <class Score>
 std::vector<ranked<Score>> entries_of(std::vector<Score> const& scores) {
     std::vector<ranked<Score>> entries;
     for (Score score : scores) {
-        entries.push_back({score, static_cast<key_index>(entries.size())});
+        entries.push_back({score, static_cast<key_id>(entries.size())});
     }
     return entries;
 }
@@ -116,7 +116,7 @@ std::vector<ranked<Score>> select(X& x, Selector selector, std::span<Score const
     auto const keys = std::ssize(scores);
     sads::select_scratch<Score> scratch(keys);
     std::vector<ranked<Score>> kept(static_cast<std::size_t>(keys));
-    index_t const count = selector(x, sads::score_run<Score>{scores, static_cast<key_index>(first)},
+    index_t const count = selector(x, sads::score_run<Score>{scores, static_cast<key_id>(first)},
                                    rule, cut, scratch, std::span(kept));
     kept.resize(static_cast<std::size_t>(count));
     return kept;
@@ -130,8 +130,8 @@ std::vector<ranked<Score>> select(X& x, Selector selector, std::vector<Score> co
 
 /// Keys in ascending order.
 template <class Score>
-std::vector<key_index> keys_of(std::vector<ranked<Score>> const& entries) {
-    std::vector<key_index> keys;
+std::vector<key_id> keys_of(std::vector<ranked<Score>> const& entries) {
+    std::vector<key_id> keys;
     for (auto const& entry : entries) {
         keys.push_back(entry.key);
     }

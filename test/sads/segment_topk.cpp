@@ -138,7 +138,7 @@ double index_error(std::vector<std::int32_t> const& scores, row_rule const& rule
     auto const chosen = test::keys_of(test::select(x, Selector{}, scores, rule, cut));
     auto const best = test::keys_of(test::select(x, sads::full_topk{}, scores, rule, cut));
     REQUIRE(chosen.size() == best.size());
-    std::vector<key_index> missed;
+    std::vector<key_id> missed;
     std::ranges::set_difference(best, chosen, std::back_inserter(missed));
     return static_cast<double>(missed.size()) / static_cast<double>(best.size());
 }
@@ -256,12 +256,12 @@ TEST_CASE("sads.segment_topk: ties keep the lower index") {
     for (index_t keep : {1, 4, 5, 12}) {
         auto const rule = row_rule::of(budget::of_count(4 * keep), 48, 1.0);
         exec::reference x;
-        std::vector<key_index> first; // the first `keep` of each segment
-        std::vector<key_index> spaced;
+        std::vector<key_id> first; // the first `keep` of each segment
+        std::vector<key_id> spaced;
         for (index_t s = 0; s < 4; ++s) {
             for (index_t i = 0; i < keep; ++i) {
-                first.push_back(static_cast<key_index>(12 * s + i));
-                spaced.push_back(static_cast<key_index>(4 * i + s));
+                first.push_back(static_cast<key_id>(12 * s + i));
+                spaced.push_back(static_cast<key_id>(4 * i + s));
             }
         }
         std::ranges::sort(spaced);

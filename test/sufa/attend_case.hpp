@@ -70,13 +70,13 @@ struct attend_case {
 
 /// Attention over `keys`, from the definition and in double precision.
 template <class T>
-std::vector<double> expected_output(attend_case<T> const& c, std::vector<key_index> const& keys) {
+std::vector<double> expected_output(attend_case<T> const& c, std::vector<key_id> const& keys) {
     std::vector<double> o(static_cast<std::size_t>(c.value_dim()));
     if (keys.empty()) {
         return o;
     }
     std::vector<double> logits;
-    for (key_index k : keys) {
+    for (key_id k : keys) {
         logits.push_back(c.logit(k));
     }
     double const max = *std::ranges::max_element(logits);
@@ -105,9 +105,9 @@ inline double deviation(std::vector<float> const& got, std::vector<double> const
 }
 
 /// Keys as a selector hands them over; scores count down, as if the order were the predicted one.
-inline std::vector<ranked<int>> as_kept(std::span<key_index const> keys) {
+inline std::vector<ranked<int>> as_kept(std::span<key_id const> keys) {
     std::vector<ranked<int>> kept;
-    for (key_index k : keys) {
+    for (key_id k : keys) {
         kept.push_back({static_cast<int>(keys.size() - kept.size()), k});
     }
     return kept;
@@ -116,7 +116,7 @@ inline std::vector<ranked<int>> as_kept(std::span<key_index const> keys) {
 /// Attends `keys` in this order, in tiles of `tile` keys (0: one tile), and divides.
 template <class Attender, class X, class T>
 std::vector<float> attend(X& x, Attender attender, attend_case<T> const& c,
-                          std::vector<key_index> const& keys, index_t tile = 0) {
+                          std::vector<key_id> const& keys, index_t tile = 0) {
     using real = sufa::detail::real_number<X>;
     std::vector<real> o(static_cast<std::size_t>(c.value_dim()), real(1.0)); // to be cleared
     std::vector<real> logits(keys.size());
@@ -146,10 +146,10 @@ inline constexpr std::array all_arrivals{arrival::descending, arrival::ascending
                                          arrival::rising_peaks, arrival::max_last};
 
 template <class T>
-std::vector<key_index> arranged(generator& random, attend_case<T> const& c,
-                                std::vector<key_index> keys, arrival how) {
+std::vector<key_id> arranged(generator& random, attend_case<T> const& c, std::vector<key_id> keys,
+                             arrival how) {
     std::vector<double> const logits = c.logits();
-    auto const larger = [&](key_index a, key_index b) {
+    auto const larger = [&](key_id a, key_id b) {
         return logits[static_cast<std::size_t>(a)] > logits[static_cast<std::size_t>(b)];
     };
     std::ranges::sort(keys, larger);
@@ -158,7 +158,7 @@ std::vector<key_index> arranged(generator& random, attend_case<T> const& c,
     case arrival::ascending: std::ranges::reverse(keys); break;
     case arrival::shuffled: random.shuffle(keys); break;
     case arrival::rising_peaks: {
-        std::vector<key_index> mixed;
+        std::vector<key_id> mixed;
         std::size_t const half = keys.size() / 2;
         for (std::size_t i = 0; i < half; ++i) {
             mixed.push_back(keys[half - 1 - i]);
@@ -177,10 +177,10 @@ std::vector<key_index> arranged(generator& random, attend_case<T> const& c,
 }
 
 /// `count` different keys of `all`, ascending.
-inline std::vector<key_index> random_keys(generator& random, index_t all, index_t count) {
-    std::vector<key_index> keys(static_cast<std::size_t>(all));
+inline std::vector<key_id> random_keys(generator& random, index_t all, index_t count) {
+    std::vector<key_id> keys(static_cast<std::size_t>(all));
     for (std::size_t k = 0; k < keys.size(); ++k) {
-        keys[k] = static_cast<key_index>(k);
+        keys[k] = static_cast<key_id>(k);
     }
     random.shuffle(keys);
     keys.resize(static_cast<std::size_t>(count));

@@ -44,7 +44,7 @@ void for_attenders(F f) {
 /// All attenders on the same keys in every order, in one tile and (where they can) in several.
 template <class T>
 void check_against_definition(test::generator& random, test::attend_case<T> const& c,
-                              std::vector<key_index> const& selected,
+                              std::vector<key_id> const& selected,
                               std::vector<index_t> const& tiles = {0, 1, 7, 32}) {
     CAPTURE(c.key_count());
     CAPTURE(selected.size());
@@ -203,7 +203,7 @@ TEST_CASE("sufa.attenders: no kept keys leave the state as it was and cost nothi
             std::vector<double> o(6);
             std::vector<double> logits(5);
             auto state = sufa::softmax_state<double>::empty(o);
-            auto const kept = test::as_kept(std::vector<key_index>{3, 1});
+            auto const kept = test::as_kept(std::vector<key_id>{3, 1});
             attender(x, c.inputs(), std::span<ranked<int> const>(kept), std::span(logits), state);
             auto const before = state;
             auto const row = o;
@@ -364,12 +364,12 @@ TEST_CASE("sufa.attenders: descending takes 25 % fewer operations than FA-2, 11 
     auto const down =
         test::arranged(random, c, test::random_keys(random, keys, keys), test::arrival::descending);
     // A tile reaches `ascending` best first too, so tiles come from the lowest to the highest.
-    std::vector<key_index> low_tiles_first;
+    std::vector<key_id> low_tiles_first;
     for (index_t tile = 3; tile >= 0; --tile) {
         auto const first = down.begin() + tile * 32;
         low_tiles_first.insert(low_tiles_first.end(), first, first + 32);
     }
-    auto const cost = [&](auto attender, std::vector<key_index> const& order) {
+    auto const cost = [&](auto attender, std::vector<key_id> const& order) {
         exec::counting x;
         test::attend(x, attender, c, order, 32);
         return static_cast<double>(weighted(softmax_part(x.probe, keys, dim, dim)));

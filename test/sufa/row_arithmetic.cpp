@@ -22,7 +22,7 @@ template <index_t Width>
 using silent_lanes = exec::executor<exec::scalar_lanes<Width>, probe::silent, double>;
 
 template <class X, class Inputs>
-std::vector<double> logits_of(Inputs const& in, std::vector<key_index> const& keys) {
+std::vector<double> logits_of(Inputs const& in, std::vector<key_id> const& keys) {
     auto const kept = test::as_kept(keys);
     std::vector<double> logits(keys.size());
     sufa::detail::kept_logits<X>(in, std::span<ranked<int> const>(kept), std::span(logits));

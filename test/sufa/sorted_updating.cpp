@@ -52,7 +52,7 @@ test::attend_case<float> with_logits(std::vector<float> const& logits) {
 }
 
 template <class Attender>
-probe::ledger counts_of(test::attend_case<float> const& c, std::vector<key_index> const& order,
+probe::ledger counts_of(test::attend_case<float> const& c, std::vector<key_id> const& order,
                         index_t tile = 0) {
     exec::counting x;
     test::attend(x, Attender{}, c, order, tile);
@@ -64,7 +64,7 @@ probe::ledger counts_of(test::attend_case<float> const& c, std::vector<key_index
 TEST_CASE("sufa.sorted_updating: weights ln 1, ln 2, ln 5 by hand, whatever the order") {
     auto const c = with_logits({0.0f, std::log(2.0f), std::log(5.0f)});
     exec::reference x;
-    std::vector<key_index> order{0, 1, 2};
+    std::vector<key_id> order{0, 1, 2};
     do {
         auto const down = test::attend(x, sufa_descending{}, c, order);
         auto const up = test::attend(x, sufa_ascending{}, c, order);
@@ -79,7 +79,7 @@ TEST_CASE("sufa.sorted_updating: weights ln 1, ln 2, ln 5 by hand, whatever the 
 TEST_CASE(
     "sufa.sorted_updating: a right order rescales nothing, and one key per wrong maximum does") {
     auto const c = with_logits({4.0f, 3.0f, 2.0f, 1.0f});
-    auto const updates = [&](std::vector<key_index> const& order, index_t tile = 0) {
+    auto const updates = [&](std::vector<key_id> const& order, index_t tile = 0) {
         return counts_of<sufa_descending>(c, order, tile)
             .count(stage::attention, event::max_update);
     };
@@ -140,11 +140,11 @@ TEST_CASE("sufa.sorted_updating: the state is that of the keys seen, m their lar
         sufa_descending{}(x, c.inputs(), std::span<ranked<int> const>(kept), std::span(scratch),
                           state);
         double max = -1e300;
-        for (key_index k : keys) {
+        for (key_id k : keys) {
             max = std::max(max, logits[static_cast<std::size_t>(k)]);
         }
         double sum = 0.0;
-        for (key_index k : keys) {
+        for (key_id k : keys) {
             sum += std::exp(logits[static_cast<std::size_t>(k)] - max);
         }
         CHECK(state.m == doctest::Approx(max).epsilon(1e-12));

@@ -84,8 +84,7 @@ struct ignore_kept {
 /// exact  selections and predicted scores bit-identical on every executor; outputs as the attender
 ///        says; nothing depends on the number of threads
 /// paper  Fig. 6, 10 and 11: a tile of keys is predicted, sorted and consumed before the next;
-/// where
-///        a policy needs whole rows, the hand-over is by row, as in earlier designs (Fig. 3)
+///        where a policy needs whole rows, the hand-over is by row, as in earlier designs (Fig. 3)
 template <dlzs::policy Predictor, selector_policy Selector, attender_policy Attender,
           exec::executor_like Execution = exec::reference,
           schedule_policy Schedule = rass::reuse_aware,
@@ -345,7 +344,7 @@ private:
         for (index_t k = 0; k < keys; ++k) {
             query_mask& by = scratch.wanted_by[static_cast<std::size_t>(k)];
             if (!by.empty()) {
-                scratch.wanted[wanted++] = {static_cast<key_index>(first_key + k), by};
+                scratch.wanted[wanted++] = {static_cast<key_id>(first_key + k), by};
                 by = {};
             }
         }

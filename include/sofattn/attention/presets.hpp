@@ -49,7 +49,7 @@ struct recommended {
     }
 };
 
-/// A preset as a pipeline: preset_attention<presets::paper, exec::counting>.
+/// A preset as a pipeline: presets::attention<presets::paper, exec::counting>.
 template <class Preset, exec::executor_like Execution = exec::reference>
 using attention =
     sofattn::attention<typename Preset::predictor, typename Preset::selector,

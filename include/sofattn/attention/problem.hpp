@@ -1,19 +1,17 @@
 // SPDX-License-Identifier: MIT
-// What is attended to: shapes, mask and scale, given as K and V or as the projections they come
-// from.
+// What is attended to: shapes, mask and scale; K and V themselves, or the projections that give them.
 #pragma once
 
 #include <sofattn/core/element.hpp>
 #include <sofattn/core/error.hpp>
+#include <sofattn/core/finite.hpp>
 #include <sofattn/core/types.hpp>
 #include <sofattn/core/view.hpp>
 #include <sofattn/dlzs/projection.hpp>
 
 #include <algorithm>
-#include <array>
 #include <cmath>
 #include <string>
-#include <tuple>
 
 namespace sofattn {
 
@@ -22,30 +20,6 @@ namespace detail {
 inline void require(bool holds, char const* what, index_t value, std::string const& limit) {
     if (!holds) {
         throw error(std::string("attention: ") + what, std::to_string(value), limit);
-    }
-}
-
-/// The first element that is not finite is an error that names its place.
-template <storage_float T, class... Axes>
-void require_finite(char const* name, view<T const, Axes...> values) {
-    std::array<index_t, sizeof...(Axes)> at{};
-    for (index_t i = 0; i < values.size(); ++i) {
-        auto const value =
-            std::apply([&](auto... index) { return to_float(values(index...)); }, at);
-        if (!std::isfinite(value)) {
-            std::string place;
-            for (index_t index : at) {
-                place += (place.empty() ? "[" : ", ") + std::to_string(index);
-            }
-            throw error(std::string("attention: ") + name + " at " + place + "]",
-                        std::to_string(value), "finite");
-        }
-        for (std::size_t a = sizeof...(Axes); a-- > 0;) {
-            if (++at[a] < values.extents()[a]) {
-                break;
-            }
-            at[a] = 0;
-        }
     }
 }
 
@@ -129,9 +103,9 @@ struct problem {
 
     /// Throws `error` naming the first NaN or infinity. Scores are compared, so none may be there.
     void require_finite() const {
-        detail::require_finite("queries", queries);
-        detail::require_finite("keys", keys);
-        detail::require_finite("values", values);
+        sofattn::require_finite("attention: queries", queries);
+        sofattn::require_finite("attention: keys", keys);
+        sofattn::require_finite("attention: values", values);
     }
 };
 
@@ -189,12 +163,12 @@ struct projected_problem {
 
     /// Throws `error` naming the first NaN or infinity.
     void require_finite() const {
-        detail::require_finite("queries", queries);
-        detail::require_finite("tokens", tokens);
-        detail::require_finite("key weights", key_weights);
-        detail::require_finite("value weights", value_weights);
-        detail::require_finite("key bias", key_bias);
-        detail::require_finite("value bias", value_bias);
+        sofattn::require_finite("attention: queries", queries);
+        sofattn::require_finite("attention: tokens", tokens);
+        sofattn::require_finite("attention: key weights", key_weights);
+        sofattn::require_finite("attention: value weights", value_weights);
+        sofattn::require_finite("attention: key bias", key_bias);
+        sofattn::require_finite("attention: value bias", value_bias);
     }
 
     [[nodiscard]] dlzs::projection<Model, axis::dim> key_projection(index_t kv_head) const {

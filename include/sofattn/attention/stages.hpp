@@ -107,7 +107,7 @@ struct select_step {
             row = most;
         }
         index_t const count = Selector{}(
-            x, sads::score_run<Score>{row, static_cast<key_index>(in.run.first_key)},
+            x, sads::score_run<Score>{row, static_cast<key_id>(in.run.first_key)},
             rules[static_cast<std::size_t>(in.run.query - first_query)], cut, *scratch, kept);
         return {in.run, kept.first(static_cast<std::size_t>(count))};
     }

@@ -12,8 +12,9 @@ namespace sofattn {
 
 /// Storage types of Q, K, V, X and the projection weights.
 template <class T>
-concept storage_float = std::same_as < std::remove_cv_t<T>,
-float > || std::same_as<std::remove_cv_t<T>, half> || std::same_as<std::remove_cv_t<T>, bfloat16>;
+concept storage_float = (std::same_as<std::remove_cv_t<T>, float> ||
+                         std::same_as<std::remove_cv_t<T>, half> ||
+                         std::same_as<std::remove_cv_t<T>, bfloat16>);
 
 /// Exact for every storage type.
 template <storage_float T>

@@ -13,7 +13,7 @@ namespace sofattn {
 template <class Score>
 struct ranked {
     Score score{};
-    key_index key = 0;
+    key_id key = 0;
 
     friend constexpr bool operator==(ranked const&, ranked const&) = default;
 };

@@ -11,7 +11,7 @@ namespace sofattn {
 using index_t = std::ptrdiff_t;
 
 /// A key's position in its sequence as it is stored in selections: 2^31 - 1 keys are enough.
-using key_index = std::int32_t;
+using key_id = std::int32_t;
 
 /// Head sizes the library supports; widths of accumulators are proved against it.
 inline constexpr index_t max_head_dim = 256;

@@ -47,7 +47,7 @@ struct two_sided : dlzs8 {
 };
 
 /// 4-bit leading-zero keys, int8 queries: half the index of dlzs8. Not in the paper, which codes
-/// the other operand; here because bytes per key decide in decode (research on predictors per bit).
+/// the other operand; here because bytes per key decide in decode.
 struct lz_keys : dlzs8 {
     static constexpr char const* name = "lz_keys";
     static constexpr operand query = operand::integer;

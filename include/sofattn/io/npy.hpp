@@ -7,6 +7,7 @@
 #include <sofattn/core/element.hpp>
 #include <sofattn/core/error.hpp>
 #include <sofattn/core/half.hpp>
+#include <sofattn/core/rows.hpp>
 #include <sofattn/core/tensor.hpp>
 #include <sofattn/core/types.hpp>
 #include <sofattn/core/view.hpp>
@@ -30,32 +31,6 @@
 #include <vector>
 
 namespace sofattn::io {
-
-namespace detail {
-
-/// Calls row(position, pointer) for every row of the last axis, in C order.
-template <class T, class... Axes, class Row>
-void for_each_row(view<T, Axes...> array, Row row) {
-    constexpr std::size_t rank = sizeof...(Axes);
-    if (array.size() == 0) {
-        return;
-    }
-    std::array<index_t, rank> at{};
-    for (bool more = true; more;) {
-        index_t offset = 0;
-        for (std::size_t a = 0; a < rank; ++a) {
-            offset += at[a] * array.strides()[a];
-        }
-        row(std::as_const(at), array.data() + offset);
-        more = false;
-        for (std::size_t a = rank - 1; a-- > 0 && !more;) {
-            more = ++at[a] < array.extents()[a];
-            at[a] = more ? at[a] : 0;
-        }
-    }
-}
-
-} // namespace detail
 
 // --- reading -------------------------------------------------------------------------------------
 
@@ -132,7 +107,7 @@ private:
         tensor<float, Axes...> result(extents<sizeof...(Axes)>());
         auto const* from = values<T>().data();
         auto const length = result.view().extents().back();
-        detail::for_each_row(result.view(), [&](auto const&, float* row) {
+        for_each_row(result.view(), [&](auto const&, float* row) {
             std::transform(from, from + length, row, [](T value) { return to_float(value); });
             from += length;
         });
@@ -167,35 +142,6 @@ private:
     return npy_array(input_file(path));
 }
 
-/// Numbers with NaN or infinity are no input for a selection.
-/// in     name   how messages call the array, e.g. the file
-///        array  any rank, any strides
-/// error  the first element, in C order, that is not finite: "NAME: element [1, 20, 3] is nan, ..."
-template <class T, class... Axes>
-    requires storage_float<T>
-void require_finite(std::string_view name, view<T, Axes...> array) {
-    index_t const length = array.extents().back();
-    index_t const step = array.strides().back();
-    detail::for_each_row(array, [&](auto at, T* row) {
-        for (index_t i = 0; i < length; ++i) {
-            float const value = to_float(row[i * step]);
-            if (std::isfinite(value)) {
-                continue;
-            }
-            at.back() = i;
-            std::string place;
-            for (index_t index : at) {
-                place += (place.empty() ? "[" : ", ") + std::to_string(index);
-            }
-            throw error(std::string(name) + ": element " + place + "]",
-                        std::isnan(value) ? "nan"
-                        : value > 0       ? "inf"
-                                          : "-inf",
-                        "finite");
-        }
-    });
-}
-
 // --- writing -------------------------------------------------------------------------------------
 
 /// Writes a version 1.0 file in C order, as numpy.save does. It appears complete or not at all
@@ -226,7 +172,7 @@ void write_npy(std::filesystem::path const& path, view<T, Axes...> array) {
     file.write(version_and_length.data(), version_and_length.size());
     file.write(text);
     std::vector<value_type> packed(static_cast<std::size_t>(extents.back()));
-    detail::for_each_row(array, [&](auto const&, T* row) {
+    for_each_row(array, [&](auto const&, T* row) {
         index_t const step = array.strides().back();
         for (index_t i = 0; i < extents.back(); ++i) {
             packed[static_cast<std::size_t>(i)] = row[i * step];

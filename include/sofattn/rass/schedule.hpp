@@ -20,13 +20,13 @@ inline constexpr int keys_per_phase = 2;
 
 /// A key that some query of the block kept.
 struct wanted_key {
-    key_index key = 0;
+    key_id key = 0;
     query_mask by;
 };
 
 /// A key vector (and its value vector) brought in for one phase.
 struct load {
-    key_index key = 0;
+    key_id key = 0;
     index_t phase = 0;
 
     friend bool operator==(load const&, load const&) = default;
@@ -148,12 +148,12 @@ struct left_to_right {
             if (first == keys.size()) {
                 return sum;
             }
-            auto const issue = [&](key_index key) {
+            auto const issue = [&](key_id key) {
                 on_load(load{key, sum.phases});
                 ++sum.key_loads;
             };
             if constexpr (Rule == load_rule::range) {
-                for (key_index key = keys[first].key; key <= keys[last].key; ++key) {
+                for (key_id key = keys[first].key; key <= keys[last].key; ++key) {
                     issue(key);
                 }
             } else {

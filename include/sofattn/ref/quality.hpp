@@ -61,8 +61,8 @@ public:
           output_(static_cast<std::size_t>(values.template extent<axis::value_dim>())),
           best_first_(static_cast<std::size_t>(visible)) {
         row_logits(query, keys, scale, weights_);
-        std::iota(best_first_.begin(), best_first_.end(), key_index{0});
-        std::ranges::sort(best_first_, [&](key_index a, key_index b) {
+        std::iota(best_first_.begin(), best_first_.end(), key_id{0});
+        std::ranges::sort(best_first_, [&](key_id a, key_id b) {
             double const la = weights_[static_cast<std::size_t>(a)];
             double const lb = weights_[static_cast<std::size_t>(b)];
             return la != lb ? la > lb : a < b;
@@ -74,18 +74,17 @@ public:
     [[nodiscard]] std::span<double const> weights() const noexcept { return weights_; } // [key]
     [[nodiscard]] std::span<double const> output() const noexcept { return output_; } // [value_dim]
     /// Keys in the total order of exact logits. [key]
-    [[nodiscard]] std::span<key_index const> best_first() const noexcept { return best_first_; }
+    [[nodiscard]] std::span<key_id const> best_first() const noexcept { return best_first_; }
 
     /// kept: distinct visible keys; output [value_dim]: what the attention made of them.
-    [[nodiscard]] quality judge(std::span<key_index const> kept,
-                                std::span<float const> output) const {
+    [[nodiscard]] quality judge(std::span<key_id const> kept, std::span<float const> output) const {
         SOFATTN_ASSERT(output.size() == output_.size() && kept.size() <= weights_.size());
         std::vector<char> is_kept(weights_.size());
         quality q;
         q.rows = 1;
         q.kept = static_cast<double>(kept.size());
         q.visible = static_cast<double>(weights_.size());
-        for (key_index key : kept) {
+        for (key_id key : kept) {
             is_kept[static_cast<std::size_t>(key)] = 1;
             q.mass_sum += weights_[static_cast<std::size_t>(key)];
         }
@@ -105,7 +104,7 @@ public:
 private:
     std::vector<double> weights_;
     std::vector<double> output_;
-    std::vector<key_index> best_first_;
+    std::vector<key_id> best_first_;
 };
 
 } // namespace sofattn::ref

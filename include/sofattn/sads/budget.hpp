@@ -17,7 +17,7 @@ namespace sofattn::sads {
 
 /// A row's rule, in keys and logits; what a selector needs beside the scores. Paper: ratio k and
 /// radius r (sections III-B and III-D). Minimum count, sinks and window are not in the paper: a
-/// model that was not fine-tuned needs them (research on accuracy).
+/// model that was not fine-tuned needs them.
 struct budget {
     /// Share of the visible keys to keep, in (0, 1]; ignored if `count` is set.
     double ratio = 1.0;

@@ -21,11 +21,11 @@ namespace sofattn::sads {
 template <class Score>
 struct score_run {
     std::span<Score const> scores; // [key]
-    key_index first = 0;
+    key_id first = 0;
 
     [[nodiscard]] index_t size() const noexcept { return std::ssize(scores); }
     [[nodiscard]] ranked<Score> entry(index_t at) const noexcept {
-        return {scores[static_cast<std::size_t>(at)], static_cast<key_index>(first + at)};
+        return {scores[static_cast<std::size_t>(at)], static_cast<key_id>(first + at)};
     }
 };
 

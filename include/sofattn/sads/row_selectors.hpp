@@ -25,8 +25,7 @@ namespace sofattn::sads {
 ///        (SOFATTN_ASSERT)
 /// error  none
 /// events compare per comparator of an odd-even merge network over the row, per threshold
-/// comparison
-///        and per comparison that puts a forced key in its place
+///        comparison, and per comparison that puts a forced key in its place
 /// exact  bit-identical on every executor
 /// paper  the full sort of Fig. 17's baseline; needs the row, so scores are spilled (section II)
 struct full_topk {
@@ -82,7 +81,7 @@ struct full_topk {
 /// events compare per key twice: for the maximum (one less) and against the threshold; add for
 ///        max - r
 /// exact  bit-identical on every executor
-/// paper  not in the paper: the threshold rule of earlier designs (research on hardware, Table 4)
+/// paper  not in the paper: the threshold rule of earlier designs
 struct threshold {
     static constexpr char const* name = "threshold";
     static constexpr bool tile_ready = false;

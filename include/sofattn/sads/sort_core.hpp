@@ -107,7 +107,7 @@ private:
     /// comparator works all the same.
     struct slot {
         Score score{std::numeric_limits<Raw>::lowest()};
-        key_index key = std::numeric_limits<key_index>::max();
+        key_id key = std::numeric_limits<key_id>::max();
         std::size_t place = 0;
         bool present = false;
 
