@@ -92,7 +92,7 @@ constexpr char const* reading =
     "Exit codes: 0 done, 1 a study deviates from --expect, 2 bad input (one line on standard "
     "error).";
 
-/// A number as it was typed, so that a message can show it as it was typed.
+/// Accepts the text of a number in range; a message shows it as it was typed.
 template <class Number>
 CLI::Validator within(std::string limit, bool (*accepted)(Number)) {
     auto const check = [limit, accepted](std::string const& text) {
