@@ -127,12 +127,16 @@ enum class parts {
 /// NaN and infinity is told before anything is computed; numbers are read layer by layer.
 class dataset {
 public:
-    /// Three .npy files, '<f4' or '<f2' in C order: q [heads, queries, dim], k [kv_heads, keys,
-    /// dim], v [kv_heads, keys, value_dim]; query head h reads KV head h / (heads / kv_heads). in
-    /// scale  logits = scale * q.k; 0: 1 / sqrt(dim) error  whatever io::read_npy_header refuses,
-    /// another dtype, rank not 3, an empty axis,
-    ///        dim over 256, heads no multiple of kv_heads, arrays that do not fit each other,
-    ///        causal with fewer keys than queries, scale negative or not finite
+    /// Three .npy files, '<f4' or '<f2' in C order; query head h reads KV head
+    /// h / (heads / kv_heads).
+    ///
+    /// in     q      [heads, queries, dim]
+    ///        k      [kv_heads, keys, dim]
+    ///        v      [kv_heads, keys, value_dim]
+    ///        scale  logits = scale * q.k; 0: 1 / sqrt(dim)
+    /// error  whatever io::read_npy_header refuses, another dtype, rank not 3, an empty axis, dim
+    ///        over 256, heads no multiple of kv_heads, arrays that do not fit each other, causal
+    ///        with fewer keys than queries, scale negative or not finite
     [[nodiscard]] static dataset of_arrays(std::filesystem::path const& q,
                                            std::filesystem::path const& k,
                                            std::filesystem::path const& v, bool causal,
@@ -142,9 +146,9 @@ public:
     /// model's layers in the order of their numbers. A file's part is told by the end of its name
     /// (NAME_q.npy or q.npy; q, k, v, x, wk, wv, bk, bv); entries without a "layer" or with another
     /// ending are not ours. Weights are [in, out] if their "axes" start with "channel," and
-    /// [out, in] if they end with ",channel"; without "axes" the shape decides, unless it is
-    /// square. error  no folder, no manifest, a manifest that is no JSON (line and column) or lacks
-    /// a field
+    /// [out, in] if they end with ",channel"; without "axes" the shape decides, unless it is square.
+    ///
+    /// error  no folder, no manifest, a manifest that is no JSON (line and column) or lacks a field
     ///        (where), a listed file that is missing or has another shape, and all of of_arrays
     [[nodiscard]] static dataset of_folder(std::filesystem::path const& folder);
 

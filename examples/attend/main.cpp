@@ -272,6 +272,10 @@ std::vector<named_policy> chosen_policies(arguments const& a) {
     for (auto const& name : a.policies) {
         policies.push_back(find_policy(name));
         apply_budget(a, policies.back().options);
+        if (policies.back().selector == sads::threshold::name && !a.radius) {
+            throw error("policy " + io::quoted(name) + ": --radius", "missing",
+                        "given, as threshold looks at no count and would keep every key");
+        }
     }
     return policies;
 }

@@ -487,6 +487,7 @@ TEST_CASE("attend: a name that is not known is refused with those that are") {
     says("int8/sadz/sufa", {"selector", "\"sadz\"", "sads, sads_strided"});
     says("int8/sads/suffa", {"attender", "\"suffa\"", "sufa, sufa_ascending"});
     says("int8, int4/sads/sufa", {"predictor", "\"int8, int4\"", "dlzs8, dlzs16"});
+    says("int8/threshold/sufa", {"--radius", "missing", "given"});
     says("unpredicted/sads/sufa", {"predictor", "\"unpredicted\"", "dlzs8, dlzs16"});
     says("int8/sads/sufa/", {"attender", "\"sufa/\"", "two_pass"});
     files.refuse({"--policy", "paper", "--policy", "no\nsuch"}, {R"("no\x0asuch")"});
@@ -770,7 +771,8 @@ TEST_CASE("attend: of many head groups three are shown, or all") {
 TEST_CASE("attend: results do not depend on the number of threads") {
     three_files const files;
     files.write<float>({.heads = 12, .kv_heads = 6, .queries = 30, .keys = 30});
-    words const options{"--policy", "paper", "--policy", "int8/threshold/two_pass", "--tile", "7"};
+    words const options{"--policy", "paper", "--policy", "int8/threshold/two_pass",
+                        "--radius", "3",     "--tile",   "7"};
     json const one = files.run(options, {.threads = "1"});
     json const two = files.run(options, {.threads = "2"});
     CHECK(without_times(one) == without_times(two));
@@ -799,7 +801,7 @@ TEST_CASE("attend: help teaches, and the list names what may be named") {
 
 TEST_CASE("attend: every name of the list makes a policy") {
     three_files const files;
-    words const in_all{"--no-ladder"};
+    words const in_all{"--no-ladder", "--radius", "2"}; // threshold asks for one
     for (char const* predictor : {"dlzs8", "dlzs16", "two_sided", "lz_keys", "int8",
                                   "int8_per_query", "int4", "centred_int4", "exact"}) {
         words options = in_all;
