@@ -118,10 +118,9 @@ template <int Bits, storage_float T, class Row, class Column>
                                         : shared == granularity::per_channel ? c
                                                                              : 0);
     };
-    std::size_t const groups =
-        static_cast<std::size_t>(shared == granularity::per_row       ? rows
-                                 : shared == granularity::per_channel ? columns
-                                                                      : 1);
+    auto const groups = static_cast<std::size_t>(shared == granularity::per_row       ? rows
+                                                 : shared == granularity::per_channel ? columns
+                                                                                      : 1);
     std::vector<float> magnitude(groups, 0.0f);
     for (index_t r = 0; r < rows; ++r) {
         for (index_t c = 0; c < columns; ++c) {
