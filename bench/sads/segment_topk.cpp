@@ -56,7 +56,7 @@ void select(benchmark::State& state) {
     index_t count = 0;
     for (auto _ : state) {
         x = {};
-        count = Selector{}(x, sads::score_run<score>{row, 0}, rule, {keys, segment}, scratch,
+        count = Selector{}(x, sads::score_run<score>{row, 0}, rule, {segment}, scratch,
                            std::span(kept));
         benchmark::DoNotOptimize(kept.data());
         benchmark::ClobberMemory();
