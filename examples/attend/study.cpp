@@ -125,7 +125,9 @@ std::vector<study_row> study_ranking(dataset const& data, std::vector<std::size_
     }
     std::vector<study_row> rows;
     double done = 0;
-    for (auto const& [model, of_model] : by_model(data, layers)) {
+    for (auto const& entry : by_model(data, layers)) {
+        auto const& model = entry.first; // Clang 14 lets no lambda capture a structured binding
+        auto const& of_model = entry.second;
         std::vector<std::vector<mean_quality>> by_layer; // [layer][policy]
         for (std::size_t const at : of_model) {
             layer const given = data.load(at);
