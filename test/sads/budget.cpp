@@ -7,6 +7,7 @@
 #include <doctest/doctest.h>
 
 #include <algorithm>
+#include <cstdint>
 #include <limits>
 #include <string>
 
@@ -95,6 +96,16 @@ TEST_CASE("sads.budget: rules that rows can follow are accepted") {
     budget counted = budget::of_count(2);
     counted.ratio = 7.0; // not looked at
     CHECK_NOTHROW(counted.validate(64));
+    CHECK_NOTHROW(budget::of_mass(1.0).validate(64));
+    CHECK_NOTHROW(budget::of_mass(0x1p-40).validate(64));
+    CHECK_NOTHROW(budget::of_output_error(1e-300).validate(64));
+    CHECK_NOTHROW(budget::of_output_error(1e300).validate(64));
+    budget capped = budget::of_mass(0.5);
+    capped.at_least = capped.at_most.emplace(100); // more than there is
+    CHECK_NOTHROW(capped.validate(64));
+    capped.at_least = 0;
+    capped.at_most = 1;
+    CHECK_NOTHROW(capped.validate(64));
 }
 
 TEST_CASE("sads.budget: a refusal names what, value and limit") {
@@ -127,6 +138,42 @@ TEST_CASE("sads.budget: a refusal names what, value and limit") {
             CHECK(e.limit() == "at least 0");
         }
     }
+    SUBCASE("mass") {
+        for (double mass : {0.0, -0.1, 1.5, infinity, std::numeric_limits<double>::quiet_NaN()}) {
+            CAPTURE(mass);
+            sofattn::error const e = refusal_of(budget::of_mass(mass), 64);
+            CHECK(e.subject() == "budget: softmax mass kept");
+            CHECK(e.value() == std::to_string(mass));
+            CHECK(e.limit() == "in (0, 1]");
+        }
+    }
+    SUBCASE("output error") {
+        for (double spreads : {0.0, -1.0, infinity, std::numeric_limits<double>::quiet_NaN()}) {
+            CAPTURE(spreads);
+            sofattn::error const e = refusal_of(budget::of_output_error(spreads), 64);
+            CHECK(e.subject() == "budget: output error in spreads");
+            CHECK(e.value() == std::to_string(spreads));
+            CHECK(e.limit() == "positive and finite");
+        }
+        budget both = budget::of_output_error(0.25);
+        both.mass = 0.9;
+        sofattn::error const e = refusal_of(both, 64);
+        CHECK(e.subject() == "budget: output error in spreads");
+        CHECK(e.value() == "0.250000");
+        CHECK(e.limit() == "left out where a softmax mass is given");
+    }
+    SUBCASE("maximum count") {
+        budget b;
+        b.at_least = 5;
+        b.at_most = 4;
+        CHECK(refusal_of(b, 64).subject() == "budget: maximum count");
+        CHECK(refusal_of(b, 64).value() == "4");
+        CHECK(refusal_of(b, 64).limit() == "at least the minimum count, 5");
+        b.at_least = 0; // a row keeps one key all the same
+        b.at_most = 0;
+        CHECK(refusal_of(b, 64).value() == "0");
+        CHECK(refusal_of(b, 64).limit() == "at least the minimum count, 1");
+    }
     SUBCASE("minimum count, sinks, window") {
         budget b;
         b.at_least = -1;
@@ -156,6 +203,50 @@ TEST_CASE(
     CHECK(rule.window == 3);
     CHECK(row_rule::of(budget{}, 40, 0.01).radius == infinity);
     CHECK(row_rule::of(b, 0, 1.0).keep == 0);
+}
+
+TEST_CASE("sads.row_rule: an adaptive budget gives a rule for dropping, any other gives none") {
+    using sofattn::sads::drop_measure;
+    using sofattn::sads::weight_scale;
+    budget b = budget::of_mass(0.75);
+    row_rule rule = row_rule::of(b, 40, 0.5);
+    CHECK(rule.drop.measure == drop_measure::mass);
+    CHECK(rule.drop.mass_share == std::uint64_t{1} << 30);
+    CHECK(rule.drop.weights.weight(8, 2) == weight_scale(0.5).weight(8, 2));
+    b = budget::of_output_error(0.125);
+    rule = row_rule::of(b, 40, 0.25, 10);
+    CHECK(rule.drop.measure == drop_measure::error);
+    CHECK(rule.drop.error == 0.125);
+    CHECK(rule.drop.weights.weight(8, 2) == weight_scale(0.25).weight(8, 2));
+    CHECK(row_rule::of(budget::of_ratio(0.5), 40, 0.5).drop.measure == drop_measure::nothing);
+    CHECK(row_rule::of(budget::of_radius(3.0), 40, 0.5).drop.measure == drop_measure::nothing);
+}
+
+TEST_CASE("sads.row_rule: the least count fits the row and is 1 at least, the most is as given") {
+    budget b = budget::of_mass(0.5);
+    CHECK(row_rule::of(b, 40, 1.0).at_least == 1);
+    CHECK(row_rule::of(b, 40, 1.0).at_most == std::numeric_limits<index_t>::max());
+    b.at_least = 7;
+    b.at_most = 9;
+    CHECK(row_rule::of(b, 40, 1.0).at_least == 7);
+    CHECK(row_rule::of(b, 40, 1.0).at_most == 9);
+    CHECK(row_rule::of(b, 3, 1.0).at_least == 3);
+    CHECK(row_rule::of(b, 3, 1.0, 1).at_most == 9);
+    CHECK(row_rule::of(b, 0, 1.0).at_least == 0);
+    b.at_least = 0;
+    CHECK(row_rule::of(b, 40, 1.0).at_least == 1);
+}
+
+TEST_CASE("sads.row_rule: tiles share the least count as segments share the budget") {
+    budget b = budget::of_count(96);
+    b.at_least = 10;
+    row_rule const rule = row_rule::of(b, 96, 1.0);
+    CHECK(rule.least_share(0) == 0);
+    CHECK(rule.least_share(1) == 1); // rounded up: the first tile has its key
+    CHECK(rule.least_share(48) == 5);
+    CHECK(rule.least_share(96) == 10);
+    CHECK(rule.share(48) == 48);
+    CHECK(row_rule::of(b, 0, 1.0).least_share(0) == 0);
 }
 
 TEST_CASE("sads.row_rule: the first sinks and the last window of the visible keys are forced") {

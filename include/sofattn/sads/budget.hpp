@@ -5,6 +5,7 @@
 #include <sofattn/core/assert.hpp>
 #include <sofattn/core/error.hpp>
 #include <sofattn/core/types.hpp>
+#include <sofattn/sads/drop_rule.hpp>
 
 #include <algorithm>
 #include <cmath>
@@ -23,8 +24,15 @@ struct budget {
     double ratio = 1.0;
     /// Keys to keep, whatever the row's length.
     std::optional<index_t> count{};
+    /// Softmax mass to keep, estimated from predicted scores, in (0, 1]. Read by `adaptive`
+    /// selectors only, which read no ratio and no count. Not in the paper.
+    std::optional<double> mass{};
+    /// Instead of a mass: estimated error of the output, in spreads of the values (drop_rule).
+    std::optional<double> output_error{};
     /// Never fewer than this many keys (or all that are visible).
     index_t at_least = 1;
+    /// Never more than this many keys, beside sinks and window; adaptive selectors only.
+    std::optional<index_t> at_most{};
     /// Keys whose predicted logit is more than this below the best of their segment are dropped,
     /// even if the count allows them. The weight of a dropped key is at most exp(-radius).
     double radius = std::numeric_limits<double>::infinity();
@@ -42,6 +50,16 @@ struct budget {
     [[nodiscard]] static budget of_count(index_t kept) {
         budget b;
         b.count = kept;
+        return b;
+    }
+    [[nodiscard]] static budget of_mass(double kept) {
+        budget b;
+        b.mass = kept;
+        return b;
+    }
+    [[nodiscard]] static budget of_output_error(double spreads) {
+        budget b;
+        b.output_error = spreads;
         return b;
     }
     /// No limit on the count.
@@ -72,6 +90,22 @@ struct budget {
         if (!(radius >= 0.0)) {
             throw error("budget: radius in logits", std::to_string(radius), "at least 0");
         }
+        if (mass && !(*mass > 0.0 && *mass <= 1.0)) {
+            throw error("budget: softmax mass kept", std::to_string(*mass), "in (0, 1]");
+        }
+        if (output_error && !(*output_error > 0.0 && std::isfinite(*output_error))) {
+            throw error("budget: output error in spreads", std::to_string(*output_error),
+                        "positive and finite");
+        }
+        if (mass && output_error) {
+            throw error("budget: output error in spreads", std::to_string(*output_error),
+                        "left out where a softmax mass is given");
+        }
+        if (at_most && *at_most < std::max<index_t>(1, at_least)) {
+            throw error("budget: maximum count", std::to_string(*at_most),
+                        "at least the minimum count, " +
+                            std::to_string(std::max<index_t>(1, at_least)));
+        }
         for (auto const& [what, value] :
              {std::pair{"minimum count", at_least}, {"sinks", sinks}, {"window", window}}) {
             if (value < 0) {
@@ -91,6 +125,9 @@ struct row_rule {
     index_t window = 0;
     double radius = std::numeric_limits<double>::infinity(); ///< in units of the predicted score
     index_t after_window = 0; ///< visible keys behind the window; none under a causal mask
+    index_t at_least = 1;     ///< for adaptive selectors, never more than are visible
+    index_t at_most = std::numeric_limits<index_t>::max();
+    drop_rule drop{};
 
     /// `logit_step`: logits per unit of score, positive.
     [[nodiscard]] static row_rule of(budget const& b, index_t visible, double logit_step) noexcept {
@@ -101,6 +138,13 @@ struct row_rule {
         rule.sinks = b.sinks;
         rule.window = b.window;
         rule.radius = b.radius / logit_step; // infinity stays infinity
+        rule.at_least = std::min(visible, std::max<index_t>(b.at_least, 1));
+        rule.at_most = b.at_most.value_or(rule.at_most);
+        if (b.mass) {
+            rule.drop = drop_rule::of_mass(*b.mass, weight_scale(logit_step));
+        } else if (b.output_error) {
+            rule.drop = drop_rule::of_error(*b.output_error, weight_scale(logit_step));
+        }
         return rule;
     }
 
@@ -122,8 +166,15 @@ struct row_rule {
     /// Keys to keep among the first `keys` visible ones, if kept keys were spread evenly. The
     /// difference of two shares is a segment's budget: it never exceeds the segment, and the
     /// segments' budgets sum to `keep` (paper: each of n segments yields k / n).
-    [[nodiscard]] index_t share(index_t keys) const noexcept {
-        return visible == 0 ? 0 : ceil_div(keep * keys, visible);
+    [[nodiscard]] index_t share(index_t keys) const noexcept { return share_of(keep, keys); }
+    /// The same of the minimum count.
+    [[nodiscard]] index_t least_share(index_t keys) const noexcept {
+        return share_of(at_least, keys);
+    }
+
+private:
+    [[nodiscard]] index_t share_of(index_t wanted, index_t keys) const noexcept {
+        return visible == 0 ? 0 : ceil_div(wanted * keys, visible);
     }
 };
 

@@ -11,6 +11,7 @@
 
 #include <algorithm>
 #include <cstddef>
+#include <cstdint>
 #include <limits>
 #include <span>
 #include <vector>
@@ -40,6 +41,17 @@ struct segmentation {
     }
 };
 
+/// A row between two tiles, for selectors that decide on a tile with what they know so far. Weights
+/// are relative to the best score yet (softmax_weight.hpp).
+template <class Score>
+struct running_row {
+    bool is_empty = true;
+    Score top{};               ///< best score yet
+    std::uint64_t mass = 0;    ///< sum of all weights yet, rounded down
+    std::uint64_t dropped = 0; ///< cost of what was dropped, rounded up
+    index_t kept = 0;          ///< keys, beside forced ones
+};
+
 /// Buffers of a selector, made once for the longest run.
 template <class Score>
 struct select_scratch {
@@ -49,6 +61,8 @@ struct select_scratch {
 
     std::vector<ranked<Score>> competing;
     std::vector<char> taken;
+    /// What the earlier tiles of the row left; set per row where a selector remembers.
+    running_row<Score>* row = nullptr;
 };
 
 namespace detail {
