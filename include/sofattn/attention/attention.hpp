@@ -7,13 +7,16 @@
 #include <sofattn/attention/problem.hpp>
 #include <sofattn/attention/stages.hpp>
 #include <sofattn/core/query_mask.hpp>
+#include <sofattn/core/score_line.hpp>
 #include <sofattn/core/tensor.hpp>
+#include <sofattn/dlzs/calibration.hpp>
 #include <sofattn/dlzs/predict_keys.hpp>
 #include <sofattn/exec/executor.hpp>
 #include <sofattn/rass/schedule.hpp>
 #include <sofattn/sads/segment_topk.hpp>
 #include <sofattn/sufa/rivals.hpp>
 #include <sofattn/sufa/sorted_updating.hpp>
+#include <sofattn/sufa/tail.hpp>
 
 #include <algorithm>
 #include <concepts>
@@ -32,6 +35,12 @@ concept selector_policy = requires {
     { S::tile_ready } -> std::convertible_to<bool>;
     { S::sorted } -> std::convertible_to<bool>;
     S{};
+};
+
+/// Whether a selector reads weights and not only order: it needs calibrated logits.
+template <class S>
+inline constexpr bool weighs_scores = requires {
+    requires S::weighs;
 };
 
 template <class A>
@@ -88,7 +97,8 @@ struct ignore_kept {
 template <dlzs::policy Predictor, selector_policy Selector, attender_policy Attender,
           exec::executor_like Execution = exec::reference,
           schedule_policy Schedule = rass::reuse_aware,
-          dlzs::key_prediction_policy KeyPrediction = dlzs::coded_weights>
+          dlzs::key_prediction_policy KeyPrediction = dlzs::coded_weights,
+          sufa::tail_policy Tail = sufa::no_tail>
 class attention {
 public:
     using predictor = Predictor;
@@ -96,6 +106,7 @@ public:
     using attender = Attender;
     using execution = Execution;
     using schedule = Schedule;
+    using tail = Tail;
     using score = dlzs::score_type<Predictor>;
 
     /// Whether a tile goes through all stages before the next is predicted.
@@ -117,8 +128,8 @@ public:
             auto const keys = given.keys.template slice<axis::kv_head>(kv);
             auto const values = given.values.template slice<axis::kv_head>(kv);
             auto const index = build_index(x, keys);
-            run_kv_head(x, shape, kv, given.queries, index, keys, values, output, scratch, on_kept,
-                        result);
+            run_kv_head(x, shape, kv, given.queries, index, keys, keys, values, output, scratch,
+                        on_kept, result);
         }
         return result;
     }
@@ -127,6 +138,9 @@ public:
     attention_result operator()(Execution& x, projected_problem<Query, Model> const& given,
                                 view<float, axis::head, axis::query, axis::value_dim> output,
                                 OnKept on_kept = {}) const {
+        static_assert(Tail::by == sufa::stand_in::nobody,
+                      "attention: values of dropped keys do not exist where K and V are made on "
+                      "demand; use sufa::no_tail, or a problem with K and V");
         problem_shape const shape = checked(given, output);
         workspace scratch(shape, options_);
         tensor<float, axis::key, axis::dim> keys({shape.keys, shape.dim});
@@ -145,8 +159,9 @@ public:
                                              keys.view(),
                                              values.view(),
                                              present};
-            run_kv_head(x, shape, kv, given.queries, index, keys.cview(), values.cview(), output,
-                        scratch, on_kept, result, generate_step<Model>{&rows});
+            run_kv_head(x, shape, kv, given.queries, index, predicted.cview(), keys.cview(),
+                        values.cview(), output, scratch, on_kept, result,
+                        generate_step<Model>{&rows});
             auto const generated = static_cast<std::uint64_t>(std::ranges::count(present, char{1}));
             result.generated += generated;
             if constexpr (Execution::probe_type::enabled) {
@@ -166,6 +181,11 @@ public:
 private:
     using real = sufa::detail::real_number<Execution>;
 
+    static constexpr bool compensates = Tail::by != sufa::stand_in::nobody;
+    /// Weights of scores matter, so scores must be calibrated logits.
+    static constexpr bool weighs =
+        (compensates || weighs_scores<Selector>)&&!std::same_as<Predictor, dlzs::unpredicted>;
+
     /// Everything a run needs, made before the loops.
     struct workspace {
         workspace(problem_shape const& shape, attention_options const& options)
@@ -178,6 +198,12 @@ private:
               logits(static_cast<std::size_t>(run_keys)),
               outputs(static_cast<std::size_t>(heads * query_block * shape.value_dim)),
               states(static_cast<std::size_t>(heads * query_block)),
+              lines(static_cast<std::size_t>(heads * query_block)),
+              rows(static_cast<std::size_t>(query_block)),
+              tail_sums(static_cast<std::size_t>(compensates ? heads * query_block * shape.value_dim
+                                                             : 0)),
+              tails(static_cast<std::size_t>(compensates ? heads * query_block : 0)),
+              tail(compensates ? run_keys : 0, compensates ? shape.value_dim : 0),
               wanted_by(static_cast<std::size_t>(run_keys)),
               wanted(static_cast<std::size_t>(run_keys)), order(run_keys),
               row(static_cast<std::size_t>(shape.value_dim)) {}
@@ -192,6 +218,11 @@ private:
         std::vector<real> logits;
         std::vector<real> outputs;
         std::vector<sufa::softmax_state<real>> states;
+        std::vector<score_line> lines;
+        std::vector<sads::running_row<score>> rows;
+        std::vector<real> tail_sums;
+        std::vector<sufa::tail_state<real>> tails;
+        sufa::tail_scratch<real> tail;
         std::vector<query_mask> wanted_by; ///< [key of the run]
         std::vector<rass::wanted_key> wanted;
         rass::schedule_scratch order;
@@ -239,14 +270,20 @@ private:
         }
     }
 
-    template <class Query, class Key, class Value, class OnKept, class... Generate>
+    template <class Query, class Indexed, class Key, class Value, class OnKept, class... Generate>
     void run_kv_head(Execution& x, problem_shape const& shape, index_t kv,
                      view<Query const, axis::head, axis::query, axis::dim> all_queries,
-                     dlzs::key_index<Predictor> const& index, key_view<Key const> keys,
-                     value_view<Value const> values,
+                     dlzs::key_index<Predictor> const& index, key_view<Indexed const> indexed,
+                     key_view<Key const> keys, value_view<Value const> values,
                      view<float, axis::head, axis::query, axis::value_dim> output,
                      workspace& scratch, OnKept& on_kept, attention_result& result,
                      Generate... generate) const {
+        dlzs::key_means<Predictor> means;
+        if constexpr (weighs) {
+            means = dlzs::key_means<Predictor>(indexed, index);
+        }
+        sufa::tail_values<Tail> const prepared = prepare_tail(x, values);
+        std::vector<dlzs::score_calibration> calibration(static_cast<std::size_t>(scratch.heads));
         for (index_t in_group = 0; in_group < shape.group(); in_group += scratch.heads) {
             index_t const head = kv * shape.group() + in_group;
             auto const queries = all_queries.template range<axis::head>(head, scratch.heads);
@@ -254,10 +291,17 @@ private:
             if constexpr (!std::same_as<Predictor, dlzs::unpredicted>) {
                 codes = dlzs::query_codes<Predictor>(queries, index);
             }
+            if constexpr (weighs) {
+                for (index_t h = 0; h < scratch.heads; ++h) {
+                    calibration[static_cast<std::size_t>(h)] = dlzs::calibrate<Predictor>(
+                        queries.template slice<axis::head>(h), codes, h, indexed, index,
+                        [&](index_t q) { return shape.visible(q); });
+                }
+            }
             for (index_t first = 0; first < shape.queries; first += query_block) {
                 block const b{head, first, std::min(query_block, shape.queries - first),
                               shape.visible(std::min(first + query_block, shape.queries) - 1)};
-                begin_block(shape, b, codes, scratch);
+                begin_block(shape, b, queries, codes, means, calibration, scratch);
                 pipeline const stages(
                     predict_step<Predictor>{&codes, &index, scratch.heads, scratch.scores},
                     select_step<Selector, score>{scratch.heads,
@@ -266,33 +310,71 @@ private:
                                                  {options_.tile_keys},
                                                  scratch.shared,
                                                  &scratch.select,
-                                                 scratch.kept},
+                                                 scratch.kept,
+                                                 scratch.rows},
                     keep_listener(on_kept, b, scratch, result), generate...,
                     attend_step<Attender, Query, Key, Value, real>{
                         queries, keys, values, shape.scale, options_.tile_keys, first, b.rows,
-                        scratch.logits, scratch.states});
+                        scratch.logits, scratch.states},
+                    tail_step<Tail, Value, real>{values, &prepared, scratch.heads, first, b.rows,
+                                                 scratch.lines, scratch.states, scratch.tails,
+                                                 &scratch.tail});
                 run_block(x, shape, b, index, stages, scratch, result);
                 finish_block(x, shape, b, output, scratch);
             }
         }
     }
 
-    void begin_block(problem_shape const& shape, block const& b,
-                     dlzs::query_codes<Predictor> const& codes, workspace& scratch) const {
-        for (index_t i = 0; i < scratch.heads * b.rows; ++i) {
-            scratch.states[static_cast<std::size_t>(i)] = sufa::softmax_state<real>::empty(
-                std::span(scratch.outputs)
-                    .subspan(static_cast<std::size_t>(i * shape.value_dim),
-                             static_cast<std::size_t>(shape.value_dim)));
+    /// A KV head's values in the form the tail reads, once for all its queries.
+    template <storage_float Value>
+    static sufa::tail_values<Tail> prepare_tail(Execution& x, value_view<Value const> values) {
+        if constexpr (compensates) {
+            if constexpr (sufa::tail_values<Tail>::has_sums) {
+                x.probe(probe::stage::compensation, probe::event::add,
+                        static_cast<std::uint64_t>(values.size()));
+            }
+            return sufa::tail_values<Tail>(values);
+        } else {
+            return {};
+        }
+    }
+
+    template <class Query>
+    void
+    begin_block(problem_shape const& shape, block const& b,
+                view<Query const, axis::head, axis::query, axis::dim> queries,
+                dlzs::query_codes<Predictor> const& codes, dlzs::key_means<Predictor> const& means,
+                std::span<dlzs::score_calibration const> calibration, workspace& scratch) const {
+        auto const dims = static_cast<std::size_t>(shape.value_dim);
+        for (index_t h = 0; h < scratch.heads; ++h) {
+            for (index_t r = 0; r < b.rows; ++r) {
+                auto const at = static_cast<std::size_t>(h * b.rows + r);
+                scratch.states[at] = sufa::softmax_state<real>::empty(
+                    std::span(scratch.outputs).subspan(at * dims, dims));
+                if constexpr (compensates) {
+                    scratch.tails[at] = sufa::tail_state<real>::empty(
+                        std::span(scratch.tail_sums).subspan(at * dims, dims));
+                }
+                index_t const q = b.first_query + r;
+                score_line& line = scratch.lines[at];
+                line = {0.0, shape.scale};
+                if constexpr (weighs) {
+                    line = means.line(
+                        queries.template slice<axis::head>(h).template slice<axis::query>(q),
+                        codes.row(h, q), codes.product_step(q), shape.scale,
+                        calibration[static_cast<std::size_t>(h)], shape.visible(q));
+                } else if constexpr (!std::same_as<Predictor, dlzs::unpredicted>) {
+                    line.per_score *= codes.product_step(q);
+                }
+            }
         }
         for (index_t r = 0; r < b.rows; ++r) {
-            double step = shape.scale;
-            if constexpr (!std::same_as<Predictor, dlzs::unpredicted>) {
-                step *= codes.product_step(b.first_query + r);
-            }
-            scratch.rules[static_cast<std::size_t>(r)] =
-                sads::row_rule::of(options_.budget_of(b.head), shape.visible(b.first_query + r),
-                                   step, shape.position(b.first_query + r));
+            index_t const q = b.first_query + r;
+            auto const at = static_cast<std::size_t>(r);
+            scratch.rows[at] = {};
+            // Heads that select together are weighed as the first of them.
+            scratch.rules[at] = sads::row_rule::of(options_.budget_of(b.head), shape.visible(q),
+                                                   scratch.lines[at].per_score, shape.position(q));
         }
     }
 
@@ -367,8 +449,13 @@ private:
                       workspace& scratch) const {
         for (index_t h = 0; h < scratch.heads; ++h) {
             for (index_t r = 0; r < b.rows; ++r) {
-                sufa::normalise{}(x, scratch.states[static_cast<std::size_t>(h * b.rows + r)],
-                                  scratch.row);
+                auto const at = static_cast<std::size_t>(h * b.rows + r);
+                [[maybe_unused]] auto const dims = static_cast<std::uint64_t>(shape.value_dim);
+                if constexpr (Tail::by == sufa::stand_in::row_mean) {
+                    sufa::emit_joins(x, scratch.tails[at].is_empty() ? 0 : 1, dims, true);
+                    scratch.tails[at].compensate(scratch.states[at]);
+                }
+                sufa::normalise{}(x, scratch.states[at], scratch.row);
                 for (index_t d = 0; d < shape.value_dim; ++d) {
                     output(b.head + h, b.first_query + r, d) =
                         scratch.row[static_cast<std::size_t>(d)];

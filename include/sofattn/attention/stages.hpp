@@ -3,6 +3,7 @@
 #pragma once
 
 #include <sofattn/core/order.hpp>
+#include <sofattn/core/score_line.hpp>
 #include <sofattn/core/types.hpp>
 #include <sofattn/core/view.hpp>
 #include <sofattn/dlzs/generate_row.hpp>
@@ -11,6 +12,7 @@
 #include <sofattn/sads/candidates.hpp>
 #include <sofattn/sufa/row_arithmetic.hpp>
 #include <sofattn/sufa/softmax_state.hpp>
+#include <sofattn/sufa/tail.hpp>
 
 #include <algorithm>
 #include <concepts>
@@ -36,17 +38,25 @@ struct run_scores {
     std::span<Score const> scores; // [head * keys]
 };
 
-/// Kept keys of a run, shared by the heads.
+/// Kept keys of a run, shared by the heads, and the scores they were kept by.
 template <class Score>
 struct run_kept {
     query_run run;
     std::span<ranked<Score> const> kept;
+    std::span<Score const> scores; // [head * keys]
 };
 
-/// The run has gone into the softmax states.
+/// The kept keys have gone into the softmax states.
+template <class Score>
 struct run_attended {
     query_run run;
-    index_t kept = 0;
+    std::span<ranked<Score> const> kept;
+    std::span<Score const> scores; // [head * keys]
+};
+
+/// The dropped ones have, too, as far as the tail policy wants.
+struct run_done {
+    query_run run;
 };
 
 /// Phase 1.2 for every head of the selection.
@@ -86,7 +96,8 @@ struct select_step {
     sads::segmentation cut;
     std::span<Score> shared; // [key], scratch
     sads::select_scratch<Score>* scratch;
-    std::span<ranked<Score>> kept; // [key], scratch
+    std::span<ranked<Score>> kept;            // [key], scratch
+    std::span<sads::running_row<Score>> rows; // [query], of the block
 
     template <class X>
     run_kept<Score> operator()(X& x, run_scores<Score> const& in) const noexcept {
@@ -106,10 +117,12 @@ struct select_step {
             }
             row = most;
         }
-        index_t const count = Selector{}(
-            x, sads::score_run<Score>{row, static_cast<key_id>(in.run.first_key)},
-            rules[static_cast<std::size_t>(in.run.query - first_query)], cut, *scratch, kept);
-        return {in.run, kept.first(static_cast<std::size_t>(count))};
+        auto const at = static_cast<std::size_t>(in.run.query - first_query);
+        scratch->row = &rows[at];
+        index_t const count =
+            Selector{}(x, sads::score_run<Score>{row, static_cast<key_id>(in.run.first_key)},
+                       rules[at], cut, *scratch, kept);
+        return {in.run, kept.first(static_cast<std::size_t>(count)), in.scores};
     }
 };
 
@@ -170,7 +183,7 @@ struct attend_step {
     std::span<sufa::softmax_state<Real>> states; // [head * rows]
 
     template <class X, class Score>
-    run_attended operator()(X& x, run_kept<Score> const& in) const noexcept {
+    run_attended<Score> operator()(X& x, run_kept<Score> const& in) const noexcept {
         auto const count = std::ssize(in.kept);
         index_t const chunk = Attender::tile_ready ? tile : std::max<index_t>(1, count);
         index_t const chunks = ceil_div(count, chunk);
@@ -187,7 +200,36 @@ struct attend_step {
                            logits, state);
             }
         }
-        return {in.run, static_cast<index_t>(count)};
+        return {in.run, in.kept, in.scores};
+    }
+};
+
+/// What becomes of the dropped keys of every head.
+template <sufa::tail_policy Tail, storage_float Value, class Real>
+struct tail_step {
+    value_view<Value const> values;
+    sufa::tail_values<Tail> const* prepared;
+    index_t heads;
+    index_t first_query;
+    index_t rows;                                // queries of the block
+    std::span<score_line const> lines;           // [head * rows]
+    std::span<sufa::softmax_state<Real>> states; // [head * rows]
+    std::span<sufa::tail_state<Real>> tails;     // [head * rows]
+    sufa::tail_scratch<Real>* scratch;
+
+    template <class X, class Score>
+    run_done operator()(X& x, run_attended<Score> const& in) const noexcept {
+        if constexpr (Tail::by != sufa::stand_in::nobody) {
+            for (index_t h = 0; h < heads; ++h) {
+                auto const at = static_cast<std::size_t>(h * rows + in.run.query - first_query);
+                sufa::tail_compensation<Tail>{}(
+                    x, values, *prepared, lines[at], in.run.first_key,
+                    in.scores.subspan(static_cast<std::size_t>(h * in.run.keys),
+                                      static_cast<std::size_t>(in.run.keys)),
+                    in.kept, *scratch, states[at], tails[at]);
+            }
+        }
+        return {in.run};
     }
 };
 

@@ -16,9 +16,10 @@ enum class stage {
     selection,        ///< top-k
     kv_generation,    ///< exact K and V of selected tokens
     attention,        ///< softmax and weighted sum of the selected set
+    compensation,     ///< what dropped keys weigh, given to a mean of their values
     schedule,         ///< order in which keys and values are loaded
 };
-inline constexpr std::size_t stage_count = 6;
+inline constexpr std::size_t stage_count = 7;
 
 /// One unit of logical work of the modelled circuit, never a SIMD lane or padding.
 enum class event {
@@ -50,7 +51,8 @@ inline constexpr std::size_t event_count = 21;
 namespace detail {
 // clang-format off
 inline constexpr std::array<std::string_view, stage_count> stage_names{
-    "key_prediction", "score_prediction", "selection", "kv_generation", "attention", "schedule"};
+    "key_prediction", "score_prediction", "selection", "kv_generation", "attention", "compensation",
+    "schedule"};
 inline constexpr std::array<std::string_view, event_count> event_names{
     "lz_encode", "shift_add_8", "shift_add_16", "skipped_zero", "multiply_add_4", "multiply_add_8",
     "multiply_add_16", "compare", "clipped", "add", "multiply", "exp", "divide", "max_update",
