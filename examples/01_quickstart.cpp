@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: MIT
-// Sparse attention of one recorded layer, with the recommended preset and a tenth of the keys.
+// Sparse attention of one recorded layer, with the recommended preset.
 #include <sofattn/sofattn.hpp>
 
 #include <cstdio>
@@ -16,7 +16,7 @@ int main() {
     problem<float> const layer{q.view(), k.view(), v.view(), /*causal=*/true};
     tensor<float, axis::head, axis::query, axis::value_dim> output({8, 2048, 64});
     exec::reference x;
-    presets::attention<presets::recommended> const attend(presets::recommended::options(0.10));
+    presets::attention<presets::recommended> const attend(presets::recommended::options(0.01));
     attention_result const result = attend(x, layer, output.view());
 
     std::printf("kept %.1f %% of the query-key pairs\n", 100 * result.kept_share());

@@ -5,9 +5,14 @@
 #include "attend/runner.hpp"
 #include <sofattn/attention/attention.hpp>
 #include <sofattn/dlzs/policy.hpp>
+#include <sofattn/dlzs/predict_keys.hpp>
 #include <sofattn/exec/executor.hpp>
+#include <sofattn/rass/schedule.hpp>
+#include <sofattn/sads/adaptive.hpp>
 #include <sofattn/sads/row_selectors.hpp>
 #include <sofattn/sads/segment_topk.hpp>
+#include <sofattn/sufa/sorted_updating.hpp>
+#include <sofattn/sufa/tail.hpp>
 
 #include <boost/hana/at.hpp>
 #include <boost/hana/cartesian_product.hpp>
@@ -30,13 +35,18 @@ inline constexpr auto selectors =
     boost::hana::tuple_t<sads::segment_topk<sads::contiguous>, sads::segment_topk<sads::strided>,
                          sads::full_topk, sads::threshold>;
 
-template <class Predictor, class Selector, class Attender>
+/// The oracle is no circuit and refuses to be counted.
+template <class Predictor>
+using counted_unless_exact =
+    std::conditional_t<std::same_as<Predictor, dlzs::exact>, exec::reference, exec::counting>;
+
+template <class Predictor, class Selector, class Attender, class Tail = sufa::no_tail,
+          class Execution = counted_unless_exact<Predictor>>
 run_output run(problem<float> const& given, attention_options const& options,
                view<float, axis::head, axis::query, axis::value_dim> output) {
-    // The oracle is no circuit and refuses to be counted.
-    using execution =
-        std::conditional_t<std::same_as<Predictor, dlzs::exact>, exec::reference, exec::counting>;
-    sofattn::attention<Predictor, Selector, Attender, execution> const attend(options);
+    using execution = Execution;
+    sofattn::attention<Predictor, Selector, Attender, execution, rass::reuse_aware,
+                       dlzs::coded_weights, Tail> const attend(options);
     execution x;
     run_output result;
     index_t const queries = given.queries.template extent<axis::query>();
@@ -53,6 +63,30 @@ run_output run(problem<float> const& given, attention_options const& options,
         result.counts = x.probe;
     }
     return result;
+}
+
+/// What tails and adaptive budgets are offered for: a choice that compiles in reasonable time.
+inline constexpr auto weighing_predictors =
+    boost::hana::tuple_t<dlzs::dlzs8, dlzs::dlzs16, dlzs::int8_per_query, dlzs::centred_int4,
+                         dlzs::exact>;
+inline constexpr auto weighing_selectors =
+    boost::hana::tuple_t<sads::full_topk, sads::adaptive<sads::whole_row>,
+                         sads::adaptive<sads::tile_by_tile>>;
+
+template <class Tail>
+[[nodiscard]] runner find_with_tail(std::string_view predictor, std::string_view selector) {
+    namespace hana = boost::hana;
+    runner found = nullptr;
+    hana::for_each(
+        hana::cartesian_product(hana::make_tuple(weighing_predictors, weighing_selectors)),
+        [&](auto const& pair) {
+            using p = typename std::decay_t<decltype(pair[hana::size_c<0>])>::type;
+            using s = typename std::decay_t<decltype(pair[hana::size_c<1>])>::type;
+            if (predictor == p::name && selector == s::name) {
+                found = &run<p, s, sufa::sorted_updating<>, Tail>;
+            }
+        });
+    return found;
 }
 
 template <class Attender>

@@ -1,11 +1,14 @@
 // SPDX-License-Identifier: MIT
 // sofattn-attend: sparse attention on recorded Q, K, V, judged against dense attention.
+#include "attend/arguments.hpp"
 #include "attend/dataset.hpp"
 #include "attend/evaluate.hpp"
+#include "attend/frontier.hpp"
 #include "attend/progress.hpp"
 #include "attend/report.hpp"
 #include "attend/runner.hpp"
 #include "attend/study.hpp"
+#include <sofattn/attention/presets.hpp>
 #include <sofattn/core/error.hpp>
 #include <sofattn/io/file.hpp>
 #include <sofattn/sads/row_selectors.hpp>
@@ -16,9 +19,7 @@
 #include <algorithm>
 #include <array>
 #include <cerrno>
-#include <charconv>
 #include <chrono>
-#include <cmath>
 #include <cstdio>
 #include <exception>
 #include <filesystem>
@@ -33,186 +34,6 @@
 
 namespace sofattn::attend {
 namespace {
-
-struct arguments {
-    std::filesystem::path folder;
-    std::filesystem::path q;
-    std::filesystem::path k;
-    std::filesystem::path v;
-    bool bidirectional = false;
-    double scale = 0;
-    std::vector<int> layers;
-    std::vector<std::string> policies{"paper", "recommended"};
-    std::optional<double> ratio;
-    std::optional<index_t> count;
-    std::optional<double> radius;
-    std::optional<index_t> minimum;
-    std::optional<index_t> sinks;
-    std::optional<index_t> window;
-    std::optional<index_t> tile_keys;
-    std::string scope = "head";
-    std::optional<index_t> first_row;
-    std::string weights = "sofa_inferred";
-    bool no_ladder = false;
-    bool all_groups = false;
-    bool quiet = false;
-    std::filesystem::path json;
-    std::string study;
-    std::filesystem::path expect;
-    bool list = false;
-};
-
-constexpr char const* introduction =
-    "Runs dynamic sparse attention on recorded queries, keys and values and says what it kept, "
-    "what\n"
-    "that cost in quality against dense attention in double precision, and in counted operations.\n"
-    "\n"
-    "Input is three .npy arrays [heads, tokens, dim] (f16 or f32, C order; fewer K and V heads "
-    "than Q\n"
-    "heads mean grouped queries), or a folder with manifest*.json that lists such arrays by "
-    "layer.\n"
-    "\n"
-    "A policy is a preset (paper: what the SOFA paper does; recommended; dense) or is composed:\n"
-    "PREDICTOR/SELECTOR/ATTENDER, e.g. int8/full_topk/flash_attention_2. --list names them all.\n";
-
-constexpr char const* reading =
-    "\nReading the output: kept is the share of visible keys attended; recall, how many of a "
-    "row's\n"
-    "kept keys are among as many truly best ones; mass, the softmax mass they carry; error, the\n"
-    "relative error of the output (Frobenius norm, mean over heads). The ladder exchanges one "
-    "stage at\n"
-    "a time, from 4-bit multiplication + full sort + FlashAttention-2 to DLZS + SADS + SU-FA; its\n"
-    "numbers hold under the printed weights only.\n"
-    "\n"
-    "Examples:\n"
-    "  sofattn-attend examples/data\n"
-    "  sofattn-attend --q q.npy --k k.npy --v v.npy --ratio 0.2 --json result.json\n"
-    "  sofattn-attend DIR --layers 5,16 --policy paper --policy int8/full_topk/sufa --sinks 1\n"
-    "\n"
-    "Exit codes: 0 done, 1 a study deviates from --expect, 2 bad input (one line on standard "
-    "error).";
-
-/// Accepts the text of a number in range; a message shows it as it was typed.
-template <class Number>
-CLI::Validator within(std::string limit, bool (*accepted)(Number)) {
-    auto const check = [limit, accepted](std::string const& text) {
-        Number value{};
-        char const* const end = text.data() + text.size();
-        auto const read = std::from_chars(text.data(), end, value);
-        bool const is_number = read.ec == std::errc() && read.ptr == end;
-        return is_number && accepted(value) ? std::string()
-                                            : "value is " + io::quoted(text) + ", must be " + limit;
-    };
-    return {check, ""}; // no name: --help says the range in words
-}
-CLI::Validator real(std::string limit, bool (*accepted)(double)) {
-    return within<double>(std::move(limit), accepted);
-}
-CLI::Validator whole_from(index_t least) {
-    return least == 0
-               ? within<index_t>("a whole number, at least 0", [](index_t n) { return n >= 0; })
-               : within<index_t>("a whole number, at least 1", [](index_t n) { return n >= 1; });
-}
-
-void declare(CLI::App& app, arguments& a) {
-    app.add_option("FOLDER", a.folder, "Folder with manifest*.json");
-    auto* q = app.add_option("--q", a.q, "Queries [heads, tokens, dim]")->group("Input");
-    auto* k = app.add_option("--k", a.k, "Keys [kv_heads, tokens, dim]")->group("Input");
-    auto* v = app.add_option("--v", a.v, "Values [kv_heads, tokens, value_dim]")->group("Input");
-    q->needs(k)->needs(v);
-    k->needs(q);
-    v->needs(q);
-    app.add_flag("--bidirectional", a.bidirectional, "No causal mask (for --q, --k, --v)")
-        ->group("Input");
-    app.add_option("--scale", a.scale, "Softmax scale (for --q, --k, --v); default 1 / sqrt(dim)")
-        ->check(real("a finite number above 0",
-                     [](double scale) { return std::isfinite(scale) && scale > 0; }))
-        ->group("Input");
-    app.add_option("--layers", a.layers, "Only these layer numbers, e.g. 5,16")
-        ->check(within<int>("a whole number, at least 0", [](int layer) { return layer >= 0; }))
-        ->delimiter(',')
-        ->allow_extra_args(false) // what follows may be FOLDER
-        ->group("Input");
-
-    app.add_option("--policy", a.policies, "Preset or PREDICTOR/SELECTOR/ATTENDER; repeatable")
-        ->allow_extra_args(false) // what follows may be FOLDER
-        ->group("What runs")
-        ->take_all();
-    auto* ratio = app.add_option("--ratio", a.ratio, "Share of visible keys to keep, in (0, 1]");
-    auto* count = app.add_option("--count", a.count, "Keys to keep per row");
-    ratio->group("What runs")->excludes(count)->check(real("a number in (0, 1]", [](double share) {
-        return share > 0 && share <= 1;
-    }));
-    count->group("What runs")->excludes(ratio)->check(whole_from(1));
-    app.add_option("--radius", a.radius, "Drop keys this many logits below their segment's best")
-        ->check(real("a number, at least 0", [](double logits) { return logits >= 0; }))
-        ->group("What runs");
-    app.add_option("--minimum", a.minimum, "Keep at least this many keys per row")
-        ->check(whole_from(0))
-        ->group("What runs");
-    app.add_option("--sinks", a.sinks, "Always keep this many first keys")
-        ->check(whole_from(0))
-        ->group("What runs");
-    app.add_option("--window", a.window, "Always keep this many last keys")
-        ->check(whole_from(0))
-        ->group("What runs");
-    app.add_option("--tile", a.tile_keys, "Keys per tile and segment (Bc); default 128")
-        ->check(whole_from(1))
-        ->group("What runs");
-    app.add_option("--select-per", a.scope,
-                   "head, or group: query heads of a KV head select together")
-        ->check(CLI::IsMember({"head", "group"}))
-        ->group("What runs");
-
-    app.add_option("--first-row", a.first_row,
-                   "Judge rows from here on; default 256 if causal and longer than that, else 0")
-        ->check(whole_from(0))
-        ->group("What is shown");
-    app.add_option("--weights", a.weights, "Complexity weights of the ladder's stages")
-        ->check(CLI::IsMember({"unit", "sofa_inferred", "bit_level", "energy_28nm"}))
-        ->group("What is shown");
-    app.add_flag("--no-ladder", a.no_ladder, "Leave out the complexity ladder")
-        ->group("What is shown");
-    app.add_flag("--groups", a.all_groups, "Every head group, also where there are many")
-        ->group("What is shown");
-    app.add_option("--json", a.json, "Write the results to this file")->group("What is shown");
-    app.add_flag("--quiet", a.quiet, "No progress bar")->group("What is shown");
-    app.add_flag("--list", a.list, "Names of policies and the tables of weights, then stop")
-        ->group("What is shown");
-
-    auto* study =
-        app.add_option("--study", a.study,
-                       "ranking: predictors at 5, 10, 20 %; keys: K predicted from X and Wk")
-            ->check(CLI::IsMember({"ranking", "keys"}))
-            ->group("Studies");
-    app.add_option("--expect", a.expect, "Compare a study with the figures in this JSON file")
-        ->needs(study)
-        ->group("Studies");
-}
-
-/// An option that nothing would read is a misunderstanding: better told than passed over.
-void refuse_ignored(CLI::App const& app, arguments const& a) {
-    auto const refuse = [&](std::vector<std::string> const& names, std::string const& why) {
-        for (auto const& name : names) {
-            if (app.get_option(name)->count() > 0) {
-                throw error(name, "given", "left out: " + why);
-            }
-        }
-    };
-    if (!a.folder.empty()) {
-        refuse({"--q", "--k", "--v"}, "FOLDER is " + io::shown(a.folder) + " already");
-        refuse({"--bidirectional", "--scale"}, "a FOLDER's manifest says it");
-    }
-    if (!a.study.empty()) {
-        refuse({"--policy", "--ratio", "--count", "--radius", "--minimum", "--sinks", "--window",
-                "--tile", "--select-per", "--weights", "--no-ladder", "--groups"},
-               "a study has its own policies, budgets and tables");
-        refuse({"--json"}, "a study prints its table only");
-    }
-    if (app.get_option("--json")->count() > 0 && a.json.empty()) {
-        throw error("--json", "\"\"", "the name of a file");
-    }
-}
 
 dataset open(arguments const& a) {
     if (!a.q.empty()) {
@@ -250,13 +71,22 @@ std::vector<std::size_t> chosen_layers(dataset const& data, arguments const& a) 
     return chosen;
 }
 
-void apply_budget(arguments const& a, attention_options& options) {
+void apply_budget(arguments const& a, named_policy& policy) {
+    attention_options& options = policy.options;
     auto& budget = options.budget;
-    if (a.ratio) {
-        budget.ratio = *a.ratio;
-        budget.count.reset();
+    if (policy.reads_weights()) {
+        budget.at_most = a.maximum;
+        if (a.mass || a.output_error) {
+            budget.mass = a.mass;
+            budget.output_error = a.output_error;
+        }
+    } else {
+        if (a.ratio) {
+            budget.ratio = *a.ratio;
+            budget.count.reset();
+        }
+        budget.count = a.count ? a.count : budget.count;
     }
-    budget.count = a.count ? a.count : budget.count;
     budget.radius = a.radius.value_or(budget.radius);
     budget.at_least = a.minimum.value_or(budget.at_least);
     budget.sinks = a.sinks.value_or(budget.sinks);
@@ -269,13 +99,29 @@ void apply_budget(arguments const& a, attention_options& options) {
 
 std::vector<named_policy> chosen_policies(arguments const& a) {
     std::vector<named_policy> policies;
+    bool counts = false;
+    bool weights = false;
     for (auto const& name : a.policies) {
         policies.push_back(find_policy(name));
-        apply_budget(a, policies.back().options);
+        counts = counts || policies.back().reads_count();
+        weights = weights || policies.back().reads_weights();
+        apply_budget(a, policies.back());
         if (policies.back().selector == sads::threshold::name && !a.radius) {
             throw error("policy " + io::quoted(name) + ": --radius", "missing",
                         "given, as threshold looks at no count and would keep every key");
         }
+    }
+    // An option that no policy reads is a misunderstanding.
+    if ((a.ratio || a.count) && !counts) {
+        throw error(
+            a.ratio ? "--ratio" : "--count", "given",
+            "left out: no policy here reads it (adaptive ones read --mass, --output-error)");
+    }
+    if ((a.mass || a.output_error || a.maximum) && !weights) {
+        throw error(a.mass           ? "--mass"
+                    : a.output_error ? "--output-error"
+                                     : "--maximum",
+                    "given", "left out: no policy here has an adaptive selector");
     }
     return policies;
 }
@@ -284,7 +130,7 @@ std::vector<named_policy> chosen_policies(arguments const& a) {
 bool selects(named_policy const& policy) { return policy.selector != sads::keep_all::name; }
 
 /// Fig. 17: one stage after the other is exchanged, all at one budget, that of the first policy
-/// that has one.
+/// that has a ratio or a count, or a tenth.
 struct rung {
     char const* design;
     char const* policy;
@@ -332,6 +178,7 @@ policy_report report_policy(layer_info const& info, named_policy const& policy,
     report.predictor = policy.predictor;
     report.selector = policy.selector;
     report.attender = policy.attender;
+    report.tail = policy.tail;
     attention_options options = policy.options;
     if (!selects(policy)) {
         options.budget = {};
@@ -360,9 +207,9 @@ run_report run(dataset const& data, std::vector<std::size_t> const& layers,
     auto const start = std::chrono::steady_clock::now();
     std::size_t const judged = policies.size();
     if (!a.no_ladder) {
-        auto const selecting = std::ranges::find_if(policies, selects);
+        auto const counting = std::ranges::find_if(policies, &named_policy::reads_count);
         attention_options const options =
-            (selecting == policies.end() ? policies.front() : *selecting).options;
+            counting == policies.end() ? presets::paper::options() : counting->options;
         for (auto const& step : ladder) {
             named_policy policy = find_policy(step.policy);
             policy.options = options;
@@ -428,11 +275,29 @@ study_check compared(std::vector<study_row> const& rows, std::filesystem::path c
     }
 }
 
-int run_study(dataset const& data, std::vector<std::size_t> const& layers, arguments const& a,
-              progress_bar& bar) {
-    if (!a.expect.empty()) {
-        require_json(a.expect);
+/// Tried before the work, but not held during it: whoever stops the run leaves no file.
+void require_writable(std::filesystem::path const& file) {
+    if (!file.empty()) {
+        io::atomic_file const tried(file);
     }
+}
+
+void write(std::filesystem::path const& file, std::string const& content) {
+    if (!file.empty()) {
+        io::atomic_file out(file);
+        out.write(content);
+        out.commit();
+    }
+}
+
+/// A name of a file need not be UTF-8, but JSON is.
+std::string text_of(nlohmann::ordered_json const& report) {
+    return report.dump(2, ' ', false, nlohmann::json::error_handler_t::replace) + "\n";
+}
+
+/// Rows before it are judged by no study: the same for all layers.
+index_t first_row_of_study(dataset const& data, std::vector<std::size_t> const& layers,
+                           arguments const& a) {
     index_t first_row = 0; // the same for all layers
     for (bool first = true; std::size_t const at : layers) {
         if (layer_info const& info = data.layers()[at]; info.causal) {
@@ -440,6 +305,32 @@ int run_study(dataset const& data, std::vector<std::size_t> const& layers, argum
             first_row = std::exchange(first, false) ? row : std::min(first_row, row);
         }
     }
+    return first_row;
+}
+
+int run_frontier(dataset const& data, std::vector<std::size_t> const& layers, arguments const& a,
+                 progress_bar& bar) {
+    require_writable(a.json);
+    require_writable(a.svg);
+    auto const frontiers =
+        study_frontier(data, layers, first_row_of_study(data, layers, a),
+                       [&](double share, std::string const& what) { bar.update(share, what); });
+    bar.clear();
+    write(a.json, text_of(to_json(frontiers)));
+    write(a.svg, to_svg(frontiers));
+    std::fputs(to_text(frontiers).c_str(), stdout);
+    return 0;
+}
+
+int run_study(dataset const& data, std::vector<std::size_t> const& layers, arguments const& a,
+              progress_bar& bar) {
+    if (a.study == "frontier") {
+        return run_frontier(data, layers, a, bar);
+    }
+    if (!a.expect.empty()) {
+        require_json(a.expect);
+    }
+    index_t const first_row = first_row_of_study(data, layers, a);
     auto const update = [&](double share, std::string const& what) { bar.update(share, what); };
     auto const rows = a.study == "keys" ? study_keys(data, layers, first_row, update)
                                         : study_ranking(data, layers, first_row, update);
@@ -465,9 +356,10 @@ void print_list() {
     std::printf(
         "presets:    paper, recommended, dense (unpredicted/keep_all/flash_attention_2)\n"
         "predictors: %s\nselectors:  %s\n"
-        "attenders:  %s\n\ncomplexity weights (a convention, named wherever it is used)\n%s",
+        "attenders:  %s\n"
+        "tails:      %s\n\ncomplexity weights (a convention, named wherever it is used)\n%s",
         names.predictors.c_str(), names.selectors.c_str(), names.attenders.c_str(),
-        weights_text().c_str());
+        names.tails.c_str(), weights_text().c_str());
 }
 
 int run_with(arguments const& a) {
@@ -483,19 +375,10 @@ int run_with(arguments const& a) {
     if (!a.study.empty()) {
         return run_study(data, layers, a, bar);
     }
-    if (!a.json.empty()) {
-        // Tried before the work, but not held during it: whoever stops the run leaves no file.
-        io::atomic_file const tried(a.json);
-    }
+    require_writable(a.json);
     run_report const report = run(data, layers, policies, a, bar);
     bar.clear();
-    if (!a.json.empty()) {
-        io::atomic_file json(a.json);
-        // A name of a file need not be UTF-8, but JSON is.
-        json.write(to_json(report).dump(2, ' ', false, nlohmann::json::error_handler_t::replace) +
-                   "\n");
-        json.commit();
-    }
+    write(a.json, text_of(to_json(report)));
     std::fputs(to_text(report, a.weights, a.all_groups).c_str(), stdout);
     std::printf("%.1f s in all%s\n", report.time_seconds,
                 a.json.empty() ? "" : ("; results in " + io::shown(a.json)).c_str());

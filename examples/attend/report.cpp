@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: MIT
 #include "attend/report.hpp"
 
+#include "attend/json.hpp"
 #include <sofattn/io/table.hpp>
 #include <sofattn/probe/event.hpp>
 
@@ -15,66 +16,12 @@ namespace sofattn::attend {
 
 namespace {
 
-using json = nlohmann::ordered_json;
-
 std::string number(char const* format, double value) {
     std::array<char, 64> text{};
     std::snprintf(text.data(), text.size(), format, value);
     return text.data();
 }
 std::string percent(double share) { return number("%.1f %%", 100.0 * share); }
-
-// --- JSON ---
-
-template <class T>
-json value_to_json(T const& value) {
-    return value;
-}
-json value_to_json(probe::ledger const& counts) {
-    json by_stage = json::object();
-    for (std::size_t s = 0; s < probe::stage_count; ++s) {
-        for (std::size_t e = 0; e < probe::event_count; ++e) {
-            auto const stage = static_cast<probe::stage>(s);
-            auto const event = static_cast<probe::event>(e);
-            if (counts.count(stage, event) > 0) {
-                // Traffic carries its unit in its name already.
-                auto const name =
-                    std::string(probe::name(event)) + (probe::is_bytes(event) ? "" : "_count");
-                by_stage[std::string(probe::name(stage))][name] = counts.count(stage, event);
-            }
-        }
-    }
-    return by_stage;
-}
-template <class T>
-json value_to_json(std::optional<T> const& value) {
-    return value ? json(*value) : json(nullptr);
-}
-json value_to_json(std::vector<std::pair<std::string, double>> const& named) {
-    json object = json::object();
-    for (auto const& [name, value] : named) {
-        object[name] = value;
-    }
-    return object;
-}
-template <io::report T>
-json value_to_json(T const& value);
-template <io::report T>
-json value_to_json(std::vector<T> const& values) {
-    json list = json::array();
-    for (auto const& value : values) {
-        list.push_back(value_to_json(value));
-    }
-    return list;
-}
-template <io::report T>
-json value_to_json(T const& value) {
-    json object = json::object();
-    io::for_each_field(value, [&](std::string_view name, auto const& field) {
-        object[std::string(name)] = value_to_json(field);
-    });
-    return object;
-}
 
 // --- text ---
 
@@ -130,7 +77,8 @@ std::string quality_text(layer_report const& layer, bool all_groups) {
                 (p > first ? "  | " : "  ") + policy.policy +
                 (policy.policy.find('/') != std::string::npos
                      ? std::string()
-                     : " = " + policy.predictor + "/" + policy.selector + "/" + policy.attender);
+                     : " = " + policy.predictor + "/" + policy.selector + "/" + policy.attender +
+                           (policy.tail.empty() || policy.tail == "none" ? "" : "/" + policy.tail));
         }
         text += "\n";
         io::table table(header);
@@ -289,9 +237,12 @@ std::vector<weights_report> all_weights() {
 
 budget_report budget_fields(attention_options const& options) {
     budget_report fields;
+    fields.keep_mass = options.budget.mass;
+    fields.output_error_spreads = options.budget.output_error;
+    fields.maximum_keys = options.budget.at_most;
     if (options.budget.count) {
         fields.keep_count_keys = *options.budget.count;
-    } else {
+    } else if (!options.budget.mass && !options.budget.output_error) {
         fields.keep_ratio = options.budget.ratio;
     }
     if (std::isfinite(options.budget.radius)) {
@@ -306,7 +257,7 @@ budget_report budget_fields(attention_options const& options) {
     return fields;
 }
 
-nlohmann::ordered_json to_json(run_report const& report) { return value_to_json(report); }
+nlohmann::ordered_json to_json(run_report const& report) { return detail::value_to_json(report); }
 
 std::string to_text(run_report const& report, std::string const& weights, bool all_groups) {
     std::string text;

@@ -20,8 +20,11 @@ namespace sofattn::attend {
 struct budget_report {
     std::optional<double> keep_ratio;
     std::optional<index_t> keep_count_keys;
+    std::optional<double> keep_mass;
+    std::optional<double> output_error_spreads;
     std::optional<double> radius_logits;
     index_t minimum_keys = 0;
+    std::optional<index_t> maximum_keys;
     index_t sink_keys = 0;
     index_t window_keys = 0;
     index_t tile_keys = 0;
@@ -49,6 +52,7 @@ struct policy_report {
     std::string predictor;
     std::string selector;
     std::string attender;
+    std::string tail;
     budget_report budget;
     mean_quality overall;
     std::vector<group_report> groups;
@@ -117,7 +121,8 @@ struct run_report {
 
 // clang-format off
 BOOST_HANA_ADAPT_STRUCT(sofattn::attend::budget_report,
-    keep_ratio, keep_count_keys, radius_logits, minimum_keys, sink_keys, window_keys, tile_keys,
+    keep_ratio, keep_count_keys, keep_mass, output_error_spreads, radius_logits, minimum_keys,
+    maximum_keys, sink_keys, window_keys, tile_keys,
     selection_scope);
 BOOST_HANA_ADAPT_STRUCT(sofattn::attend::mean_quality,
     kept_share, recall, mass, output_error_relative);
@@ -125,7 +130,7 @@ BOOST_HANA_ADAPT_STRUCT(sofattn::attend::group_report, kv_head, query_heads, qua
 BOOST_HANA_ADAPT_STRUCT(sofattn::attend::complexity_report,
     weights, unit, prediction, selection, attention, total);
 BOOST_HANA_ADAPT_STRUCT(sofattn::attend::policy_report,
-    policy, predictor, selector, attender, budget, overall, groups, operations, complexity,
+    policy, predictor, selector, attender, tail, budget, overall, groups, operations, complexity,
     key_loads_count, time_seconds);
 BOOST_HANA_ADAPT_STRUCT(sofattn::attend::layer_report,
     model, layer, query_heads, kv_heads, query_tokens, key_tokens, head_dim, value_dim, causal,

@@ -12,6 +12,7 @@
 #include <cstddef>
 #include <tuple>
 #include <utility>
+#include <vector>
 
 namespace sofattn::attend {
 
@@ -33,10 +34,36 @@ std::string joined(Names const& types) {
     return text;
 }
 
+constexpr std::array<std::pair<std::string_view, runner (*)(std::string_view, std::string_view)>, 4>
+    tails{{{sufa::no_tail::name, detail::find_no_tail},
+           {sufa::mean_tail::name, detail::find_mean_tail},
+           {sufa::segment_tail::name, detail::find_segment_tail},
+           {sufa::int8_tail::name, detail::find_int8_tail}}};
+
+std::string const whole_row = sads::adaptive<sads::whole_row>::name;
+std::string const tile_by_tile = sads::adaptive<sads::tile_by_tile>::name;
+
 template <class Preset>
 named_policy preset_policy() {
-    return {Preset::name,           Preset::predictor::name, Preset::selector::name,
-            Preset::attender::name, Preset::options(),       nullptr};
+    return {Preset::name,
+            Preset::predictor::name,
+            Preset::selector::name,
+            Preset::attender::name,
+            Preset::tail::name,
+            Preset::options(),
+            nullptr};
+}
+
+std::vector<std::string> split(std::string const& name) {
+    std::vector<std::string> parts(1);
+    for (char const c : name) {
+        if (c == '/' && parts.size() < 4) {
+            parts.emplace_back();
+        } else {
+            parts.back() += c;
+        }
+    }
+    return parts;
 }
 
 named_policy parse(std::string const& name) {
@@ -47,55 +74,95 @@ named_policy parse(std::string const& name) {
         return preset_policy<presets::recommended>();
     }
     if (name == "dense") {
-        return {name,   dlzs::unpredicted::name, sads::keep_all::name, "flash_attention_2", {},
+        return {name,
+                dlzs::unpredicted::name,
+                sads::keep_all::name,
+                "flash_attention_2",
+                sufa::no_tail::name,
+                {},
                 nullptr};
     }
-    auto const first = name.find('/');
-    auto const second = first == std::string::npos ? first : name.find('/', first + 1);
-    if (second == std::string::npos) {
+    auto const parts = split(name);
+    if (parts.size() < 3) {
         throw error("policy", io::quoted(name),
-                    "paper, recommended, dense or PREDICTOR/SELECTOR/ATTENDER");
+                    "paper, recommended, dense or PREDICTOR/SELECTOR/ATTENDER[/TAIL]");
     }
     named_policy policy;
     policy.name = name;
-    policy.predictor = name.substr(0, first);
-    policy.selector = name.substr(first + 1, second - first - 1);
-    policy.attender = name.substr(second + 1);
-    policy.options.budget = sads::budget::of_ratio(0.10);
+    policy.predictor = parts[0];
+    policy.selector = parts[1];
+    policy.attender = parts[2];
+    policy.tail = parts.size() > 3 ? parts[3] : sufa::no_tail::name;
+    policy.options.budget = policy.reads_weights() ? presets::recommended::options().budget
+                                                   : sads::budget::of_ratio(0.10);
     return policy;
+}
+
+/// The pipeline of these names, if it is among those that were compiled.
+runner find_runner(named_policy const& policy) {
+    if (policy.tail != sufa::no_tail::name || policy.reads_weights()) {
+        if (policy.attender == attenders.front().first) { // sufa
+            for (auto const& [tail, find] : tails) {
+                if (policy.tail == tail) {
+                    return find(policy.predictor, policy.selector);
+                }
+            }
+        }
+        return nullptr;
+    }
+    for (auto const& [attender, find] : attenders) {
+        if (policy.attender == attender) {
+            return find(policy.predictor, policy.selector);
+        }
+    }
+    return nullptr;
 }
 
 } // namespace
 
+bool named_policy::reads_weights() const {
+    return selector == whole_row || selector == tile_by_tile;
+}
+bool named_policy::reads_count() const {
+    return !reads_weights() && selector != sads::keep_all::name &&
+           selector != sads::threshold::name;
+}
+
 policy_names list_policies() {
-    policy_names names{joined(detail::predictors), joined(detail::selectors), {}};
+    policy_names names{joined(detail::predictors), joined(detail::selectors), {}, {}};
+    names.selectors += ", " + whole_row + ", " + tile_by_tile;
     for (auto const& [name, find] : attenders) {
         names.attenders += (names.attenders.empty() ? "" : ", ") + std::string(name);
+    }
+    for (auto const& [name, find] : tails) {
+        names.tails += (names.tails.empty() ? "" : ", ") + std::string(name);
     }
     return names;
 }
 
 named_policy find_policy(std::string const& name) {
     named_policy policy = parse(name);
-    for (auto const& [attender, find] : attenders) {
-        if (policy.attender == attender) {
-            policy.run = find(policy.predictor, policy.selector);
-        }
-    }
+    policy.run = find_runner(policy);
     if (policy.run == nullptr) {
         auto const names = list_policies();
         for (auto const& [what, value, known] :
-             {std::tuple("attender", policy.attender, names.attenders),
+             {std::tuple("tail", policy.tail, names.tails),
+              std::tuple("attender", policy.attender, names.attenders),
               std::tuple("selector", policy.selector, names.selectors),
               std::tuple("predictor", policy.predictor, names.predictors)}) {
             bool const listed =
                 value.find(',') == std::string::npos &&
                 (", " + known + ", ").find(", " + value + ", ") != std::string::npos;
-            if (!listed) { // holds for one of the three, as all combinations of names exist
+            if (!listed) {
                 throw error("policy " + io::quoted(name) + ": " + what, io::quoted(value),
                             "one of " + known);
             }
         }
+        // All names are known, but tails and adaptive selectors are not offered with everything.
+        throw error("policy " + io::quoted(name), "a combination that is not built",
+                    "with a tail or an adaptive selector: one of " +
+                        joined(detail::weighing_predictors) + " / one of " +
+                        joined(detail::weighing_selectors) + " / sufa");
     }
     return policy;
 }

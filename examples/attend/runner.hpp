@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: MIT
-// Pipelines by name: predictor/selector/attender, a preset, or dense.
+// Pipelines by name: predictor/selector/attender/tail, a preset, or dense.
 #pragma once
 
 #include <sofattn/attention/options.hpp>
@@ -32,12 +32,17 @@ struct named_policy {
     std::string predictor;
     std::string selector;
     std::string attender;
+    std::string tail;
     attention_options options;
     runner run = nullptr;
+
+    /// Whether the selector reads a ratio or a count, or a mass or an error.
+    [[nodiscard]] bool reads_count() const;
+    [[nodiscard]] bool reads_weights() const;
 };
 
-/// "paper", "recommended", "dense", or "predictor/selector/attender". Throws sofattn::error, which
-/// lists the names there are.
+/// "paper", "recommended", "dense", or "predictor/selector/attender", with "/tail" where dropped
+/// keys are not ignored. Throws sofattn::error, which lists the names there are.
 [[nodiscard]] named_policy find_policy(std::string const& name);
 
 /// Names for help texts and errors, separated by ", ".
@@ -45,6 +50,7 @@ struct policy_names {
     std::string predictors;
     std::string selectors;
     std::string attenders;
+    std::string tails;
 };
 [[nodiscard]] policy_names list_policies();
 
@@ -56,6 +62,12 @@ namespace detail {
 [[nodiscard]] runner find_sufa_ascending(std::string_view predictor, std::string_view selector);
 [[nodiscard]] runner find_flash_attention_2(std::string_view predictor, std::string_view selector);
 [[nodiscard]] runner find_two_pass(std::string_view predictor, std::string_view selector);
+
+/// One per tail, all with sufa; adaptive selectors, and full_topk where there is a tail.
+[[nodiscard]] runner find_no_tail(std::string_view predictor, std::string_view selector);
+[[nodiscard]] runner find_mean_tail(std::string_view predictor, std::string_view selector);
+[[nodiscard]] runner find_segment_tail(std::string_view predictor, std::string_view selector);
+[[nodiscard]] runner find_int8_tail(std::string_view predictor, std::string_view selector);
 
 } // namespace detail
 } // namespace sofattn::attend

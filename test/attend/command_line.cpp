@@ -458,7 +458,10 @@ TEST_CASE("attend: a number out of range is refused as it was typed") {
     says("--count", {"0", "-3", "1.5", "ten", "99999999999999999999"}, "at least 1");
     says("--radius", {"-1", "nan", "-inf", "x"}, "at least 0");
     says("--tile", {"0", "-1", "1e3", "99999999999999999999"}, "at least 1");
+    says("--mass", {"0", "1.01", "nan", "x"}, "in (0, 1]");
+    says("--output-error", {"0", "-1", "inf", "nan"}, "above 0");
     says("--minimum", {"-1", "0.5"}, "at least 0");
+    says("--maximum", {"0", "-1", "x"}, "at least 1");
     says("--sinks", {"-1", "many"}, "at least 0");
     says("--window", {"-1", "1 2"}, "at least 0");
     says("--first-row", {"-1", "x"}, "at least 0");
@@ -489,7 +492,10 @@ TEST_CASE("attend: a name that is not known is refused with those that are") {
     says("int8, int4/sads/sufa", {"predictor", "\"int8, int4\"", "dlzs8, dlzs16"});
     says("int8/threshold/sufa", {"--radius", "missing", "given"});
     says("unpredicted/sads/sufa", {"predictor", "\"unpredicted\"", "dlzs8, dlzs16"});
-    says("int8/sads/sufa/", {"attender", "\"sufa/\"", "two_pass"});
+    says("int8/sads/sufa/", {"tail", "\"\"", "none, mean, segment_means, int8_values"});
+    says("int8/sads/sufa/none/", {"tail", "\"none/\"", "segment_means"});
+    says("int8/sads/sufa/mean", {"combination", "full_topk, adaptive, adaptive_running"});
+    says("dlzs8/adaptive/two_pass", {"combination", "dlzs8, dlzs16", "sufa"});
     files.refuse({"--policy", "paper", "--policy", "no\nsuch"}, {R"("no\x0asuch")"});
     files.refuse({"--weights", "heavy"}, {"--weights", "heavy", "sofa_inferred"});
     files.refuse({"--select-per", "layer"}, {"--select-per", "layer", "head", "group"});
@@ -511,6 +517,19 @@ TEST_CASE("attend: options that are unknown, missing or do not go together are r
     files.refuse({"--ratio"}, {"--ratio"});
     files.refuse({"--ratio", "0.5", "--count", "3"}, {"--ratio", "--count"});
     files.refuse({"--ratio", "0.5", "--ratio", "0.2"}, {"--ratio"});
+    files.refuse({"--mass", "0.5", "--output-error", "0.2"}, {"--mass", "--output-error"});
+    words const adaptive{"--policy", "dlzs8/adaptive/sufa/mean"};
+    for (char const* option : {"--ratio", "--count"}) {
+        files.refuse(adaptive + words{option, "1"}, {option, "given", "no policy here reads it"});
+    }
+    for (char const* option : {"--mass", "--output-error", "--maximum"}) {
+        files.refuse({"--policy", "paper", option, "1"}, {option, "given", "adaptive selector"});
+    }
+    files.refuse({"--policy", "recommended", "--maximum", "31"},
+                 {"maximum count", "31", "at least the minimum count, 32"});
+    says({folder, "--study", "frontier", "--expect", files.q.string()}, {"--expect", "frontier"});
+    says({folder, "--study", "keys", "--svg", "x.svg"}, {"--svg", "only the frontier"});
+    files.refuse({"--svg", "x.svg"}, {"--svg", "--study"});
     says({"--q", files.q.string()}, {"--q", "--k"});
     says({"--k", files.k.string()}, {"--k", "--q"});
     says({"--v", files.v.string()}, {"--v", "--q"});
@@ -706,6 +725,69 @@ TEST_CASE("attend: a budget keeps what it says") {
     CHECK(kept({"--ratio", "0.25", "--tile", "9223372036854775807"}) == 0.25);
     CHECK(kept({"--ratio", "0.25", "--scale", "1e-300"}) == 0.25);
     CHECK(kept({"--ratio", "0.25", "--first-row", "39"}) == 0.25);
+}
+
+TEST_CASE("attend: adaptive budgets keep what a mass or an error asks for") {
+    three_files const files;
+    files.write<float>({.queries = 80, .keys = 80});
+    auto const quality = [&](char const* policy, words const& options) {
+        words const fixed{"--bidirectional", "--no-ladder", "--policy", policy};
+        json const report = files.run(fixed + options);
+        json const& budget = policy_of(report).at("budget");
+        CHECK(budget.at("keep_ratio").is_null());
+        CHECK(budget.at("keep_mass").is_null() != budget.at("output_error_spreads").is_null());
+        return overall(report);
+    };
+    for (char const* selector : {"adaptive", "adaptive_running"}) {
+        for (char const* mass : {"0.5", "0.8", "0.95"}) {
+            json const q = quality((std::string("exact/") + selector + "/sufa").c_str(),
+                                   {"--mass", mass, "--minimum", "1"});
+            CHECK(q.at("mass").get<double>() >= std::stod(mass) - 1e-3);
+            CHECK(q.at("kept_share").get<double>() < 1.0);
+        }
+    }
+    auto const error = [](json const& q) { return q.at("output_error_relative").get<double>(); };
+    json const none = quality("int8_per_query/adaptive/sufa", {"--mass", "0.8"});
+    json const mean = quality("int8_per_query/adaptive/sufa/mean", {"--mass", "0.8"});
+    json const segments = quality("int8_per_query/adaptive/sufa/segment_means", {"--mass", "0.8"});
+    json const int8 = quality("int8_per_query/adaptive/sufa/int8_values", {"--mass", "0.8"});
+    CHECK(none.at("kept_share") == mean.at("kept_share"));
+    CHECK(error(mean) < error(none));
+    CHECK(error(segments) < error(none));
+    CHECK(error(int8) < 0.2 * error(mean));
+    CHECK(error(quality("recommended", {"--output-error", "0.001"})) <
+          error(quality("recommended", {"--output-error", "0.1"})));
+    CHECK(quality("recommended", {"--mass", "1", "--maximum", "32"}).at("kept_share") < 0.65);
+}
+
+TEST_CASE("attend: the frontier is a table, JSON and a picture") {
+    recorded_folder const recorded;
+    fs::path const result = recorded.folder / "f.json";
+    fs::path const picture = recorded.folder / "f.svg";
+    outcome const run = accepted(recorded.given(
+        {"--study", "frontier", "--json", result.string(), "--svg", picture.string()}));
+    CHECK(holds(run.out, "tiny, layers 3,5"));
+    CHECK(holds(run.out, "| paper preset "));
+    json const report = json::parse(read_bytes(result));
+    CHECK(report.at("frontiers").size() == 3); // the mean, and both layers
+    for (auto const& one : report.at("frontiers")) {
+        CHECK(one.at("model") == "tiny");
+        CHECK(one.at("series").size() == 13);
+        for (auto const& series : one.at("series")) {
+            CHECK(series.at("points").size() >= 6);
+            for (auto const& point : series.at("points")) {
+                CHECK(point.at("quality").at("kept_share") > 0.0);
+            }
+        }
+    }
+    std::string const svg = read_bytes(picture);
+    CHECK(svg.starts_with("<svg "));
+    CHECK(svg.ends_with("</svg>\n"));
+    CHECK_FALSE(holds(svg, "nan"));
+    CHECK_FALSE(holds(svg, "inf"));
+    fs::path const nowhere = recorded.folder / "none" / "f.svg";
+    refused(recorded.folder, recorded.given({"--study", "frontier", "--svg", nowhere.string()}),
+            {nowhere.string(), "not writable"});
 }
 
 TEST_CASE("attend: a dense first policy gives the ladder no budget") {
