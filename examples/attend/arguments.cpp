@@ -113,6 +113,12 @@ void declare(CLI::App& app, arguments& a) {
         ->excludes(mass)
         ->check(real("a finite number above 0",
                      [](double spreads) { return std::isfinite(spreads) && spreads > 0; }));
+    app.add_option(
+           "--budgets", a.budgets,
+           "Output errors per layer and head from a file of sofattn-calibrate; adaptive ones")
+        ->excludes(mass)
+        ->excludes(output_error)
+        ->group("What runs");
     app.add_option("--radius", a.radius, "Drop keys this many logits below their segment's best")
         ->check(real("a number, at least 0", [](double logits) { return logits >= 0; }))
         ->group("What runs");
@@ -180,9 +186,9 @@ void refuse_ignored(CLI::App const& app, arguments const& a) {
         refuse({"--bidirectional", "--scale"}, "a FOLDER's manifest says it");
     }
     if (!a.study.empty()) {
-        refuse({"--policy", "--ratio", "--count", "--mass", "--output-error", "--radius",
-                "--minimum", "--maximum", "--sinks", "--window", "--tile", "--select-per",
-                "--weights", "--no-ladder", "--groups"},
+        refuse({"--policy", "--ratio", "--count", "--mass", "--output-error", "--budgets",
+                "--radius", "--minimum", "--maximum", "--sinks", "--window", "--tile",
+                "--select-per", "--weights", "--no-ladder", "--groups"},
                "a study has its own policies, budgets and tables");
     }
     if (a.study == "frontier") {

@@ -26,6 +26,7 @@ struct arguments {
     std::optional<index_t> count;
     std::optional<double> mass;
     std::optional<double> output_error;
+    std::filesystem::path budgets;
     std::optional<double> radius;
     std::optional<index_t> minimum;
     std::optional<index_t> maximum;

@@ -42,11 +42,17 @@ tensor<float, axis::head, axis::query, axis::value_dim> make_output(problem_shap
         {shape.heads, shape.queries, shape.value_dim});
 }
 
-group_run run_group(group_views const& group, named_policy const& policy, policy_outcome& outcome) {
+group_run run_group(group_views const& group, index_t first_head, named_policy const& policy,
+                    policy_outcome& outcome) {
     group_run run;
     run.output = make_output(group.shape);
+    attention_options options = policy.options;
+    if (!options.head_budgets.empty()) { // of the layer's heads, these
+        auto const first = options.head_budgets.begin() + first_head;
+        options.head_budgets = {first, first + group.shape.heads};
+    }
     auto const start = std::chrono::steady_clock::now();
-    run.result = policy.run(group.given, policy.options, run.output.view());
+    run.result = policy.run(group.given, options, run.output.view());
     outcome.time_seconds +=
         std::chrono::duration<double>(std::chrono::steady_clock::now() - start).count();
     outcome.counts += run.result.counts;
@@ -136,7 +142,7 @@ std::vector<policy_outcome> evaluate(layer_views const& given,
         auto& outcomes = by_group[static_cast<std::size_t>(kv)];
         std::vector<group_run> runs;
         for (std::size_t p = 0; p < policies.size(); ++p) {
-            group_run run = run_group(group, policies[p], outcomes[p]);
+            group_run run = run_group(group, kv * group.shape.heads, policies[p], outcomes[p]);
             if (p < judged) {
                 runs.push_back(std::move(run));
             }

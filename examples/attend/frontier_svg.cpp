@@ -18,7 +18,7 @@ constexpr double left = 56;
 constexpr double top = 44;
 constexpr double bottom = 40;
 constexpr double gap = 16;
-constexpr double legend_width = 250;
+constexpr double legend_width = 280;
 constexpr double legend_line = 18;
 
 std::string number(char const* format, double value) {

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: MIT
 // sofattn-attend: sparse attention on recorded Q, K, V, judged against dense attention.
 #include "attend/arguments.hpp"
+#include "attend/budgets.hpp"
 #include "attend/dataset.hpp"
 #include "attend/evaluate.hpp"
 #include "attend/frontier.hpp"
@@ -117,11 +118,23 @@ std::vector<named_policy> chosen_policies(arguments const& a) {
             a.ratio ? "--ratio" : "--count", "given",
             "left out: no policy here reads it (adaptive ones read --mass, --output-error)");
     }
-    if ((a.mass || a.output_error || a.maximum) && !weights) {
+    if ((a.mass || a.output_error || a.maximum || !a.budgets.empty()) && !weights) {
         throw error(a.mass           ? "--mass"
                     : a.output_error ? "--output-error"
-                                     : "--maximum",
+                    : a.maximum      ? "--maximum"
+                                     : "--budgets",
                     "given", "left out: no policy here has an adaptive selector");
+    }
+    return policies;
+}
+
+/// The policies as they run on one layer: with its heads' budgets, where there is a table of them.
+std::vector<named_policy> for_layer(std::vector<named_policy> policies, layer_info const& info,
+                                    budget_table const& table, arguments const& a) {
+    for (auto& policy : policies) {
+        if (!a.budgets.empty() && policy.reads_weights()) {
+            policy.options.head_budgets = budgets_of(table, a.budgets, info, policy.options.budget);
+        }
     }
     return policies;
 }
@@ -143,14 +156,15 @@ constexpr std::array<rung, 4> ladder{
 
 /// Bad budgets are found before anything is computed.
 void validate(dataset const& data, std::vector<std::size_t> const& layers,
-              std::vector<named_policy> const& policies, arguments const& a) {
+              std::vector<named_policy> const& policies, budget_table const& table,
+              arguments const& a) {
     for (std::size_t const at : layers) {
         layer_info const& info = data.layers()[at];
         problem_shape shape;
         shape.heads = info.heads;
         shape.kv_heads = info.kv_heads;
         shape.keys = info.keys;
-        for (auto const& policy : policies) {
+        for (auto const& policy : for_layer(policies, info, table, a)) {
             try {
                 policy.options.validate(shape);
             } catch (error const& e) {
@@ -203,7 +217,8 @@ policy_report report_policy(layer_info const& info, named_policy const& policy,
 }
 
 run_report run(dataset const& data, std::vector<std::size_t> const& layers,
-               std::vector<named_policy> policies, arguments const& a, progress_bar& bar) {
+               std::vector<named_policy> policies, budget_table const& table, arguments const& a,
+               progress_bar& bar) {
     auto const start = std::chrono::steady_clock::now();
     std::size_t const judged = policies.size();
     if (!a.no_ladder) {
@@ -234,7 +249,8 @@ run_report run(dataset const& data, std::vector<std::size_t> const& layers,
         one.causal = info.causal;
         one.first_judged_row = first_judged_row(info, a);
         auto const outcomes = evaluate(
-            layer_views::of(given), policies, judged, one.first_judged_row, [&](double share) {
+            layer_views::of(given), for_layer(policies, info, table, a), judged,
+            one.first_judged_row, [&](double share) {
                 bar.update((static_cast<double>(done) + share) / static_cast<double>(layers.size()),
                            info.model + ", layer " + std::to_string(info.layer));
             });
@@ -370,13 +386,14 @@ int run_with(arguments const& a) {
     auto const policies = chosen_policies(a);
     dataset const data = open(a);
     auto const layers = chosen_layers(data, a);
-    validate(data, layers, policies, a);
+    budget_table const table = a.budgets.empty() ? budget_table{} : read_budgets(a.budgets);
+    validate(data, layers, policies, table, a);
     progress_bar bar(!a.quiet);
     if (!a.study.empty()) {
         return run_study(data, layers, a, bar);
     }
     require_writable(a.json);
-    run_report const report = run(data, layers, policies, a, bar);
+    run_report const report = run(data, layers, policies, table, a, bar);
     bar.clear();
     write(a.json, text_of(to_json(report)));
     std::fputs(to_text(report, a.weights, a.all_groups).c_str(), stdout);

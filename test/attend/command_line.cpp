@@ -1,276 +1,25 @@
 // SPDX-License-Identifier: MIT
 // sofattn-attend as its users run it: arguments in, exit code, two streams and a file out.
-#include "support/generators.hpp"
-#include "support/temporary_folder.hpp"
-#include <sofattn/core/half.hpp>
-#include <sofattn/core/tensor.hpp>
-#include <sofattn/core/view.hpp>
-#include <sofattn/io/npy.hpp>
+#include "support/tool.hpp"
 
 #include <doctest/doctest.h>
-#include <fcntl.h>
 #include <nlohmann/json.hpp>
-#include <sys/types.h>
-#include <sys/wait.h>
 #include <unistd.h>
 
-#include <algorithm>
 #include <array>
 #include <cstddef>
 #include <cstdint>
 #include <cstdio>
-#include <cstdlib>
 #include <filesystem>
 #include <limits>
-#include <memory>
-#include <stdexcept>
 #include <string>
 #include <string_view>
-#include <utility>
 #include <vector>
 
-namespace {
-
-namespace axis = sofattn::axis;
-namespace fs = std::filesystem;
-namespace io = sofattn::io;
-using json = nlohmann::json;
+using namespace sofattn::test;
 using sofattn::half;
-using sofattn::index_t;
-using sofattn::test::generator;
-using sofattn::test::read_bytes;
-using sofattn::test::temporary_folder;
-using sofattn::test::write_bytes;
 
-using words = std::vector<std::string>;
-
-// --- running the program -------------------------------------------------------------------------
-
-struct outcome {
-    int code = -1;  ///< exit code; -1: ended by a signal
-    int signal = 0; ///< that signal
-    std::string out;
-    std::string err;
-};
-
-struct surroundings {
-    fs::path folder{}; ///< working folder; empty: this program's
-    fs::path out_to{}; ///< standard output goes there
-    char const* threads = "1";
-};
-
-/// Runs sofattn-attend with exactly these arguments; no shell sees them.
-outcome attend(words const& arguments, surroundings const& where = {}) {
-    auto const close = [](std::FILE* file) { std::fclose(file); };
-    using stream = std::unique_ptr<std::FILE, decltype(close)>;
-    stream const out(std::tmpfile(), close);
-    stream const err(std::tmpfile(), close);
-    words line{SOFATTN_BIN_DIR "/sofattn-attend"};
-    line.insert(line.end(), arguments.begin(), arguments.end());
-    std::vector<char*> pointers;
-    for (auto& word : line) {
-        pointers.push_back(word.data());
-    }
-    pointers.push_back(nullptr);
-
-    pid_t const child = fork();
-    if (child == 0) {
-        constexpr unsigned most_seconds = 60; // a run takes milliseconds: it hangs
-        constexpr int not_started = 127;
-        alarm(most_seconds);
-        int const output =
-            where.out_to.empty() ? fileno(out.get()) : open(where.out_to.c_str(), O_WRONLY);
-        bool const ready = setenv("OMP_NUM_THREADS", where.threads, 1) == 0 &&
-                           dup2(output, STDOUT_FILENO) >= 0 &&
-                           dup2(fileno(err.get()), STDERR_FILENO) >= 0 &&
-                           (where.folder.empty() || chdir(where.folder.c_str()) == 0);
-        if (ready) {
-            execv(pointers.front(), pointers.data());
-        }
-        _exit(not_started);
-    }
-    int status = 0;
-    if (child < 0 || waitpid(child, &status, 0) != child) {
-        throw std::runtime_error("attend: cannot start " + line.front());
-    }
-    auto const text = [](std::FILE* file) {
-        std::string all;
-        std::array<char, 4096> part{};
-        std::rewind(file);
-        for (std::size_t n = 0; (n = std::fread(part.data(), 1, part.size(), file)) > 0;) {
-            all.append(part.data(), n);
-        }
-        return all;
-    };
-    outcome result;
-    result.code = WIFEXITED(status) ? WEXITSTATUS(status) : -1;
-    result.signal = WIFSIGNALED(status) ? WTERMSIG(status) : 0;
-    result.out = text(out.get());
-    result.err = text(err.get());
-    return result;
-}
-
-words operator+(words left, words const& right) {
-    left.insert(left.end(), right.begin(), right.end());
-    return left;
-}
-
-bool holds(std::string_view text, std::string_view part) {
-    return text.find(part) != std::string_view::npos;
-}
-
-/// One line, and ours.
-bool is_message(std::string_view err) {
-    return err.starts_with("sofattn-attend: ") && err.find('\n') == err.size() - 1 &&
-           std::none_of(err.begin(), err.end() - 1,
-                        [](char c) { return static_cast<unsigned char>(c) < 0x20; });
-}
-
-/// Exit code 2, one line that has all these parts, and nothing else anywhere.
-void refused(temporary_folder const& folder, words const& arguments, words const& parts) {
-    std::string line;
-    for (auto const& word : arguments) {
-        line += word + " ";
-    }
-    CAPTURE(line);
-    std::size_t const before = folder.entries();
-    outcome const run = attend(arguments);
-    CAPTURE(run.err);
-    CHECK(run.signal == 0);
-    CHECK(run.code == 2);
-    CHECK(run.out.empty());
-    CHECK(is_message(run.err));
-    for (auto const& part : parts) {
-        CAPTURE(part);
-        CHECK(holds(run.err, part));
-    }
-    CHECK(folder.entries() == before);
-}
-
-/// Exit code 0 and not a word of complaint.
-outcome accepted(words const& arguments, surroundings const& where = {}) {
-    std::string line;
-    for (auto const& word : arguments) {
-        line += word + " ";
-    }
-    CAPTURE(line);
-    outcome run = attend(arguments, where);
-    CHECK(run.signal == 0);
-    CHECK(run.code == 0);
-    CHECK(run.err.empty());
-    CHECK_FALSE(run.out.empty());
-    return run;
-}
-
-// --- input for it --------------------------------------------------------------------------------
-
-/// Multiples of 1/64, which binary16 holds exactly.
-template <class T>
-std::vector<T> numbers(generator& random, index_t count) {
-    std::vector<T> values;
-    for (index_t i = 0; i < count; ++i) {
-        values.push_back(T(static_cast<float>(random.integer(-128, 128)) / 64.0f));
-    }
-    return values;
-}
-
-template <class T>
-void write_array(fs::path const& path, std::array<index_t, 3> extents, std::uint64_t seed) {
-    generator random(seed);
-    auto const values = numbers<T>(random, extents[0] * extents[1] * extents[2]);
-    io::write_npy(path,
-                  sofattn::view<T const, axis::head, axis::key, axis::dim>(values.data(), extents));
-}
-
-struct sizes {
-    index_t heads = 4;
-    index_t kv_heads = 2;
-    index_t queries = 6;
-    index_t keys = 6;
-    index_t dim = 8;
-    index_t value_dim = 8;
-};
-
-/// q.npy, k.npy and v.npy in a folder; by default 4 query heads on 2 KV heads.
-struct three_files {
-    temporary_folder folder;
-    fs::path q = folder / "q.npy";
-    fs::path k = folder / "k.npy";
-    fs::path v = folder / "v.npy";
-    fs::path result = folder / "result.json";
-
-    three_files() { write<float>({}); }
-    template <class T>
-    void write(sizes const& s) const {
-        write_array<T>(q, {s.heads, s.queries, s.dim}, 1);
-        write_array<T>(k, {s.kv_heads, s.keys, s.dim}, 2);
-        write_array<T>(v, {s.kv_heads, s.keys, s.value_dim}, 3);
-    }
-    /// Without --json.
-    [[nodiscard]] words input() const {
-        return {"--q", q.string(), "--k", k.string(), "--v", v.string()};
-    }
-    [[nodiscard]] words given(words const& more = {}) const {
-        return input() + words{"--json", result.string()} + more;
-    }
-    void refuse(words const& more, words const& parts) const {
-        refused(folder, given(more), parts);
-    }
-    [[nodiscard]] json run(words const& more = {}, surroundings const& where = {}) const {
-        static_cast<void>(accepted(given(more), where));
-        return json::parse(read_bytes(result));
-    }
-};
-
-/// A .npy file word by word, right or wrong.
-std::string npy_bytes(std::string const& descr, std::string const& order, std::string const& shape,
-                      std::size_t data_bytes) {
-    std::string text =
-        "{'descr': '" + descr + "', 'fortran_order': " + order + ", 'shape': " + shape + ", }";
-    text.resize(117, ' ');
-    text += '\n';
-    return std::string("\x93NUMPY\x01\x00\x76\x00", 10) + text + std::string(data_bytes, '\0');
-}
-
-/// Changes element `at` of a '<f4' file.
-void poke(fs::path const& path, std::size_t at, float value) {
-    std::string bytes = read_bytes(path);
-    std::size_t const offset = io::read_npy_header(path).data_offset + at * sizeof(float);
-    bytes.replace(offset, sizeof(float), std::string(reinterpret_cast<char*>(&value), 4));
-    write_bytes(path, bytes);
-}
-
-/// A folder with layers 3 and 5 of a decoder.
-struct recorded_folder {
-    temporary_folder folder;
-    fs::path manifest = folder / "manifest.json";
-    json content = {{"model", "tiny"}, {"causal", true}, {"files", json::array()}};
-
-    recorded_folder() {
-        for (int layer : {3, 5}) {
-            std::array<index_t, 3> const q{4, 6, 8};
-            std::array<index_t, 3> const kv{2, 6, 8};
-            for (auto const& [part, extents] :
-                 {std::pair("q", q), std::pair("k", kv), std::pair("v", kv)}) {
-                std::string const name = "L" + std::to_string(layer) + "_" + part + ".npy";
-                write_array<half>(folder / name, extents,
-                                  static_cast<std::uint64_t>(10 * layer + part[0]));
-                content["files"].push_back({{"file", name}, {"layer", layer}, {"shape", extents}});
-            }
-        }
-        save(content.dump(1));
-    }
-    void save(std::string const& text) const { write_bytes(manifest, text); }
-    [[nodiscard]] words given(words const& more = {}) const {
-        return words{folder.path().string()} + more;
-    }
-    /// The manifest's text is `text`.
-    void refuse(std::string const& text, words const& parts) const {
-        save(text);
-        refused(folder, given({"--json", (folder / "result.json").string()}),
-                words{manifest.string()} + parts);
-    }
-};
+namespace {
 
 /// The same text with every run of blanks as one.
 std::string single_spaced(std::string_view text) {
@@ -587,7 +336,7 @@ TEST_CASE("attend: a full standard output is an error, not a success") {
     }
     three_files const files;
     for (words const& arguments : {files.input(), words{"--help"}, words{"--list"}}) {
-        outcome const run = attend(arguments, {.out_to = "/dev/full"});
+        outcome const run = run_tool(arguments, {.out_to = "/dev/full"});
         CAPTURE(run.err);
         CHECK(run.code == 2);
         CHECK(is_message(run.err));
@@ -758,6 +507,46 @@ TEST_CASE("attend: adaptive budgets keep what a mass or an error asks for") {
     CHECK(error(quality("recommended", {"--output-error", "0.001"})) <
           error(quality("recommended", {"--output-error", "0.1"})));
     CHECK(quality("recommended", {"--mass", "1", "--maximum", "32"}).at("kept_share") < 0.65);
+}
+
+TEST_CASE("attend: a table of budgets sets every head's, and only those it has") {
+    recorded_folder const recorded;
+    fs::path const result = recorded.folder / "r.json";
+    fs::path const file = recorded.folder / "budgets.json";
+    json table = {{"format", "sofattn-budgets-1"}, {"policy", "p"}, {"layers", json::array()}};
+    for (int layer : {3, 5}) {
+        json heads = json::array();
+        for (int head = 0; head < 4; ++head) { // the first pair may err as it likes
+            heads.push_back({{"query_head", head}, {"output_error_spreads", head < 2 ? 99 : 1e-6}});
+        }
+        table["layers"].push_back({{"model", "tiny"}, {"layer", layer}, {"heads", heads}});
+    }
+    write_bytes(file, table.dump());
+    words const with{"--policy",  "int8_per_query/adaptive/sufa/mean",
+                     "--minimum", "1",
+                     "--sinks",   "0",
+                     "--window",  "0",
+                     "--budgets", file.string(),
+                     "--json",    result.string()};
+    static_cast<void>(accepted(recorded.given(with)));
+    json const report = json::parse(read_bytes(result));
+    for (std::size_t layer = 0; layer < 2; ++layer) {
+        auto const kept = [&](std::size_t group) {
+            return policy_of(report, 0, layer).at("groups")[group].at("quality").at("kept_share");
+        };
+        CHECK(kept(0).get<double>() < 0.5);
+        CHECK(kept(1).get<double>() > 0.9);
+    }
+    table["layers"][1]["heads"].erase(3);
+    write_bytes(file, table.dump());
+    fs::remove(result);
+    refused(recorded.folder, recorded.given(with),
+            {file.string(), "layer 5, query head 3", "missing"});
+    table["layers"].erase(1);
+    write_bytes(file, table.dump());
+    refused(recorded.folder, recorded.given(with), {file.string(), "layer 5", "missing"});
+    refused(recorded.folder, recorded.given({"--policy", "paper", "--budgets", file.string()}),
+            {"--budgets", "no policy here has an adaptive selector"});
 }
 
 TEST_CASE("attend: the frontier is a table, JSON and a picture") {
@@ -935,7 +724,7 @@ TEST_CASE("attend: any path will do: relative, absolute, with blanks, quotes and
 TEST_CASE("attend: a folder that takes no files can be read") {
     recorded_folder const recorded;
     fs::permissions(recorded.folder.path(), fs::perms::owner_write, fs::perm_options::remove);
-    outcome const run = attend(recorded.given({"--no-ladder"}));
+    outcome const run = run_tool(recorded.given({"--no-ladder"}));
     fs::permissions(recorded.folder.path(), fs::perms::owner_write, fs::perm_options::add);
     CHECK(run.code == 0);
     CHECK(run.err.empty());
@@ -989,7 +778,7 @@ TEST_CASE("attend: a study prints its table and compares it with figures that ar
 
     golden["rows"][0]["recall"] = 0.5;
     write_bytes(figures, golden.dump());
-    outcome const deviating = attend(expect);
+    outcome const deviating = run_tool(expect);
     CHECK(deviating.code == 1);
     CHECK(deviating.err.empty());
     CHECK(holds(deviating.out, "deviates: tiny layers 3,5 exact at 0.2: recall is 1.0000"));
@@ -1052,7 +841,7 @@ TEST_CASE("attend: hundreds of damaged inputs run or are refused in one line") {
             bytes.resize(header_bytes + (bytes.size() - header_bytes) / 8 * 7);
         }
         write_bytes(paths[which], bytes);
-        outcome const run = attend(arguments);
+        outcome const run = run_tool(arguments);
         bool const refusal = run.code == 2 && run.out.empty() && is_message(run.err) &&
                              holds(run.err, files.folder.path().string()) &&
                              files.folder.entries() == 3;
