@@ -2,6 +2,7 @@
 // sofattn-attend: sparse attention on recorded Q, K, V, judged against dense attention.
 #include "attend/arguments.hpp"
 #include "attend/budgets.hpp"
+#include "attend/command.hpp"
 #include "attend/dataset.hpp"
 #include "attend/evaluate.hpp"
 #include "attend/frontier.hpp"
@@ -19,17 +20,13 @@
 
 #include <algorithm>
 #include <array>
-#include <cerrno>
 #include <chrono>
 #include <cstdio>
-#include <exception>
 #include <filesystem>
-#include <new>
 #include <optional>
 #include <span>
 #include <string>
 #include <string_view>
-#include <system_error>
 #include <utility>
 #include <vector>
 
@@ -402,44 +399,16 @@ int run_with(arguments const& a) {
     return 0;
 }
 
-int run_program(int argc, char** argv) {
-    arguments given;
-    CLI::App app(introduction, "sofattn-attend");
-    app.footer(reading);
-    declare(app, given);
-    int code = 0;
-    try {
-        app.parse(argc, argv);
-        refuse_ignored(app, given);
-        code = run_with(given);
-    } catch (CLI::Success const& help) {
-        code = app.exit(help);
-    }
-    if (std::fflush(stdout) != 0 || std::ferror(stdout) != 0) {
-        throw error("standard output",
-                    "not writable (" + std::generic_category().message(errno) + ")", "writable");
-    }
-    return code;
-}
-
-/// The bad input's exit code; what was typed must not break the line.
-int refuse(std::string const& message) {
-    std::fprintf(stderr, "sofattn-attend: %s\n", io::shown(message).c_str());
-    return 2;
+int run_checked(CLI::App const& app, arguments const& a) {
+    refuse_ignored(app, a);
+    return run_with(a);
 }
 
 } // namespace
 } // namespace sofattn::attend
 
 int main(int argc, char** argv) {
-    using sofattn::attend::refuse;
-    try {
-        return sofattn::attend::run_program(argc, argv);
-    } catch (CLI::ParseError const& e) {
-        return refuse(std::string(e.what()) + " (--help explains)");
-    } catch (std::bad_alloc const&) {
-        return refuse("memory is too small for this input, must be larger");
-    } catch (std::exception const& e) {
-        return refuse(e.what());
-    }
+    using namespace sofattn::attend;
+    return command<arguments>{"sofattn-attend", introduction, reading, declare, run_checked}(argc,
+                                                                                             argv);
 }

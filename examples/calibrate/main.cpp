@@ -2,6 +2,7 @@
 // sofattn-calibrate: budgets per layer and query head from recorded data, for a total of keys or of
 // error.
 #include "attend/budgets.hpp"
+#include "attend/command.hpp"
 #include "attend/dataset.hpp"
 #include "attend/evaluate.hpp"
 #include "attend/progress.hpp"
@@ -15,14 +16,11 @@
 
 #include <algorithm>
 #include <array>
-#include <cerrno>
 #include <cmath>
 #include <cstdio>
-#include <exception>
 #include <filesystem>
 #include <optional>
 #include <string>
-#include <system_error>
 #include <vector>
 
 namespace sofattn::calibrate {
@@ -136,7 +134,7 @@ std::string to_text(attend::budget_table const& table) {
     return rows.markdown();
 }
 
-int run(arguments const& a) {
+int run(CLI::App const&, arguments const& a) {
     if (!a.kept && !a.error) {
         throw error("--kept or --error", "missing", "one of them given");
     }
@@ -206,41 +204,11 @@ int run(arguments const& a) {
     return 0;
 }
 
-/// The bad input's exit code; what was typed must not break the line.
-int refuse(std::string const& message) {
-    std::fprintf(stderr, "sofattn-calibrate: %s\n", io::shown(message).c_str());
-    return 2;
-}
-
-int run_program(int argc, char** argv) {
-    arguments given;
-    CLI::App app(introduction, "sofattn-calibrate");
-    app.footer(reading);
-    declare(app, given);
-    int code = 0;
-    try {
-        app.parse(argc, argv);
-        code = run(given);
-    } catch (CLI::Success const& help) {
-        code = app.exit(help);
-    }
-    if (std::fflush(stdout) != 0 || std::ferror(stdout) != 0) {
-        throw error("standard output",
-                    "not writable (" + std::generic_category().message(errno) + ")", "writable");
-    }
-    return code;
-}
-
 } // namespace
 } // namespace sofattn::calibrate
 
 int main(int argc, char** argv) {
-    using sofattn::calibrate::refuse;
-    try {
-        return sofattn::calibrate::run_program(argc, argv);
-    } catch (CLI::ParseError const& e) {
-        return refuse(std::string(e.what()) + " (--help explains)");
-    } catch (std::exception const& e) {
-        return refuse(e.what());
-    }
+    using namespace sofattn::calibrate;
+    return sofattn::attend::command<arguments>{"sofattn-calibrate", introduction, reading, declare,
+                                               run}(argc, argv);
 }
