@@ -1,10 +1,12 @@
 // SPDX-License-Identifier: MIT
-// Selection of a tenth of a row: SADS and its rivals, as a definition and as a circuit.
+// Selection of a tenth of a row, or of what an error asks for: SADS and its rivals, as a definition
+// and as a circuit.
 #include "support/data.hpp"
 #include <sofattn/core/order.hpp>
 #include <sofattn/core/types.hpp>
 #include <sofattn/exec/executor.hpp>
 #include <sofattn/probe/event.hpp>
+#include <sofattn/sads/adaptive.hpp>
 #include <sofattn/sads/budget.hpp>
 #include <sofattn/sads/candidates.hpp>
 #include <sofattn/sads/row_selectors.hpp>
@@ -47,15 +49,21 @@ void select(benchmark::State& state) {
     index_t const keys = state.range(0);
     auto const row = spread_row(keys);
     auto rule = sads::row_rule::of(sads::budget::of_ratio(ratio), keys, 1.0);
-    if constexpr (!Selector::sorted) {
+    if constexpr (requires { Selector::weighs; }) {
+        constexpr double logit_step = 1e-4; // a row of logits with deviation 2
+        rule = sads::row_rule::of(sads::budget::of_output_error(0.02), keys, logit_step);
+    } else if constexpr (!Selector::sorted) {
         rule.radius = radius_that_keeps(row, rule.keep);
     }
     sads::select_scratch<score> scratch(keys);
+    sads::running_row<score> so_far;
+    scratch.row = &so_far;
     std::vector<ranked<score>> kept(static_cast<std::size_t>(keys));
     Execution x;
     index_t count = 0;
     for (auto _ : state) {
         x = {};
+        so_far = {};
         count = Selector{}(x, sads::score_run<score>{row, 0}, rule, {segment}, scratch,
                            std::span(kept));
         benchmark::DoNotOptimize(kept.data());
@@ -84,6 +92,7 @@ void add_executor(std::string const& executor) {
                                                                "/layout:strided");
     add_selector<sads::full_topk, Execution>("full_topk/" + executor);
     add_selector<sads::threshold, Execution>("threshold/" + executor);
+    add_selector<sads::adaptive<>, Execution>("adaptive/" + executor);
 }
 
 [[maybe_unused]] bool const added = [] {
