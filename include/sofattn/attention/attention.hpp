@@ -184,7 +184,7 @@ private:
     static constexpr bool compensates = Tail::by != sufa::stand_in::nobody;
     /// Weights of scores matter, so scores must be calibrated logits.
     static constexpr bool weighs =
-        (compensates || weighs_scores<Selector>)&&!std::same_as<Predictor, dlzs::unpredicted>;
+        !std::same_as<Predictor, dlzs::unpredicted> && (compensates || weighs_scores<Selector>);
 
     /// Everything a run needs, made before the loops.
     struct workspace {

@@ -117,7 +117,8 @@ struct budget {
     friend bool operator==(budget const&, budget const&) = default;
 };
 
-/// A budget applied to one row: integers only, so that it is exact everywhere.
+/// A budget applied to one row. Counts and drop_rule are applied to integers, so that selections are
+/// exact everywhere.
 struct row_rule {
     index_t visible = 0; ///< keys 0 ... visible - 1 may be attended
     index_t keep = 0;    ///< budget::keys_for(visible)

@@ -259,8 +259,7 @@ struct tail_compensation {
             }
             if constexpr (tail_values<Tail>::has_sums) {
                 if (!piece.is_empty()) {
-                    bool const is_whole =
-                        from + first == segment * Tail::segment && end - from == Tail::segment;
+                    bool const is_whole = end - from == Tail::segment;
                     sum_dropped(values, prepared, is_whole ? segment : -1, first, from, end,
                                 is_kept, piece.sum);
                     cost.pieces += 1;
