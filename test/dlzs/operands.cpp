@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: MIT
 #include "dlzs/oracle.hpp"
+#include <sofattn/core/hadamard.hpp>
 #include <sofattn/dlzs/operands.hpp>
 
 #include <doctest/doctest.h>
@@ -8,7 +9,9 @@
 #include <cmath>
 #include <cstddef>
 #include <cstdint>
+#include <limits>
 #include <type_traits>
+#include <utility>
 #include <vector>
 
 using namespace sofattn;
@@ -243,4 +246,204 @@ TEST_CASE("dlzs.operands: no keys, no queries, zeros") {
     check(by_row{});
     check(dlzs::centred_int4{});
     check(dlzs::exact{});
+}
+
+// --- rotated -------------------------------------------------------------------------------------
+
+namespace {
+
+/// What rotated_int8 is of rows that are rotated already.
+struct centred_int8 : dlzs::int8_per_query {
+    static constexpr bool centred_keys = true;
+};
+
+constexpr index_t rotated_dims[] = {1, 2, 7, 24, 64, 80, 96, 256};
+
+/// Rows of the last axis, rotated in double, and each element rounded to float.
+template <class T, class... Axes>
+tensor<float, Axes...> turned(view<T const, Axes...> rows) {
+    auto result = test::converted<float>(rows);
+    index_t const dims = rows.extents().back();
+    test::for_each_index(rows.extents(), [&](auto i) {
+        if (i.back() == 0) {
+            std::vector<double> row;
+            for (; i.back() < dims; ++i.back()) {
+                row.push_back(static_cast<double>(to_float(test::at(rows, i))));
+            }
+            hadamard_rotate(row);
+            for (; i.back()-- > 0;) {
+                test::at(result.view(), i) =
+                    static_cast<float>(row[static_cast<std::size_t>(i.back())]);
+            }
+        }
+    });
+    return result;
+}
+
+/// Keys [key, dim] and queries [1, query, dim], and q.k by the definition and by the index.
+template <class P>
+struct product_case {
+    product_case(tensor<float, key, dim> keys, tensor<float, head, query, dim> queries)
+        : k(std::move(keys)), q(std::move(queries)), index(k.cview()), codes(q.cview(), index),
+          turned_q(turned(q.cview())) {}
+
+    [[nodiscard]] index_t dims() const { return k.template extent<dim>(); }
+    [[nodiscard]] double exact(index_t r, index_t at) const {
+        double sum = 0;
+        for (index_t d = 0; d < dims(); ++d) {
+            sum += static_cast<double>(q(0, r, d)) * static_cast<double>(k(at, d));
+        }
+        return sum;
+    }
+    /// The centre's part, the same for all keys of a row, included.
+    [[nodiscard]] double predicted(index_t r, index_t at) const {
+        int score = 0;
+        double offset = 0;
+        for (index_t d = 0; d < dims(); ++d) {
+            score += codes.row(0, r)(d) * index.codes()(at, d);
+            if (P::centred_keys) {
+                float const x = P::rotated ? turned_q(0, r, d) : q(0, r, d);
+                offset += static_cast<double>(x) *
+                          static_cast<double>(index.centre()[static_cast<std::size_t>(d)]);
+            }
+        }
+        double const block = P::rotated ? static_cast<double>(hadamard_block(dims())) : 1.0;
+        return codes.product_step(r) * static_cast<double>(score) + block * offset;
+    }
+
+    tensor<float, key, dim> k;
+    tensor<float, head, query, dim> q;
+    dlzs::key_index<P> index;
+    dlzs::query_codes<P> codes;
+    tensor<float, head, query, dim> turned_q;
+};
+
+} // namespace
+
+TEST_CASE_TEMPLATE("dlzs.operands: rotated_int8 is centred int8 of rotated rows", T, float, half,
+                   bfloat16) {
+    SOFATTN_GENERATOR(random);
+    for (index_t const dims : rotated_dims) {
+        for (auto const kind : test::all_spreads) {
+            CAPTURE(dims);
+            auto const k = test::random_matrix<T, key, dim>(random, {33, dims}, kind);
+            auto const q = test::random_matrix<T, head, query, dim>(random, {2, 5, dims}, kind);
+            auto const strided_k = test::strided(random, k.view(), test::layout::mixed);
+            auto const strided_q = test::strided(random, q.view(), test::layout::mixed);
+            dlzs::key_index<dlzs::rotated_int8> const index(strided_k.cview());
+            dlzs::query_codes<dlzs::rotated_int8> const codes(strided_q.cview(), index);
+            dlzs::key_index<centred_int8> const plain(turned(k.cview()).cview());
+            dlzs::query_codes<centred_int8> const plain_codes(turned(q.cview()).cview(), plain);
+            CHECK(same(index.codes(), plain.codes()));
+            CHECK(index.centre() == plain.centre()); // of the rotated keys
+            CHECK(index.step(0) == plain.step(0));
+            for (index_t r = 0; r < 5; ++r) {
+                CHECK(codes.product_step(r) ==
+                      plain_codes.product_step(r) * static_cast<double>(hadamard_block(dims)));
+                for (index_t h = 0; h < 2; ++h) {
+                    CHECK(same(codes.row(h, r), plain_codes.row(h, r)));
+                }
+            }
+        }
+    }
+}
+
+TEST_CASE("dlzs.operands: the centre of rotated keys is the rotated mean of the keys") {
+    SOFATTN_GENERATOR(random);
+    auto k = test::random_matrix<float, key, dim>(random, {40, 24});
+    for (index_t r = 0; r < 40; ++r) {
+        k(r, 5) += 100.0f;
+    }
+    dlzs::key_index<dlzs::rotated_int8> const index(k.cview());
+    std::vector<double> means;
+    for (float const mean : column_means(k.cview())) {
+        means.push_back(static_cast<double>(mean));
+    }
+    hadamard_rotate(means);
+    for (std::size_t d = 0; d < means.size(); ++d) {
+        CHECK(std::abs(static_cast<double>(index.centre()[d]) - means[d]) <= 1e-5);
+    }
+}
+
+TEST_CASE("dlzs.operands: rotated scores and the centre give q.k within the quantisers' bounds") {
+    SOFATTN_GENERATOR(random);
+    using policy = dlzs::rotated_int8;
+    for (index_t const dims : rotated_dims) {
+        for (auto const kind : test::all_spreads) {
+            CAPTURE(dims);
+            product_case<policy> const c(
+                test::random_matrix<float, key, dim>(random, {40, dims}, kind),
+                test::random_matrix<float, head, query, dim>(random, {1, 6, dims}, kind));
+            auto const turned_k = turned(c.k.cview());
+            auto const block = static_cast<double>(hadamard_block(dims));
+            auto const key_step = static_cast<double>(c.index.step(0));
+            for (index_t r = 0; r < 6; ++r) {
+                double const query_step = c.codes.product_step(r) / (key_step * block);
+                for (index_t at = 0; at < 40; ++at) {
+                    double bound = 0;
+                    for (index_t d = 0; d < dims; ++d) {
+                        auto const q = static_cast<double>(c.turned_q(0, r, d));
+                        auto const k = static_cast<double>(turned_k(at, d));
+                        auto const mean =
+                            static_cast<double>(c.index.centre()[static_cast<std::size_t>(d)]);
+                        double const key_error =
+                            test::operand_error(policy::key, 8, key_step, k - mean);
+                        double const query_error =
+                            test::operand_error(policy::query, 8, query_step, q);
+                        bound += std::abs(q) * key_error +
+                                 query_error * (std::abs(k - mean) + key_error) +
+                                 // float: the two rotated numbers, and the key less the mean
+                                 0x1p-22 * std::abs(q) * (std::abs(k) + std::abs(mean));
+                    }
+                    if (!(std::abs(c.predicted(r, at) - c.exact(r, at)) <= block * bound)) {
+                        FAIL_CHECK("query ", r, ", key ", at, ": ", c.predicted(r, at), " for ",
+                                   c.exact(r, at), ", bound ", block * bound);
+                    }
+                }
+            }
+        }
+    }
+}
+
+TEST_CASE("dlzs.operands: where one channel is huge, rotated int8 errs a third of int8 or less") {
+    SOFATTN_GENERATOR(random);
+    for (index_t const dims : {64, 96, 128}) {
+        auto k = test::random_matrix<float, key, dim>(random, {200, dims});
+        auto const q = test::random_matrix<float, head, query, dim>(random, {1, 50, dims});
+        for (index_t r = 0; r < 200; ++r) {
+            k(r, 3) *= 60.0f;
+        }
+        auto const rms = [&]<class P>(P) {
+            product_case<P> const c(k, q);
+            double sum = 0;
+            for (index_t r = 0; r < 50; ++r) {
+                for (index_t at = 0; at < 200; ++at) {
+                    double const off = c.predicted(r, at) - c.exact(r, at);
+                    sum += off * off / (50.0 * 200.0);
+                }
+            }
+            return std::sqrt(sum);
+        };
+        CAPTURE(dims);
+        double const plain = rms(dlzs::int8_per_query{});
+        double const rotated = rms(dlzs::rotated_int8{});
+        CHECK(rotated * 3.0 <= plain);
+    }
+}
+
+TEST_CASE("dlzs.operands: rotated rows of zeros, no keys, and the largest floats") {
+    using policy = dlzs::rotated_int8;
+    tensor<float, head, query, dim> queries({1, 1, 12});
+    dlzs::key_index<policy> const none(tensor<float, key, dim>({0, 12}).cview());
+    CHECK(none.codes().template extent<key>() == 0);
+    dlzs::query_codes<policy> const zeros(queries.cview(), none);
+    CHECK(zeros.product_step(0) == 4.0); // the block
+    CHECK(zeros.row(0, 0)(11) == 0);
+    test::for_each_index(queries.view().extents(), [&](auto const& i) {
+        test::at(queries.view(), i) = std::numeric_limits<float>::max();
+    });
+    dlzs::query_codes<policy> const largest(queries.cview(), none);
+    for (index_t d = 0; d < 12; ++d) {
+        CHECK(largest.row(0, 0)(d) == (d % 4 == 0 ? 127 : 0));
+    }
 }

@@ -29,6 +29,8 @@ struct wide_query : dlzs::dlzs8 { static constexpr int query_bits = 17; };
 struct wide_key : dlzs::dlzs8 { static constexpr int key_bits = 17; };
 struct half_real : dlzs::dlzs8 { static constexpr auto query = operand::real; };
 struct other_half_real : dlzs::dlzs8 { static constexpr auto key = operand::real; };
+struct rotated_channels : dlzs::rotated_int8 { static constexpr auto key_step = granularity::per_channel; };
+struct rotated_exact : dlzs::exact { static constexpr bool rotated = true; };
 struct nearest : dlzs::dlzs8 { static constexpr auto rounding = dlzs::lz_rounding::nearest; };
 struct without_rounding { // and without the rest
     static constexpr char const* name = "without_rounding";
@@ -58,6 +60,7 @@ TEST_CASE("dlzs.policy: the library's own policies and sensible variants are acc
     static_assert(dlzs::policy<dlzs::int8> && dlzs::policy<dlzs::int4>);
     static_assert(dlzs::policy<dlzs::centred_int4> && dlzs::policy<dlzs::int8_per_query>);
     static_assert(dlzs::policy<dlzs::exact> && dlzs::policy<dlzs::unpredicted>);
+    static_assert(dlzs::policy<dlzs::rotated_int8>);
     static_assert(dlzs::policy<query_step_per_row> && dlzs::policy<key_step_per_channel>);
     static_assert(dlzs::policy<two_bit_key> && dlzs::policy<nearest>);
     CHECK(std::is_empty_v<dlzs::dlzs8>);
@@ -68,6 +71,7 @@ TEST_CASE("dlzs.policy: what cannot work is rejected") {
     static_assert(!dlzs::policy<key_step_per_row>);
     static_assert(!dlzs::policy<one_bit_query> && !dlzs::policy<one_bit_key>);
     static_assert(!dlzs::policy<wide_query> && !dlzs::policy<wide_key>);
+    static_assert(!dlzs::policy<rotated_channels> && !dlzs::policy<rotated_exact>);
     static_assert(!dlzs::policy<half_real> && !dlzs::policy<other_half_real>);
     static_assert(!dlzs::policy<without_rounding> && !dlzs::policy<text_for_bits>);
     CHECK_FALSE(dlzs::policy<int>);
@@ -122,10 +126,10 @@ TEST_CASE("dlzs.policy: a stored key is a 4-bit or 5-bit code, or the integer") 
 }
 
 TEST_CASE("dlzs.policy: names differ, for reports") {
-    std::set<std::string> const names{dlzs::dlzs8::name,        dlzs::dlzs16::name,
-                                      dlzs::two_sided::name,    dlzs::lz_keys::name,
-                                      dlzs::int8::name,         dlzs::int4::name,
-                                      dlzs::centred_int4::name, dlzs::exact::name,
-                                      dlzs::unpredicted::name,  dlzs::int8_per_query::name};
-    CHECK(names.size() == 10);
+    std::set<std::string> const names{
+        dlzs::dlzs8::name,          dlzs::dlzs16::name,      dlzs::two_sided::name,
+        dlzs::lz_keys::name,        dlzs::int8::name,        dlzs::int4::name,
+        dlzs::centred_int4::name,   dlzs::exact::name,       dlzs::unpredicted::name,
+        dlzs::int8_per_query::name, dlzs::rotated_int8::name};
+    CHECK(names.size() == 11);
 }

@@ -3,6 +3,7 @@
 #pragma once
 
 #include <sofattn/core/element.hpp>
+#include <sofattn/core/hadamard.hpp>
 #include <sofattn/core/quantise.hpp>
 #include <sofattn/core/tensor.hpp>
 #include <sofattn/core/view.hpp>
@@ -34,6 +35,13 @@ template <operand Form, int Bits, lz_rounding Rounding>
     }
 }
 
+/// Turns a row in place, through `wide` of the same length.
+inline void rotate_row(std::span<float> row, std::span<double> wide) noexcept {
+    std::ranges::copy(row, wide.begin());
+    hadamard_rotate(wide);
+    std::ranges::transform(wide, row.begin(), [](double x) { return static_cast<float>(x); });
+}
+
 } // namespace detail
 
 /// The keys of one KV head in the predictor's form. Stored one element per integer; a packed
@@ -49,26 +57,19 @@ public:
     template <storage_float T>
     explicit key_index(key_view<T const> keys)
         : codes_({keys.template extent<axis::key>(), keys.template extent<axis::dim>()}) {
-        index_t const count = keys.template extent<axis::key>();
-        index_t const dims = keys.template extent<axis::dim>();
-        if constexpr (Policy::key == operand::real) {
-            for (index_t k = 0; k < count; ++k) {
+        if constexpr (Policy::rotated) {
+            index_t const dims = keys.template extent<axis::dim>();
+            tensor<float, axis::key, axis::dim> turned({keys.template extent<axis::key>(), dims});
+            std::vector<double> wide(static_cast<std::size_t>(dims));
+            for (index_t k = 0; k < keys.template extent<axis::key>(); ++k) {
                 for (index_t d = 0; d < dims; ++d) {
-                    codes_(k, d) = to_float(keys(k, d));
+                    turned(k, d) = to_float(keys(k, d));
                 }
+                detail::rotate_row(std::span(&turned(k, 0), wide.size()), wide);
             }
+            encode(turned.cview());
         } else {
-            auto const coded =
-                quantise<Policy::key_bits>(keys, Policy::key_step, Policy::centred_keys);
-            steps_ = coded.steps;
-            centre_ = coded.centre;
-            for (index_t k = 0; k < count; ++k) {
-                for (index_t d = 0; d < dims; ++d) {
-                    codes_(k, d) =
-                        detail::store_operand<Policy::key, Policy::key_bits, Policy::rounding>(
-                            coded.codes(k, d));
-                }
-            }
+            encode(keys);
         }
     }
 
@@ -95,8 +96,8 @@ public:
         quantiser_step const of_channel = steps_[static_cast<std::size_t>(dim)];
         return of_channel.inverse > 0.0f ? of_channel.step : 0.0f;
     }
-    /// Channel means that were taken off, or empty. Logits of the original keys are larger by
-    /// q.centre, the same for all keys of a row.
+    /// Channel means that were taken off, or empty; of rotated keys, if the policy rotates. Logits
+    /// of the original keys are larger by q.centre, the same for all keys of a row.
     [[nodiscard]] std::vector<float> const& centre() const noexcept { return centre_; }
 
     /// In the packed layout the accelerator reads, count of bits.
@@ -105,6 +106,31 @@ public:
     }
 
 private:
+    template <storage_float T>
+    void encode(key_view<T const> keys) {
+        index_t const count = keys.template extent<axis::key>();
+        index_t const dims = keys.template extent<axis::dim>();
+        if constexpr (Policy::key == operand::real) {
+            for (index_t k = 0; k < count; ++k) {
+                for (index_t d = 0; d < dims; ++d) {
+                    codes_(k, d) = to_float(keys(k, d));
+                }
+            }
+        } else {
+            auto const coded =
+                quantise<Policy::key_bits>(keys, Policy::key_step, Policy::centred_keys);
+            steps_ = coded.steps;
+            centre_ = coded.centre;
+            for (index_t k = 0; k < count; ++k) {
+                for (index_t d = 0; d < dims; ++d) {
+                    codes_(k, d) =
+                        detail::store_operand<Policy::key, Policy::key_bits, Policy::rounding>(
+                            coded.codes(k, d));
+                }
+            }
+        }
+    }
+
     tensor<element, axis::key, axis::dim> codes_;
     std::vector<quantiser_step> steps_;
     std::vector<float> centre_;
@@ -119,7 +145,8 @@ public:
     query_codes() noexcept = default;
 
     /// queries [head, query, dim]: heads given together share their steps, so that their scores
-    /// may be compared. Channel steps of the keys are multiplied into the queries first.
+    /// may be compared. Channel steps of the keys are multiplied into the queries first; where the
+    /// policy rotates, queries are rotated as keys were.
     template <storage_float T>
     query_codes(view<T const, axis::head, axis::query, axis::dim> queries,
                 key_index<Policy> const& keys)
@@ -139,13 +166,22 @@ public:
                 }
             }
         } else {
+            tensor<float, axis::head, axis::query, axis::dim> real(queries.extents());
+            std::vector<double> wide(static_cast<std::size_t>(dims));
             constexpr bool by_row = Policy::query_step == granularity::per_row;
             std::vector<float> magnitude(static_cast<std::size_t>(by_row ? rows : 1), 0.0f);
             for (index_t h = 0; h < heads; ++h) {
                 for (index_t r = 0; r < rows; ++r) {
-                    float& most = magnitude[by_row ? static_cast<std::size_t>(r) : 0u];
                     for (index_t d = 0; d < dims; ++d) {
-                        most = std::max(most, std::abs(carried(h, r, d)));
+                        real(h, r, d) = carried(h, r, d);
+                    }
+                    auto const row = std::span(&real(h, r, 0), wide.size());
+                    if constexpr (Policy::rotated) {
+                        detail::rotate_row(row, wide);
+                    }
+                    float& most = magnitude[by_row ? static_cast<std::size_t>(r) : 0u];
+                    for (float const x : row) {
+                        most = std::max(most, std::abs(x));
                     }
                 }
             }
@@ -159,7 +195,7 @@ public:
                     for (index_t d = 0; d < dims; ++d) {
                         codes_(h, r, d) = detail::store_operand<Policy::query, Policy::query_bits,
                                                                 Policy::rounding>(
-                            row_step(r).code(carried(h, r, d), limit));
+                            row_step(r).code(real(h, r, d), limit));
                     }
                 }
             }
@@ -171,12 +207,21 @@ public:
         return codes_.view().template slice<axis::head>(head).template slice<axis::query>(query);
     }
 
+    /// Real units per code of this row; of rotated queries, where the policy rotates.
+    [[nodiscard]] double step(index_t query) const noexcept {
+        return Policy::query == operand::real ? 1.0 : static_cast<double>(row_step(query).step);
+    }
+
     /// Real units of q.k per unit of score, for this row.
     [[nodiscard]] double product_step(index_t query) const noexcept {
         if constexpr (Policy::query == operand::real) {
             return 1.0;
         } else {
-            return static_cast<double>(row_step(query).step) * static_cast<double>(key_step_);
+            double const step =
+                static_cast<double>(row_step(query).step) * static_cast<double>(key_step_);
+            // The rotation is one up to a factor, which each side has lost once.
+            index_t const dims = codes_.template extent<axis::dim>();
+            return Policy::rotated ? step * static_cast<double>(hadamard_block(dims)) : step;
         }
     }
 

@@ -30,6 +30,7 @@ struct dlzs8 {
     static constexpr int key_bits = 8;
     static constexpr granularity key_step = granularity::per_tensor;
     static constexpr bool centred_keys = false;
+    static constexpr bool rotated = false;
     static constexpr lz_rounding rounding = lz_rounding::down;
 };
 
@@ -75,6 +76,15 @@ struct centred_int4 : int8 {
     static constexpr bool centred_keys = true;
 };
 
+/// int8 whose scores are good enough to attend with: queries and centred keys are rotated first
+/// (core/hadamard.hpp), so that no large channel takes the range of the others. Not in the paper;
+/// rotations before quantisers are QuaRot's (arXiv 2404.00456).
+struct rotated_int8 : int8_per_query {
+    static constexpr char const* name = "rotated_int8";
+    static constexpr bool centred_keys = true;
+    static constexpr bool rotated = true;
+};
+
 /// 4-bit x 4-bit multiplication with one step per head: the predictor of the baseline in Fig. 17.
 struct int4 : int8 {
     static constexpr char const* name = "int4";
@@ -104,6 +114,7 @@ concept policy = requires {
     { P::query_step } -> std::convertible_to<granularity>;
     { P::key_step } -> std::convertible_to<granularity>;
     { P::centred_keys } -> std::convertible_to<bool>;
+    { P::rotated } -> std::convertible_to<bool>;
     { P::rounding } -> std::convertible_to<lz_rounding>;
     requires(P::query_bits >= 2 && P::query_bits <= 16);
     requires(P::key_bits >= 2 && P::key_bits <= 16);
@@ -111,7 +122,10 @@ concept policy = requires {
     requires(P::query_step != granularity::per_channel);
     // Keys of one row are ranked by integers: a step per key would make them incomparable.
     requires(P::key_step != granularity::per_row);
-    // Real operands come in pairs.
+    // Steps per channel would be multiplied into queries that are not of those channels any more.
+    requires(!P::rotated || P::key_step == granularity::per_tensor);
+    // Real operands come in pairs, as they are.
+    requires(!P::rotated || P::key != operand::real);
     requires((P::query == operand::real) == (P::key == operand::real));
 };
 
