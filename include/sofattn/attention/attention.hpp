@@ -2,10 +2,12 @@
 // The SOFA pipeline: predict, select, attend, tile by tile, paper Fig. 6 and 11.
 #pragma once
 
+#include <sofattn/attention/certificate.hpp>
 #include <sofattn/attention/options.hpp>
 #include <sofattn/attention/pipeline.hpp>
 #include <sofattn/attention/problem.hpp>
 #include <sofattn/attention/stages.hpp>
+#include <sofattn/core/hadamard.hpp>
 #include <sofattn/core/query_mask.hpp>
 #include <sofattn/core/score_line.hpp>
 #include <sofattn/core/tensor.hpp>
@@ -14,6 +16,7 @@
 #include <sofattn/exec/executor.hpp>
 #include <sofattn/rass/schedule.hpp>
 #include <sofattn/sads/segment_topk.hpp>
+#include <sofattn/sufa/logit_source.hpp>
 #include <sofattn/sufa/rivals.hpp>
 #include <sofattn/sufa/sorted_updating.hpp>
 #include <sofattn/sufa/tail.hpp>
@@ -21,6 +24,7 @@
 #include <algorithm>
 #include <concepts>
 #include <cstdint>
+#include <limits>
 #include <span>
 #include <string>
 #include <type_traits>
@@ -62,8 +66,9 @@ concept schedule_policy = requires(std::span<rass::wanted_key const> keys,
 struct attention_result {
     std::uint64_t visible_pairs = 0; ///< (query, key) pairs under the mask, over all query heads
     std::uint64_t kept_pairs = 0;    ///< pairs attended
-    std::uint64_t key_loads = 0; ///< key vectors (and as many value vectors) the schedule loaded
-    std::uint64_t generated = 0; ///< keys generated on demand, over all KV heads
+    std::uint64_t key_loads = 0;     ///< key vectors the schedule loaded
+    std::uint64_t value_loads = 0;   ///< value vectors; as many, unless scores are reused
+    std::uint64_t generated = 0;     ///< keys generated on demand, over all KV heads
 
     [[nodiscard]] double kept_share() const noexcept {
         return visible_pairs == 0
@@ -117,10 +122,15 @@ public:
 
     [[nodiscard]] attention_options const& options() const noexcept { return options_; }
 
-    template <storage_float Query, storage_float KeyValue, class OnKept = ignore_kept>
+    /// on_row(head, query, row_certificate), if given, has every row certified.
+    template <storage_float Query, storage_float KeyValue, class OnKept = ignore_kept,
+              class OnRow = ignore_rows>
     attention_result operator()(Execution& x, problem<Query, KeyValue> const& given,
                                 view<float, axis::head, axis::query, axis::value_dim> output,
-                                OnKept on_kept = {}) const {
+                                OnKept on_kept = {}, OnRow on_row = {}) const {
+        static_assert(std::same_as<OnRow, ignore_rows> || !Execution::probe_type::enabled,
+                      "attention: certificates are no part of the circuit and not counted; ask an "
+                      "executor without a probe for them");
         problem_shape const shape = checked(given, output);
         workspace scratch(shape, options_);
         attention_result result;
@@ -129,7 +139,7 @@ public:
             auto const values = given.values.template slice<axis::kv_head>(kv);
             auto const index = build_index(x, keys);
             run_kv_head(x, shape, kv, given.queries, index, keys, keys, values, output, scratch,
-                        on_kept, result);
+                        on_kept, on_row, result);
         }
         return result;
     }
@@ -141,6 +151,9 @@ public:
         static_assert(Tail::by == sufa::stand_in::nobody,
                       "attention: values of dropped keys do not exist where K and V are made on "
                       "demand; use sufa::no_tail, or a problem with K and V");
+        static_assert(!sufa::reuses_scores<Attender>,
+                      "attention: scores of predicted keys are ranks, not logits to attend with; "
+                      "use sufa::recomputed, or a problem with K and V");
         problem_shape const shape = checked(given, output);
         workspace scratch(shape, options_);
         tensor<float, axis::key, axis::dim> keys({shape.keys, shape.dim});
@@ -159,8 +172,9 @@ public:
                                              keys.view(),
                                              values.view(),
                                              present};
+            ignore_rows uncertified;
             run_kv_head(x, shape, kv, given.queries, index, predicted.cview(), keys.cview(),
-                        values.cview(), output, scratch, on_kept, result,
+                        values.cview(), output, scratch, on_kept, uncertified, result,
                         generate_step<Model>{&rows});
             auto const generated = static_cast<std::uint64_t>(std::ranges::count(present, char{1}));
             result.generated += generated;
@@ -182,9 +196,12 @@ private:
     using real = sufa::detail::real_number<Execution>;
 
     static constexpr bool compensates = Tail::by != sufa::stand_in::nobody;
+    static constexpr bool reuses = sufa::reuses_scores<Attender>;
+    static_assert(!reuses || !std::same_as<Predictor, dlzs::unpredicted>,
+                  "attention: there are no scores to reuse; use sufa::recomputed or a predictor");
     /// Weights of scores matter, so scores must be calibrated logits.
-    static constexpr bool weighs =
-        !std::same_as<Predictor, dlzs::unpredicted> && (compensates || weighs_scores<Selector>);
+    static constexpr bool weighs = !std::same_as<Predictor, dlzs::unpredicted> &&
+                                   (compensates || reuses || weighs_scores<Selector>);
 
     /// Everything a run needs, made before the loops.
     struct workspace {
@@ -205,6 +222,7 @@ private:
               tails(static_cast<std::size_t>(compensates ? heads * query_block : 0)),
               tail(compensates ? run_keys : 0, compensates ? shape.value_dim : 0),
               wanted_by(static_cast<std::size_t>(run_keys)),
+              computed_by(static_cast<std::size_t>(reuses ? run_keys : 0)),
               wanted(static_cast<std::size_t>(run_keys)), order(run_keys),
               row(static_cast<std::size_t>(shape.value_dim)) {}
 
@@ -219,11 +237,13 @@ private:
         std::vector<real> outputs;
         std::vector<sufa::softmax_state<real>> states;
         std::vector<score_line> lines;
+        std::vector<score_line> certified_lines; ///< calibrated, where certificates are asked for
         std::vector<sads::running_row<score>> rows;
         std::vector<real> tail_sums;
         std::vector<sufa::tail_state<real>> tails;
         sufa::tail_scratch<real> tail;
-        std::vector<query_mask> wanted_by; ///< [key of the run]
+        std::vector<query_mask> wanted_by;   ///< [key of the run], who attends to it
+        std::vector<query_mask> computed_by; ///< [key of the run], who computes its logit
         std::vector<rass::wanted_key> wanted;
         rass::schedule_scratch order;
         std::vector<float> row; ///< one output
@@ -266,23 +286,36 @@ private:
                 x.probe(probe::stage::key_prediction, probe::event::lz_encode,
                         static_cast<std::uint64_t>(keys.size()));
             }
+            if constexpr (Predictor::rotated) {
+                x.probe(probe::stage::key_prediction, probe::event::add,
+                        rotation_adds(keys.template extent<axis::key>(),
+                                      keys.template extent<axis::dim>()));
+            }
             return dlzs::key_index<Predictor>(keys);
         }
     }
 
-    template <class Query, class Indexed, class Key, class Value, class OnKept, class... Generate>
+    static std::uint64_t rotation_adds(index_t rows, index_t dims) noexcept {
+        return static_cast<std::uint64_t>(rows * hadamard_adds(dims));
+    }
+
+    template <class Query, class Indexed, class Key, class Value, class OnKept, class OnRow,
+              class... Generate>
     void run_kv_head(Execution& x, problem_shape const& shape, index_t kv,
                      view<Query const, axis::head, axis::query, axis::dim> all_queries,
                      dlzs::key_index<Predictor> const& index, key_view<Indexed const> indexed,
                      key_view<Key const> keys, value_view<Value const> values,
                      view<float, axis::head, axis::query, axis::value_dim> output,
-                     workspace& scratch, OnKept& on_kept, attention_result& result,
+                     workspace& scratch, OnKept& on_kept, OnRow& on_row, attention_result& result,
                      Generate... generate) const {
+        // Certificates estimate weights; they do not change what a selector reads.
+        constexpr bool calibrates = weighs || !std::same_as<OnRow, ignore_rows>;
         dlzs::key_means<Predictor> means;
-        if constexpr (weighs) {
+        if constexpr (calibrates) {
             means = dlzs::key_means<Predictor>(indexed, index);
         }
         sufa::tail_values<Tail> const prepared = prepare_tail(x, values);
+        auto certificates = make_certificates<OnRow>(indexed, index, values, prepared, scratch);
         std::vector<dlzs::score_calibration> calibration(static_cast<std::size_t>(scratch.heads));
         for (index_t in_group = 0; in_group < shape.group(); in_group += scratch.heads) {
             index_t const head = kv * shape.group() + in_group;
@@ -291,7 +324,7 @@ private:
             if constexpr (!std::same_as<Predictor, dlzs::unpredicted>) {
                 codes = dlzs::query_codes<Predictor>(queries, index);
             }
-            if constexpr (weighs) {
+            if constexpr (calibrates) {
                 for (index_t h = 0; h < scratch.heads; ++h) {
                     calibration[static_cast<std::size_t>(h)] = dlzs::calibrate<Predictor>(
                         queries.template slice<axis::head>(h), codes, h, indexed, index,
@@ -302,6 +335,8 @@ private:
                 block const b{head, first, std::min(query_block, shape.queries - first),
                               shape.visible(std::min(first + query_block, shape.queries) - 1)};
                 begin_block(shape, b, queries, codes, means, calibration, scratch);
+                begin_certificates(certificates, shape, b, queries, codes, means, calibration,
+                                   scratch);
                 pipeline const stages(
                     predict_step<Predictor>{&codes, &index, scratch.heads, scratch.scores},
                     select_step<Selector, score>{scratch.heads,
@@ -315,12 +350,14 @@ private:
                     keep_listener(on_kept, b, scratch, result), generate...,
                     attend_step<Attender, Query, Key, Value, real>{
                         queries, keys, values, shape.scale, options_.tile_keys, first, b.rows,
-                        scratch.logits, scratch.states},
+                        scratch.lines, scratch.logits, scratch.states, scratch.computed_by},
+                    certify_step<decltype(certificates)>{&certificates, scratch.heads, first,
+                                                         b.rows, scratch.certified_lines},
                     tail_step<Tail, Value, real>{values, &prepared, scratch.heads, first, b.rows,
                                                  scratch.lines, scratch.states, scratch.tails,
                                                  &scratch.tail});
                 run_block(x, shape, b, index, stages, scratch, result);
-                finish_block(x, shape, b, output, scratch);
+                finish_block(x, shape, b, output, scratch, certificates, on_row);
             }
         }
     }
@@ -336,6 +373,49 @@ private:
             return sufa::tail_values<Tail>(values);
         } else {
             return {};
+        }
+    }
+
+    /// A certifier, if anybody wants to know.
+    template <class OnRow, class Indexed, class Value>
+    static auto
+    make_certificates(key_view<Indexed const> indexed, dlzs::key_index<Predictor> const& index,
+                      value_view<Value const> values, sufa::tail_values<Tail> const& prepared,
+                      workspace const& scratch) {
+        if constexpr (std::same_as<OnRow, ignore_rows>) {
+            return no_certificates{};
+        } else {
+            static_assert(!std::same_as<Predictor, dlzs::unpredicted>,
+                          "attention: nothing is dropped without a predictor, nor certified");
+            return certifier<Predictor, Tail, sufa::logits_from<Attender>>(
+                indexed, index, values, prepared, scratch.heads * query_block);
+        }
+    }
+
+    template <class Certificates, class Query>
+    static void
+    begin_certificates(Certificates& certificates, problem_shape const& shape, block const& b,
+                       view<Query const, axis::head, axis::query, axis::dim> queries,
+                       dlzs::query_codes<Predictor> const& codes,
+                       dlzs::key_means<Predictor> const& means,
+                       std::span<dlzs::score_calibration const> calibration, workspace& scratch) {
+        if constexpr (!std::same_as<Certificates, no_certificates>) {
+            constexpr auto epsilon =
+                static_cast<double>(std::numeric_limits<typename Execution::real_type>::epsilon());
+            scratch.certified_lines.resize(scratch.lines.size());
+            for (index_t h = 0; h < scratch.heads; ++h) {
+                for (index_t r = 0; r < b.rows; ++r) {
+                    index_t const q = b.first_query + r;
+                    index_t const at = h * b.rows + r;
+                    auto const query =
+                        queries.template slice<axis::head>(h).template slice<axis::query>(q);
+                    certificates.begin(at, query, codes, h, q, shape.scale, shape.visible(q),
+                                       epsilon);
+                    scratch.certified_lines[static_cast<std::size_t>(at)] =
+                        means.line(query, codes.row(h, q), codes.product_step(q), shape.scale,
+                                   calibration[static_cast<std::size_t>(h)], shape.visible(q));
+                }
+            }
         }
     }
 
@@ -419,12 +499,30 @@ private:
         }
     }
 
-    /// Schedules the keys that the block kept of this run and counts their loads.
+    /// Schedules the values that the block wants of this run, with the keys, and counts the loads.
     void load_run(Execution& x, problem_shape const& shape, index_t first_key, index_t keys,
                   workspace& scratch, attention_result& result) const {
+        std::uint64_t const values = loads_of(scratch.wanted_by, first_key, keys, scratch);
+        std::uint64_t const computed =
+            reuses ? loads_of(scratch.computed_by, first_key, keys, scratch) : values;
+        result.value_loads += values;
+        result.key_loads += computed;
+        if constexpr (Execution::probe_type::enabled) {
+            auto const bytes_of = [](std::uint64_t count, index_t dims) {
+                return count * static_cast<std::uint64_t>(dims) * probe::formal_operand_bytes;
+            };
+            auto const at = probe::stage::schedule;
+            x.probe(at, probe::event::key_bytes, bytes_of(computed, shape.dim));
+            x.probe(at, probe::event::value_bytes, bytes_of(values, shape.value_dim));
+        }
+    }
+
+    /// Loads of what a block's queries want of a run; clears the wishes.
+    static std::uint64_t loads_of(std::span<query_mask> wishes, index_t first_key, index_t keys,
+                                  workspace& scratch) {
         std::size_t wanted = 0;
         for (index_t k = 0; k < keys; ++k) {
-            query_mask& by = scratch.wanted_by[static_cast<std::size_t>(k)];
+            query_mask& by = wishes[static_cast<std::size_t>(k)];
             if (!by.empty()) {
                 scratch.wanted[wanted++] = {static_cast<key_id>(first_key + k), by};
                 by = {};
@@ -433,20 +531,13 @@ private:
         rass::totals const loads =
             Schedule{}(std::span<rass::wanted_key const>(scratch.wanted).first(wanted),
                        scratch.order, [](rass::load) {});
-        auto const count = static_cast<std::uint64_t>(loads.key_loads);
-        result.key_loads += count;
-        if constexpr (Execution::probe_type::enabled) {
-            auto const bytes_of = [&](index_t dims) {
-                return count * static_cast<std::uint64_t>(dims) * probe::formal_operand_bytes;
-            };
-            x.probe(probe::stage::schedule, probe::event::key_bytes, bytes_of(shape.dim));
-            x.probe(probe::stage::schedule, probe::event::value_bytes, bytes_of(shape.value_dim));
-        }
+        return static_cast<std::uint64_t>(loads.key_loads);
     }
 
+    template <class Certificates, class OnRow>
     void finish_block(Execution& x, problem_shape const& shape, block const& b,
                       view<float, axis::head, axis::query, axis::value_dim> output,
-                      workspace& scratch) const {
+                      workspace& scratch, Certificates& certificates, OnRow& on_row) const {
         for (index_t h = 0; h < scratch.heads; ++h) {
             for (index_t r = 0; r < b.rows; ++r) {
                 auto const at = static_cast<std::size_t>(h * b.rows + r);
@@ -460,6 +551,10 @@ private:
                     output(b.head + h, b.first_query + r, d) =
                         scratch.row[static_cast<std::size_t>(d)];
                 }
+                if constexpr (!std::same_as<Certificates, no_certificates>) {
+                    on_row(b.head + h, b.first_query + r,
+                           certificates.finish(h * b.rows + r, scratch.states[at], scratch.row));
+                }
             }
         }
         if constexpr (Execution::probe_type::enabled) {
@@ -472,6 +567,10 @@ private:
                         probe::formal_operand_bytes);
             if constexpr (Predictor::query == dlzs::operand::leading_zero) {
                 x.probe(probe::stage::score_prediction, probe::event::lz_encode, rows * dims);
+            }
+            if constexpr (Predictor::rotated) {
+                x.probe(probe::stage::score_prediction, probe::event::add,
+                        rotation_adds(scratch.heads * b.rows, shape.dim));
             }
         }
     }

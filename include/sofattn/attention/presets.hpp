@@ -10,6 +10,7 @@
 #include <sofattn/sads/adaptive.hpp>
 #include <sofattn/sads/row_selectors.hpp>
 #include <sofattn/sads/segment_topk.hpp>
+#include <sofattn/sufa/logit_source.hpp>
 #include <sofattn/sufa/rivals.hpp>
 #include <sofattn/sufa/sorted_updating.hpp>
 #include <sofattn/sufa/tail.hpp>
@@ -34,14 +35,14 @@ struct paper {
 };
 
 /// Best on the reference executor so far, by measurement on recorded data (bench/RESULTS.md): int8
-/// prediction with a step per query; as many keys as an output error asks for, at least 32, the
-/// first key and the last 16 among them; dropped keys stood in for by the mean value of their
-/// segment. Not in the paper.
+/// prediction of rotated queries and keys; as many keys as an output error asks for, at least 32,
+/// the first key and the last 16 among them; attended with the predicted logits, but for those near
+/// the row's best; dropped keys stood in for by the mean value of their segment. Not in the paper.
 struct recommended {
     static constexpr char const* name = "recommended";
-    using predictor = dlzs::int8_per_query;
+    using predictor = dlzs::rotated_int8;
     using selector = sads::adaptive<sads::whole_row>;
-    using attender = sufa::sorted_updating<sufa::descending>;
+    using attender = sufa::sorted_updating<sufa::descending, sufa::reused>;
     using schedule = rass::reuse_aware;
     using tail = sufa::segment_tail;
 

@@ -3,6 +3,7 @@
 #pragma once
 
 #include <sofattn/core/order.hpp>
+#include <sofattn/core/query_mask.hpp>
 #include <sofattn/core/score_line.hpp>
 #include <sofattn/core/types.hpp>
 #include <sofattn/core/view.hpp>
@@ -10,6 +11,7 @@
 #include <sofattn/dlzs/operands.hpp>
 #include <sofattn/dlzs/predict_scores.hpp>
 #include <sofattn/sads/candidates.hpp>
+#include <sofattn/sufa/logit_source.hpp>
 #include <sofattn/sufa/row_arithmetic.hpp>
 #include <sofattn/sufa/softmax_state.hpp>
 #include <sofattn/sufa/tail.hpp>
@@ -169,7 +171,8 @@ private:
     }
 };
 
-/// Formal attention of every head over the kept keys, in chunks of at most `tile` of them.
+/// Formal attention of every head over the kept keys, in chunks of at most `tile` of them. Where the
+/// attender reuses scores, a multiply and an add per kept key turn one into a logit.
 template <class Attender, storage_float Query, storage_float Key, storage_float Value, class Real>
 struct attend_step {
     view<Query const, axis::head, axis::query, axis::dim> queries; // of the selection's heads
@@ -179,8 +182,11 @@ struct attend_step {
     index_t tile;
     index_t first_query;
     index_t rows;                                // queries of the block
+    std::span<score_line const> lines;           // [head * rows]
     std::span<Real> logits;                      // scratch
     std::span<sufa::softmax_state<Real>> states; // [head * rows]
+    std::span<query_mask>
+        computed_by; // [key of the run], who computes q.k; where scores are reused
 
     template <class X, class Score>
     run_attended<Score> operator()(X& x, run_kept<Score> const& in) const noexcept {
@@ -194,13 +200,45 @@ struct attend_step {
             auto& state = states[static_cast<std::size_t>(h * rows + in.run.query - first_query)];
             for (index_t c = 0; c < chunks; ++c) {
                 index_t const at = (Attender::from_back ? chunks - 1 - c : c) * chunk;
-                Attender{}(x, inputs,
-                           in.kept.subspan(static_cast<std::size_t>(at),
-                                           static_cast<std::size_t>(std::min(chunk, count - at))),
-                           logits, state);
+                auto const kept =
+                    in.kept.subspan(static_cast<std::size_t>(at),
+                                    static_cast<std::size_t>(std::min(chunk, count - at)));
+                if constexpr (sufa::reuses_scores<Attender>) {
+                    predict_logits(x, in, h, kept, state);
+                }
+                Attender{}(x, inputs, kept, logits, state);
             }
         }
         return {in.run, in.kept, in.scores};
+    }
+
+private:
+    /// The head's own predicted logits of a chunk, and a note of those that will be computed.
+    template <class X, class Score>
+    void predict_logits(X& x, run_kept<Score> const& in, index_t head,
+                        std::span<ranked<Score> const> kept,
+                        sufa::softmax_state<Real> const& state) const noexcept {
+        if (kept.empty()) {
+            return;
+        }
+        index_t const row = in.run.query - first_query;
+        score_line const line = lines[static_cast<std::size_t>(head * rows + row)];
+        auto const scores = in.scores.subspan(static_cast<std::size_t>(head * in.run.keys));
+        for (std::size_t i = 0; i < kept.size(); ++i) {
+            auto const k = static_cast<std::size_t>(kept[i].key - in.run.first_key);
+            logits[i] = Real(line.logit(static_cast<double>(scores[k])));
+        }
+        Real const least = sufa::tile_logits<typename Attender::logits_from>::least_computed(
+            state, std::span<Real const>(logits).first(kept.size()));
+        for (std::size_t i = 0; i < kept.size(); ++i) {
+            if (!(logits[i] < least)) {
+                computed_by[static_cast<std::size_t>(kept[i].key - in.run.first_key)].set(row);
+            }
+        }
+        if constexpr (X::probe_type::enabled) {
+            x.probe(probe::stage::attention, probe::event::multiply, kept.size());
+            x.probe(probe::stage::attention, probe::event::add, kept.size());
+        }
     }
 };
 

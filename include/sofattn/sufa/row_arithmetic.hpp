@@ -29,15 +29,13 @@ namespace detail {
 template <class X>
 using real_number = typename X::template number<typename X::real_type>;
 
-/// logits[i] = scale * q.k(kept[i]). Lanes go across keys, so each dot product is summed in
-/// dimension order whatever the width.
-template <class X, class Inputs, class Score>
-void kept_logits(Inputs const& in, std::span<ranked<Score> const> kept,
-                 std::span<real_number<X>> logits) noexcept {
+/// out(i, scale * q.k(key_of(i))) for i < count. Lanes go across keys, so each dot product is summed
+/// in dimension order whatever the width.
+template <class X, class Inputs, class KeyOf, class Out>
+void for_each_logit(Inputs const& in, index_t count, KeyOf key_of, Out out) noexcept {
     using lanes = typename X::lanes_type;
     using real = typename X::real_type;
     using pack = typename lanes::template pack<real>;
-    auto const count = std::ssize(kept);
     index_t const dims = in.query.template extent<axis::dim>();
     pack const scale = pack::fill(static_cast<real>(in.scale));
     for (index_t first = 0; first < count; first += lanes::width) {
@@ -46,15 +44,23 @@ void kept_logits(Inputs const& in, std::span<ranked<Score> const> kept,
         for (index_t d = 0; d < dims; ++d) {
             sum = sum + pack::fill(static_cast<real>(to_float(in.query(d)))) *
                             lanes::template gather<real>(block, [&](index_t i) {
-                                return to_float(
-                                    in.keys(kept[static_cast<std::size_t>(first + i)].key, d));
+                                return to_float(in.keys(key_of(first + i), d));
                             });
         }
         sum = sum * scale;
         for (index_t i = 0; i < block; ++i) {
-            logits[static_cast<std::size_t>(first + i)] = sum.lane[static_cast<std::size_t>(i)];
+            out(first + i, sum.lane[static_cast<std::size_t>(i)]);
         }
     }
+}
+
+/// logits[i] = scale * q.k(kept[i])
+template <class X, class Inputs, class Score>
+void kept_logits(Inputs const& in, std::span<ranked<Score> const> kept,
+                 std::span<real_number<X>> logits) noexcept {
+    for_each_logit<X>(
+        in, std::ssize(kept), [&](index_t i) { return kept[static_cast<std::size_t>(i)].key; },
+        [&](index_t i, real_number<X> logit) { logits[static_cast<std::size_t>(i)] = logit; });
 }
 
 /// o[d] = f(o[d], v[d]) on packs of output elements.
@@ -104,17 +110,23 @@ struct attend_cost {
     std::uint64_t divides = 0;
     std::uint64_t max_updates = 0;
 
-    /// The products of `keys` kept keys: q.k with its scale, and p * v.
+    /// The products of `keys` kept keys, p * v, and of those among them whose logit was computed,
+    /// q.k with its scale.
     template <class Inputs>
-    static attend_cost of_products(Inputs const& in, index_t keys) noexcept {
+    static attend_cost of_products(Inputs const& in, index_t keys, index_t computed) noexcept {
         auto const n = static_cast<std::uint64_t>(keys);
+        auto const exact = static_cast<std::uint64_t>(computed);
         auto const dims = static_cast<std::uint64_t>(in.query.template extent<axis::dim>());
         auto const outputs =
             static_cast<std::uint64_t>(in.values.template extent<axis::value_dim>());
         attend_cost cost;
-        cost.multiplies = n * (dims + 1 + outputs);
-        cost.adds = n * (dims + outputs);
+        cost.multiplies = exact * (dims + 1) + n * outputs;
+        cost.adds = exact * dims + n * outputs;
         return cost;
+    }
+    template <class Inputs>
+    static attend_cost of_products(Inputs const& in, index_t keys) noexcept {
+        return of_products(in, keys, keys);
     }
 
     template <class X>

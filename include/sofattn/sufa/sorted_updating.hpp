@@ -6,6 +6,7 @@
 #include <sofattn/core/order.hpp>
 #include <sofattn/core/types.hpp>
 #include <sofattn/exec/executor.hpp>
+#include <sofattn/sufa/logit_source.hpp>
 #include <sofattn/sufa/row_arithmetic.hpp>
 #include <sofattn/sufa/softmax_state.hpp>
 
@@ -46,19 +47,24 @@ concept policy = requires {
 ///
 /// in     in     query [dim], keys [key, dim], values [key, value_dim], scale
 ///        kept   [kept]       keys of one tile, in the total order of predicted scores
-///        logits [kept]       scratch
+///        logits [kept]       scratch; where logits are reused, the predicted ones, which are used up
 /// out    state               (m, l, o) of everything seen so far, these keys included
 /// pre    logits has a place per kept key (SOFATTN_ASSERT); inputs are finite
 /// error  none
 /// events per kept key: dim + 1 + value_dim multiply, dim + value_dim add for the products, add for
 ///        logit - m, exp, add for l; multiply for l and max_update for a key that rescales; compare
-///        once per tile (mode 1 on a tile switch)
+///        once per tile (mode 1 on a tile switch). Where logits are reused: dim + 1 multiply and dim
+///        add for the computed ones only; to tell which, 2 compare per key (but one less for the
+///        row's first tile) and add per tile
 /// exact  deterministic; within 2e-6 of a double-precision oracle on the same set for any order
 /// paper  SU-FA, section III-C, Fig. 10b; AP module: section IV-D, Fig. 14
-template <policy Policy = descending>
+template <policy Policy = descending, logit_source Source = recomputed>
 struct sorted_updating {
+    using logits_from = Source;
     static constexpr bool is_descending = Policy::order == key_order::descending;
-    static constexpr char const* name = is_descending ? "sufa" : "sufa_ascending";
+    static constexpr char const* name =
+        is_descending ? (Source::reuses ? "sufa_reusing" : "sufa")
+                      : (Source::reuses ? "sufa_ascending_reusing" : "sufa_ascending");
     /// Tiles are consumed as they come.
     static constexpr bool tile_ready = true;
     /// Where a list is consumed in chunks, the last chunk comes first.
@@ -74,8 +80,7 @@ struct sorted_updating {
             return;
         }
         SOFATTN_ASSERT(logits.size() >= kept.size());
-        detail::kept_logits<X>(in, kept, logits);
-        auto cost = detail::attend_cost::of_products(in, std::ssize(kept));
+        auto cost = tile_logits<Source>::template complete<X>(in, kept, state, logits);
         cost.compares += 1;
         for (std::size_t i = 0; i < kept.size(); ++i) {
             std::size_t const at = is_descending ? i : kept.size() - 1 - i;
