@@ -41,8 +41,8 @@ char const* const reading =
     "  sofattn-attend --q q.npy --k k.npy --v v.npy --ratio 0.2 --json result.json\n"
     "  sofattn-attend DIR --layers 5,16 --policy paper --policy int8/full_topk/sufa --sinks 1\n"
     "\n"
-    "Exit codes: 0 done, 1 a study deviates from --expect, 2 bad input (one line on standard "
-    "error).";
+    "Exit codes: 0 done, 1 a study deviates from --expect or a bound does not hold, 2 bad input\n"
+    "(one line on standard error).";
 
 namespace {
 
@@ -162,8 +162,9 @@ void declare(CLI::App& app, arguments& a) {
     auto* study =
         app.add_option("--study", a.study,
                        "ranking: predictors at 5, 10, 20 %; keys: K predicted from X and Wk; "
-                       "frontier: kept share against error (minutes)")
-            ->check(CLI::IsMember({"ranking", "keys", "frontier"}))
+                       "frontier: kept share against error (minutes); certificates: bounds and "
+                       "estimates of every row against the truth")
+            ->check(CLI::IsMember({"ranking", "keys", "frontier", "certificates"}))
             ->group("Studies");
     app.add_option("--expect", a.expect, "Compare a study with the figures in this JSON file")
         ->needs(study)
@@ -191,13 +192,13 @@ void refuse_ignored(CLI::App const& app, arguments const& a) {
                 "--select-per", "--weights", "--no-ladder", "--groups"},
                "a study has its own policies, budgets and tables");
     }
-    if (a.study == "frontier") {
-        refuse({"--expect"}, "the frontier has no figures to compare with");
-    } else {
+    if (a.study == "frontier" || a.study == "certificates") {
+        refuse({"--expect"}, "this study has no figures to compare with");
+    } else if (!a.study.empty()) {
+        refuse({"--json"}, "this study prints its table only");
+    }
+    if (a.study != "frontier") {
         refuse({"--svg"}, "only the frontier is drawn");
-        if (!a.study.empty()) {
-            refuse({"--json"}, "this study prints its table only");
-        }
     }
     for (auto const& [name, file] : {std::pair("--json", &a.json), {"--svg", &a.svg}}) {
         if (app.get_option(name)->count() > 0 && file->empty()) {

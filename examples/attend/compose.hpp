@@ -11,6 +11,7 @@
 #include <sofattn/sads/adaptive.hpp>
 #include <sofattn/sads/row_selectors.hpp>
 #include <sofattn/sads/segment_topk.hpp>
+#include <sofattn/sufa/logit_source.hpp>
 #include <sofattn/sufa/sorted_updating.hpp>
 #include <sofattn/sufa/tail.hpp>
 
@@ -30,7 +31,8 @@ namespace sofattn::attend::detail {
 
 inline constexpr auto predictors =
     boost::hana::tuple_t<dlzs::dlzs8, dlzs::dlzs16, dlzs::two_sided, dlzs::lz_keys, dlzs::int8,
-                         dlzs::int8_per_query, dlzs::int4, dlzs::centred_int4, dlzs::exact>;
+                         dlzs::int8_per_query, dlzs::rotated_int8, dlzs::int4, dlzs::centred_int4,
+                         dlzs::exact>;
 inline constexpr auto selectors =
     boost::hana::tuple_t<sads::segment_topk<sads::contiguous>, sads::segment_topk<sads::strided>,
                          sads::full_topk, sads::threshold>;
@@ -67,26 +69,36 @@ run_output run(problem<float> const& given, attention_options const& options,
 
 /// What tails and adaptive budgets are offered for: a choice that compiles in reasonable time.
 inline constexpr auto weighing_predictors =
-    boost::hana::tuple_t<dlzs::dlzs8, dlzs::dlzs16, dlzs::int8_per_query, dlzs::centred_int4,
-                         dlzs::exact>;
+    boost::hana::tuple_t<dlzs::dlzs8, dlzs::dlzs16, dlzs::int8_per_query, dlzs::rotated_int8,
+                         dlzs::centred_int4, dlzs::exact>;
+/// What scores are reused of: the others' errors would go straight into the output.
+inline constexpr auto reusable_predictors =
+    boost::hana::tuple_t<dlzs::int8_per_query, dlzs::rotated_int8>;
 inline constexpr auto weighing_selectors =
     boost::hana::tuple_t<sads::full_topk, sads::adaptive<sads::whole_row>,
                          sads::adaptive<sads::tile_by_tile>>;
 
-template <class Tail>
-[[nodiscard]] runner find_with_tail(std::string_view predictor, std::string_view selector) {
+/// The pipeline of one of `predictors` and one of the weighing selectors.
+template <class Attender, class Tail, class Predictors>
+[[nodiscard]] runner find_weighing(Predictors const& predictors_offered, std::string_view predictor,
+                                   std::string_view selector) {
     namespace hana = boost::hana;
     runner found = nullptr;
     hana::for_each(
-        hana::cartesian_product(hana::make_tuple(weighing_predictors, weighing_selectors)),
+        hana::cartesian_product(hana::make_tuple(predictors_offered, weighing_selectors)),
         [&](auto const& pair) {
             using p = typename std::decay_t<decltype(pair[hana::size_c<0>])>::type;
             using s = typename std::decay_t<decltype(pair[hana::size_c<1>])>::type;
             if (predictor == p::name && selector == s::name) {
-                found = &run<p, s, sufa::sorted_updating<>, Tail>;
+                found = &run<p, s, Attender, Tail>;
             }
         });
     return found;
+}
+
+template <class Tail>
+[[nodiscard]] runner find_with_tail(std::string_view predictor, std::string_view selector) {
+    return find_weighing<sufa::sorted_updating<>, Tail>(weighing_predictors, predictor, selector);
 }
 
 template <class Attender>

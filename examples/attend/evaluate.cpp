@@ -113,6 +113,12 @@ void for_each_group(index_t kv_heads, Work work) {
 
 } // namespace
 
+void for_each_head_group(layer_views const& given,
+                         std::function<void(index_t kv_head, problem<float> const&)> const& work) {
+    for_each_group(given.keys.extent<axis::kv_head>(),
+                   [&](index_t kv) { work(kv, group_of(given, kv).given); });
+}
+
 mean_quality mean_quality::of(std::span<ref::quality const> heads) noexcept {
     mean_quality mean;
     ref::quality all;

@@ -62,6 +62,11 @@ struct layer_views {
 using group_runner = std::function<run_output(
     index_t kv_head, problem<float> const&, view<float, axis::head, axis::query, axis::value_dim>)>;
 
+/// Runs work(kv_head, problem) for all head groups, on as many threads as there are, and passes on
+/// the first exception.
+void for_each_head_group(layer_views const& given,
+                         std::function<void(index_t kv_head, problem<float> const&)> const& work);
+
 /// Quality of whatever `run` does with each head group, which may look at other data than `truth`.
 [[nodiscard]] mean_quality quality_of(layer_views const& truth, group_runner const& run,
                                       index_t first_row, on_progress const& progress);

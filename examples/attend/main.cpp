@@ -2,6 +2,7 @@
 // sofattn-attend: sparse attention on recorded Q, K, V, judged against dense attention.
 #include "attend/arguments.hpp"
 #include "attend/budgets.hpp"
+#include "attend/certify.hpp"
 #include "attend/command.hpp"
 #include "attend/dataset.hpp"
 #include "attend/evaluate.hpp"
@@ -335,10 +336,29 @@ int run_frontier(dataset const& data, std::vector<std::size_t> const& layers, ar
     return 0;
 }
 
+int run_certificates(dataset const& data, std::vector<std::size_t> const& layers,
+                     arguments const& a, progress_bar& bar) {
+    require_writable(a.json);
+    auto const certified =
+        study_certificates(data, layers, first_row_of_study(data, layers, a),
+                           [&](double share, std::string const& what) { bar.update(share, what); });
+    bar.clear();
+    write(a.json, text_of(to_json(certified)));
+    std::fputs(to_text(certified).c_str(), stdout);
+    bool const holds = std::ranges::all_of(certified, [](auto const& one) {
+        return one.mass_bound_violations_count == 0 && one.error_bound_violations_count == 0;
+    });
+    std::printf("%s\n", holds ? "every bound holds" : "a bound does not hold");
+    return holds ? 0 : 1;
+}
+
 int run_study(dataset const& data, std::vector<std::size_t> const& layers, arguments const& a,
               progress_bar& bar) {
     if (a.study == "frontier") {
         return run_frontier(data, layers, a, bar);
+    }
+    if (a.study == "certificates") {
+        return run_certificates(data, layers, a, bar);
     }
     if (!a.expect.empty()) {
         require_json(a.expect);

@@ -40,6 +40,7 @@ constexpr std::array<std::pair<std::string_view, runner (*)(std::string_view, st
            {sufa::segment_tail::name, detail::find_segment_tail},
            {sufa::int8_tail::name, detail::find_int8_tail}}};
 
+std::string const reusing = sufa::sorted_updating<sufa::descending, sufa::reused>::name;
 std::string const whole_row = sads::adaptive<sads::whole_row>::name;
 std::string const tile_by_tile = sads::adaptive<sads::tile_by_tile>::name;
 
@@ -100,6 +101,9 @@ named_policy parse(std::string const& name) {
 
 /// The pipeline of these names, if it is among those that were compiled.
 runner find_runner(named_policy const& policy) {
+    if (policy.attender == reusing) {
+        return detail::find_reusing(policy.predictor, policy.selector, policy.tail);
+    }
     if (policy.tail != sufa::no_tail::name || policy.reads_weights()) {
         if (policy.attender == attenders.front().first) { // sufa
             for (auto const& [tail, find] : tails) {
@@ -132,8 +136,9 @@ policy_names list_policies() {
     policy_names names{joined(detail::predictors), joined(detail::selectors), {}, {}};
     names.selectors += ", " + whole_row + ", " + tile_by_tile;
     for (auto const& [name, find] : attenders) {
-        names.attenders += (names.attenders.empty() ? "" : ", ") + std::string(name);
+        names.attenders += std::string(name) + ", ";
     }
+    names.attenders += reusing;
     for (auto const& [name, find] : tails) {
         names.tails += (names.tails.empty() ? "" : ", ") + std::string(name);
     }
@@ -159,10 +164,13 @@ named_policy find_policy(std::string const& name) {
             }
         }
         // All names are known, but tails and adaptive selectors are not offered with everything.
+        bool const reuses = policy.attender == reusing;
         throw error("policy " + io::quoted(name), "a combination that is not built",
-                    "with a tail or an adaptive selector: one of " +
-                        joined(detail::weighing_predictors) + " / one of " +
-                        joined(detail::weighing_selectors) + " / sufa");
+                    (reuses ? "with reused scores: one of " + joined(detail::reusable_predictors)
+                            : "with a tail or an adaptive selector: one of " +
+                                  joined(detail::weighing_predictors)) +
+                        " / one of " + joined(detail::weighing_selectors) +
+                        (reuses ? " / " + reusing + ", and no tail or segment_means" : " / sufa"));
     }
     return policy;
 }

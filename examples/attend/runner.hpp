@@ -69,5 +69,9 @@ namespace detail {
 [[nodiscard]] runner find_segment_tail(std::string_view predictor, std::string_view selector);
 [[nodiscard]] runner find_int8_tail(std::string_view predictor, std::string_view selector);
 
+/// sufa with the predictor's logits, without a tail or with segment means.
+[[nodiscard]] runner find_reusing(std::string_view predictor, std::string_view selector,
+                                  std::string_view tail);
+
 } // namespace detail
 } // namespace sofattn::attend

@@ -276,8 +276,9 @@ TEST_CASE("attend: options that are unknown, missing or do not go together are r
     }
     files.refuse({"--policy", "recommended", "--maximum", "31"},
                  {"maximum count", "31", "at least the minimum count, 32"});
-    says({folder, "--study", "frontier", "--expect", files.q.string()}, {"--expect", "frontier"});
+    says({folder, "--study", "frontier", "--expect", files.q.string()}, {"--expect", "no figures"});
     says({folder, "--study", "keys", "--svg", "x.svg"}, {"--svg", "only the frontier"});
+    says({folder, "--study", "keys", "--json", "x.json"}, {"--json", "prints its table only"});
     files.refuse({"--svg", "x.svg"}, {"--svg", "--study"});
     says({"--q", files.q.string()}, {"--q", "--k"});
     says({"--k", files.k.string()}, {"--k", "--q"});
@@ -577,6 +578,49 @@ TEST_CASE("attend: the frontier is a table, JSON and a picture") {
     fs::path const nowhere = recorded.folder / "none" / "f.svg";
     refused(recorded.folder, recorded.given({"--study", "frontier", "--svg", nowhere.string()}),
             {nowhere.string(), "not writable"});
+}
+
+TEST_CASE("attend: certificates of every row are held against the truth") {
+    recorded_folder const recorded;
+    fs::path const result = recorded.folder / "c.json";
+    outcome const run =
+        accepted(recorded.given({"--study", "certificates", "--json", result.string()}));
+    CHECK(holds(run.out, "tiny, layer 5"));
+    CHECK(holds(run.out, "every bound holds\n"));
+    json const report = json::parse(read_bytes(result));
+    REQUIRE(report.at("certificates").size() == 2 * 7); // layers and policies
+    for (auto const& one : report.at("certificates")) {
+        CAPTURE(one.dump());
+        CHECK(one.at("rows_count") > 0);
+        CHECK(one.at("mass_bound_violations_count") == 0);
+        CHECK(one.at("error_bound_violations_count") == 0);
+        if (one.at("mass") > 0.0) {
+            CHECK(one.at("kept_mass") >= one.at("mass").get<double>() - 0.01);
+        }
+    }
+    refused(recorded.folder,
+            recorded.given({"--study", "certificates", "--expect", result.string()}),
+            {"--expect", "no figures to compare with"});
+}
+
+TEST_CASE("attend: reused scores change the output a little, the keys not, and load fewer") {
+    recorded_folder const recorded;
+    fs::path const result = recorded.folder / "r.json";
+    static_cast<void>(
+        accepted(recorded.given({"--policy", "rotated_int8/adaptive/sufa_reusing/segment_means",
+                                 "--policy", "rotated_int8/adaptive/sufa/segment_means",
+                                 "--minimum", "1", "--json", result.string()})));
+    json const report = json::parse(read_bytes(result));
+    json const& reused = policy_of(report, 0);
+    json const& computed = policy_of(report, 1);
+    CHECK(reused.at("overall").at("kept_share") == computed.at("overall").at("kept_share"));
+    CHECK(reused.at("overall").at("recall") == computed.at("overall").at("recall"));
+    CHECK(reused.at("overall") != computed.at("overall"));
+    CHECK(reused.at("overall").at("output_error_relative") <
+          computed.at("overall").at("output_error_relative").get<double>() + 0.01);
+    CHECK(reused.at("key_loads_count") <= computed.at("key_loads_count"));
+    refused(recorded.folder, recorded.given({"--policy", "dlzs8/adaptive/sufa_reusing"}),
+            {"a combination that is not built", "rotated_int8"});
 }
 
 TEST_CASE("attend: a dense first policy gives the ladder no budget") {

@@ -20,7 +20,7 @@ TEST_CASE("calibrate: writes a budget for every head of every layer, and attend 
     CHECK(holds(run.out, "| all "));
     json const content = json::parse(read_bytes(table));
     CHECK(content.at("format") == "sofattn-budgets-1");
-    CHECK(content.at("policy") == "int8_per_query/adaptive/sufa/segment_means");
+    CHECK(content.at("policy") == "rotated_int8/adaptive/sufa_reusing/segment_means");
     CHECK(content.at("layers").size() == 2);
     for (auto const& layer : content.at("layers")) {
         CHECK(layer.at("heads").size() == 4);
