@@ -20,9 +20,11 @@ set(io_sees core probe exec ${stages} attention hw)
 set(ref_sees core)
 set(folders core probe exec ${stages} attention hw dse io ref)
 
-# Third parties: Hana by single header in these folders, xsimd in this header, nothing else.
+# Third parties: Hana by single header in these folders, xsimd and OpenMP's runtime in these
+# headers, nothing else.
 set(hana_folders attention hw dse io)
 set(xsimd_header exec/xsimd_lanes.hpp)
+set(openmp_header exec/parallel.hpp)
 
 # Every macro that users see. Adding one is a decision, so it is made here too.
 set(public_macros SOFATTN_ASSERT SOFATTN_DASSERT)
@@ -52,6 +54,10 @@ macro(check_include included) # macro: problem() must count in the caller's scop
     elseif("${included}" MATCHES "^xsimd")
         if(NOT path STREQUAL xsimd_header)
             problem("<${included}>: only ${xsimd_header} includes xsimd")
+        endif()
+    elseif("${included}" STREQUAL "omp.h")
+        if(NOT path STREQUAL openmp_header)
+            problem("<${included}>: only ${openmp_header} includes OpenMP's header")
         endif()
     elseif("${included}" STREQUAL "boost/hana.hpp")
         problem("<${included}>: include single headers of Hana, never its umbrella")

@@ -12,6 +12,7 @@ write_basic_package_version_file("${PROJECT_BINARY_DIR}/sofattn-config-version.c
     ARCH_INDEPENDENT)
 install(FILES
     "${PROJECT_SOURCE_DIR}/cmake/sofattn-config.cmake"
+    "${PROJECT_SOURCE_DIR}/cmake/sofattn-xsimd.cmake"
     "${PROJECT_BINARY_DIR}/sofattn-config-version.cmake"
     DESTINATION "${config_dir}")
 install(FILES "${PROJECT_SOURCE_DIR}/LICENSE" DESTINATION "${CMAKE_INSTALL_DOCDIR}")

@@ -260,6 +260,33 @@ TEST_CASE_TEMPLATE("dlzs.quantiser_error: errors and sizes are those of the code
     }
 }
 
+TEST_CASE("dlzs.quantiser_error: sums over many keys that nearly cancel lose no bound") {
+    // Equal keys whose error is all but orthogonal to a query that is its own code: what is left of
+    // the quadratic form is as small as the rounding of 40000 additions, all in one direction.
+    struct found {
+        float query;
+        float first;
+        float second;
+    };
+    for (found const f : {found{34, -2.06488442f, 1.24236286f},
+                          {30, -3.10095429f, -0.572626352f},
+                          {-15, -2.95447135f, 0.3854765f}}) {
+        CAPTURE(f.query);
+        query_tensor q({1, 1, 2});
+        q(0, 0, 0) = 127.0f;
+        q(0, 0, 1) = f.query;
+        key_tensor k({40000, 2});
+        k(0, 0) = 127.0f; // makes the step 1
+        for (index_t i = 1; i < 40000; ++i) {
+            k(i, 0) = f.first;
+            k(i, 1) = f.second;
+        }
+        auto const of = count_violations(head_case<dlzs::int8>(std::move(q), std::move(k)), 1.0);
+        CHECK(of.keys == 0);
+        CHECK(of.prefixes == 0);
+    }
+}
+
 TEST_CASE("dlzs.quantiser_error: more visible keys only widen the root of the sum") {
     SOFATTN_GENERATOR(random);
     head_case<dlzs::rotated_int8> const c(make(random, data::random, 1, 4, 300, 24));

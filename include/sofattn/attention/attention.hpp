@@ -263,14 +263,12 @@ private:
         problem_shape const shape = given.shape();
         options_.validate(shape);
         detail::require(output.extent<axis::head>() == shape.heads, "heads of the output",
-                        output.extent<axis::head>(),
-                        "those of queries, " + std::to_string(shape.heads));
+                        output.extent<axis::head>(), "those of queries, ", shape.heads);
         detail::require(output.extent<axis::query>() == shape.queries, "tokens of the output",
-                        output.extent<axis::query>(),
-                        "those of queries, " + std::to_string(shape.queries));
+                        output.extent<axis::query>(), "those of queries, ", shape.queries);
         detail::require(output.extent<axis::value_dim>() == shape.value_dim,
                         "head dimension of the output", output.extent<axis::value_dim>(),
-                        "that of values, " + std::to_string(shape.value_dim));
+                        "that of values, ", shape.value_dim);
         if (options_.check_finite) {
             given.require_finite();
         }

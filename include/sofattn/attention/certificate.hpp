@@ -467,7 +467,7 @@ private:
                             (has_means ? Tail::segment * Tail::segment : 0);
         double const rounding =
             (0x1p-18 + 4 * books.epsilon * sums) * (radius + values_.centre_length()) +
-            0x1p-148 * static_cast<double>(output.size());
+            0x1p-148 * (static_cast<double>(output.size()) + static_cast<double>(books.visible));
         double const anywhere = radius + from_centre;
         return (bound < anywhere ? bound : anywhere) * safe + rounding;
     }

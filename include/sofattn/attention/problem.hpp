@@ -17,9 +17,17 @@ namespace sofattn {
 
 namespace detail {
 
-inline void require(bool holds, char const* what, index_t value, std::string const& limit) {
+/// The message is put together on failure only: shapes are asked for where nothing may allocate.
+inline void require(bool holds, char const* what, index_t value, char const* limit) {
     if (!holds) {
         throw error(std::string("attention: ") + what, std::to_string(value), limit);
+    }
+}
+inline void require(bool holds, char const* what, index_t value, char const* limit,
+                    index_t number) {
+    if (!holds) {
+        throw error(std::string("attention: ") + what, std::to_string(value),
+                    limit + std::to_string(number));
     }
 }
 
@@ -54,14 +62,14 @@ struct problem_shape {
     void validate() const {
         detail::require(heads > 0, "query heads", heads, "at least 1");
         detail::require(kv_heads > 0, "KV heads", kv_heads, "at least 1");
-        detail::require(heads % kv_heads == 0, "query heads", heads,
-                        "a multiple of the KV heads, " + std::to_string(kv_heads));
+        detail::require(heads % kv_heads == 0, "query heads", heads, "a multiple of the KV heads, ",
+                        kv_heads);
         detail::require(queries > 0, "query tokens", queries, "at least 1");
         detail::require(keys > 0, "key tokens", keys, "at least 1");
         detail::require(dim > 0 && dim <= max_head_dim, "head dimension of queries and keys", dim,
-                        "from 1 to " + std::to_string(max_head_dim));
+                        "from 1 to ", max_head_dim);
         detail::require(value_dim > 0 && value_dim <= max_head_dim, "head dimension of values",
-                        value_dim, "from 1 to " + std::to_string(max_head_dim));
+                        value_dim, "from 1 to ", max_head_dim);
         if (!(std::isfinite(scale) && scale > 0)) {
             throw error("attention: softmax scale", std::to_string(scale), "positive and finite");
         }
@@ -89,14 +97,11 @@ struct problem {
         s.causal = causal;
         s.scale = scale == 0 && s.dim > 0 ? 1.0 / std::sqrt(static_cast<double>(s.dim)) : scale;
         detail::require(keys.template extent<axis::dim>() == s.dim, "head dimension of keys",
-                        keys.template extent<axis::dim>(),
-                        "that of queries, " + std::to_string(s.dim));
+                        keys.template extent<axis::dim>(), "that of queries, ", s.dim);
         detail::require(values.template extent<axis::kv_head>() == s.kv_heads, "KV heads of values",
-                        values.template extent<axis::kv_head>(),
-                        "those of keys, " + std::to_string(s.kv_heads));
+                        values.template extent<axis::kv_head>(), "those of keys, ", s.kv_heads);
         detail::require(values.template extent<axis::key>() == s.keys, "tokens of values",
-                        values.template extent<axis::key>(),
-                        "those of keys, " + std::to_string(s.keys));
+                        values.template extent<axis::key>(), "those of keys, ", s.keys);
         s.validate();
         return s;
     }
@@ -136,7 +141,10 @@ struct projected_problem {
         s.scale = scale == 0 && s.dim > 0 ? 1.0 / std::sqrt(static_cast<double>(s.dim)) : scale;
         index_t const channels = tokens.template extent<axis::channel>();
         auto const equal = [](index_t value, index_t to, char const* what, char const* of) {
-            detail::require(value == to, what, value, of + (", " + std::to_string(to)));
+            if (value != to) {
+                throw error(std::string("attention: ") + what, std::to_string(value),
+                            std::string(of) + ", " + std::to_string(to));
+            }
         };
         equal(key_weights.template extent<axis::dim>(), s.dim, "head dimension of key weights",
               "that of queries");

@@ -153,30 +153,33 @@ private:
             : side(static_cast<std::size_t>(dims)), entries(side * side) {}
 
         void add(std::span<double const> x) {
+            terms += 1;
             for (std::size_t i = 0; i < side; ++i) {
                 for (std::size_t j = 0; j < side; ++j) {
                     entries[i * side + j] += x[i] * x[j];
                 }
             }
         }
-        /// x^T M x, not below 0.
+        /// At least x^T M x.
         [[nodiscard]] double form(std::span<double const> x) const noexcept {
             double sum = 0;
             double magnitude = 0;
             for (std::size_t i = 0; i < side; ++i) {
                 double row = 0;
-                double size = 0;
                 for (std::size_t j = 0; j < side; ++j) {
                     row += entries[i * side + j] * x[j];
-                    size += std::abs(entries[i * side + j] * x[j]);
                 }
                 sum += row * x[i];
-                magnitude += size * std::abs(x[i]);
+                magnitude += std::sqrt(entries[i * side + i]) * std::abs(x[i]);
             }
-            // Terms of either sign may cancel; what their rounding can hide is added.
-            return std::max(sum, 0.0) + 1e-13 * magnitude;
+            // Terms of either sign may cancel, in an entry and here. What the rounding of so many
+            // additions can hide is added; |entry ij| <= sqrt(entry ii entry jj).
+            double const additions = terms + 4.0 * static_cast<double>(side);
+            constexpr double epsilon = std::numeric_limits<double>::epsilon();
+            return std::max(sum, 0.0) + additions * epsilon * magnitude * magnitude;
         }
 
+        double terms = 0;
         std::size_t side;
         std::vector<double> entries; // [dim * dim]
     };

@@ -1,0 +1,90 @@
+// SPDX-License-Identifier: MIT
+// Dense attention on the machine's registers, as a share of what its multiply-adds could do.
+#include "support/data.hpp"
+#include "support/peak.hpp"
+#include <sofattn/attention/dense.hpp>
+#include <sofattn/attention/problem.hpp>
+#include <sofattn/core/bfloat16.hpp>
+#include <sofattn/core/half.hpp>
+#include <sofattn/core/types.hpp>
+#include <sofattn/exec/parallel.hpp>
+
+#include <benchmark/benchmark.h>
+
+#include <chrono>
+#include <cstddef>
+#include <string>
+#include <vector>
+
+namespace sofattn::bench {
+namespace {
+
+template <class T, class... Axes>
+tensor<T, Axes...> stored(tensor<float, Axes...> const& from) {
+    tensor<T, Axes...> to(from.cview().extents());
+    auto const rows = from.cview();
+    auto const into = to.view();
+    for (index_t h = 0; h < rows.extents()[0]; ++h) {
+        for (index_t k = 0; k < rows.extents()[1]; ++k) {
+            for (index_t d = 0; d < rows.extents()[2]; ++d) {
+                into(h, k, d) = T(rows(h, k, d));
+            }
+        }
+    }
+    return to;
+}
+
+/// Causal prefill of `heads` query heads that share one KV head.
+template <class KeyValue>
+void prefill(benchmark::State& state, index_t heads, index_t tokens, index_t dim, index_t threads) {
+    generator random;
+    auto const q = stored<KeyValue>(
+        normal_tensor<axis::head, axis::query, axis::dim>(random, {heads, tokens, dim}));
+    auto const k = stored<KeyValue>(
+        normal_tensor<axis::kv_head, axis::key, axis::dim>(random, {1, tokens, dim}));
+    auto const v = stored<KeyValue>(
+        normal_tensor<axis::kv_head, axis::key, axis::value_dim>(random, {1, tokens, dim}));
+    problem<KeyValue> const given{q.cview(), k.cview(), v.cview(), /*causal=*/true};
+    tensor<float, axis::head, axis::query, axis::value_dim> output({heads, tokens, dim});
+    exec::openmp const run(threads);
+    std::vector<std::byte> workspace(dense_workspace_bytes(given.shape(), threads));
+    auto const start = std::chrono::steady_clock::now();
+    for (auto _ : state) {
+        dense_attention(given, output.view(), workspace, run);
+        benchmark::DoNotOptimize(output.view().data());
+        benchmark::ClobberMemory();
+    }
+    std::chrono::duration<double> const time = std::chrono::steady_clock::now() - start;
+    // Two products of dim multiply-adds for half of all pairs.
+    double const flops = 4.0 * static_cast<double>(heads * tokens * tokens * dim) / 2 *
+                         static_cast<double>(state.iterations()) / time.count();
+    state.counters["gflops"] = flops / 1e9;
+    state.counters["of_peak"] = flops / peak_flops(threads);
+}
+
+template <class KeyValue>
+void add_type(std::string const& name) {
+    for (index_t const dim : {64, 128}) {
+        for (index_t const tokens : {512, 2048, 8192}) {
+            for (index_t const threads : {1, 2}) {
+                add("attention/dense/simd/type:" + name + "/tokens:" + std::to_string(tokens) +
+                        "/dim:" + std::to_string(dim) + "/threads:" + std::to_string(threads),
+                    [=](benchmark::State& state) {
+                        prefill<KeyValue>(state, 1, tokens, dim, threads);
+                    })
+                    ->Unit(benchmark::kMillisecond)
+                    ->UseRealTime();
+            }
+        }
+    }
+}
+
+[[maybe_unused]] bool const added = [] {
+    add_type<float>("f32");
+    add_type<half>("f16");
+    add_type<bfloat16>("bf16");
+    return true;
+}();
+
+} // namespace
+} // namespace sofattn::bench

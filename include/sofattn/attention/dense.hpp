@@ -1,0 +1,90 @@
+// SPDX-License-Identifier: MIT
+// Dense attention on the machine at hand: the baseline of everything sparse, and its fallback.
+#pragma once
+
+#include <sofattn/attention/problem.hpp>
+#include <sofattn/core/assert.hpp>
+#include <sofattn/core/element.hpp>
+#include <sofattn/core/types.hpp>
+#include <sofattn/core/view.hpp>
+#include <sofattn/exec/parallel.hpp>
+#include <sofattn/sufa/dense_block.hpp>
+
+#include <algorithm>
+#include <cstddef>
+#include <memory>
+#include <span>
+
+namespace sofattn {
+
+/// Bytes of workspace that `dense_attention` needs of its caller: under 1 MiB per thread, whatever
+/// the number of keys.
+[[nodiscard]] constexpr std::size_t dense_workspace_bytes(problem_shape const& shape,
+                                                          index_t threads) noexcept {
+    constexpr std::size_t line = 64;
+    auto const floats =
+        static_cast<std::size_t>(sufa::dense_block::floats(shape.dim, shape.value_dim));
+    std::size_t const each = (floats * sizeof(float) + line - 1) / line * line;
+    return static_cast<std::size_t>(threads) * each + line; // the start may lie anywhere
+}
+
+/// Dense attention, exact but for float rounding.
+///
+/// in     given      queries [head, query, dim], keys [kv_head, key, dim], values [kv_head, key,
+///                   value_dim], any strides, f32, f16 or bf16; query heads of one KV head share the
+///                   reading of K and V
+///        workspace  at least dense_workspace_bytes(given.shape(), run.threads()) bytes
+///        run        who does the work (exec::parallel_for)
+/// out    output     [head, query, value_dim]; rows that see no key are zero
+/// pre    given.shape() is valid and output fits it, workspace is large enough (SOFATTN_ASSERT);
+///        |logit| < 1e30
+/// error  none: allocates and throws nothing
+/// exact  the same bits for any number of threads; within 2e-5 of a double-precision oracle
+///        (relative, Frobenius)
+/// paper  not in the paper; FlashAttention-2, the rival of section III-C
+template <storage_float Query, storage_float KeyValue, exec::parallel_for Run>
+void dense_attention(problem<Query, KeyValue> const& given,
+                     view<float, axis::head, axis::query, axis::value_dim> output,
+                     std::span<std::byte> workspace, Run const& run) noexcept {
+    problem_shape const shape = given.shape();
+    SOFATTN_ASSERT(output.extent<axis::head>() == shape.heads);
+    SOFATTN_ASSERT(output.extent<axis::query>() == shape.queries);
+    SOFATTN_ASSERT(output.extent<axis::value_dim>() == shape.value_dim);
+    SOFATTN_ASSERT(workspace.size() >= dense_workspace_bytes(shape, run.threads()));
+    void* start = workspace.data();
+    std::size_t space = workspace.size();
+    std::align(64, 1, start, space);
+    auto* const memory = static_cast<float*>(start);
+    auto const floats =
+        ceil_div<index_t>(sufa::dense_block::floats(shape.dim, shape.value_dim), 16) * 16;
+
+    // Rows of a block: all heads of a group at one query, then at the next, so that rows are sorted
+    // by what they see. The last blocks see most and go first.
+    index_t const group = shape.group();
+    index_t const rows = group * shape.queries;
+    index_t const blocks = ceil_div(rows, sufa::dense_block::rows_most);
+    run(shape.kv_heads * blocks, [&](index_t task, index_t thread) {
+        index_t const kv = task % shape.kv_heads;
+        index_t const first = (blocks - 1 - task / shape.kv_heads) * sufa::dense_block::rows_most;
+        auto const head_of = [&](index_t i) { return kv * group + (first + i) % group; };
+        auto const query_of = [&](index_t i) { return (first + i) / group; };
+        sufa::dense_block block(
+            shape.dim, shape.value_dim,
+            std::span(memory + thread * floats, static_cast<std::size_t>(floats)));
+        block(
+            std::min(sufa::dense_block::rows_most, rows - first), shape.scale,
+            [&](index_t i) {
+                return given.queries.template slice<axis::head>(head_of(i))
+                    .template slice<axis::query>(query_of(i));
+            },
+            [&](index_t i) { return shape.visible(query_of(i)); },
+            given.keys.template slice<axis::kv_head>(kv),
+            given.values.template slice<axis::kv_head>(kv),
+            [&](index_t i) {
+                return output.template slice<axis::head>(head_of(i))
+                    .template slice<axis::query>(query_of(i));
+            });
+    });
+}
+
+} // namespace sofattn

@@ -1,0 +1,61 @@
+// SPDX-License-Identifier: MIT
+// Floats side by side on the machine's registers: the one header that knows xsimd.
+#pragma once
+
+#include <sofattn/core/types.hpp>
+
+#include <xsimd/xsimd.hpp>
+
+#include <cstdint>
+#include <type_traits>
+
+namespace sofattn::exec {
+
+/// As many floats as a register of the target holds: 4 with SSE2 and NEON, 8 with AVX, 16 with AVX-512.
+using vector_float = xsimd::batch<float>;
+
+inline constexpr index_t vector_width = static_cast<index_t>(vector_float::size);
+
+/// Registers that a kernel may fill.
+inline constexpr int vector_registers =
+    sizeof(vector_float) == 64 || std::is_same_v<xsimd::default_arch, xsimd::neon64> ? 32 : 16;
+
+[[nodiscard]] inline vector_float load(float const* from) noexcept {
+    return vector_float::load_unaligned(from);
+}
+inline void store(float* to, vector_float x) noexcept { x.store_unaligned(to); }
+
+/// a * b + c, fused where the target can.
+[[nodiscard]] inline vector_float multiply_add(vector_float a, vector_float b,
+                                               vector_float c) noexcept {
+    return xsimd::fma(a, b, c);
+}
+[[nodiscard]] inline vector_float larger(vector_float a, vector_float b) noexcept {
+    return xsimd::max(a, b);
+}
+/// a where `below` < `limit`, else b.
+[[nodiscard]] inline vector_float if_below(vector_float below, vector_float limit, vector_float a,
+                                           vector_float b) noexcept {
+    return xsimd::select(below < limit, a, b);
+}
+
+/// 2^x for x <= 0, within 2e-7 relatively; 0 below -126. A polynomial of degree 5 on [-1/2, 1/2],
+/// minimax in relative error among those that are 1 at 0, so that the largest logit weighs exactly 1.
+[[nodiscard]] inline vector_float exp2_of_negative(vector_float x) noexcept {
+    using vector_int = xsimd::batch<std::int32_t>;
+    vector_float const lowest(-126.0f);
+    vector_float const within = xsimd::max(x, lowest);
+    vector_float const whole = xsimd::nearbyint(within);
+    vector_float const f = within - whole;
+    vector_float p(1.32647273e-3f);
+    p = xsimd::fma(p, f, vector_float(9.67151299e-3f));
+    p = xsimd::fma(p, f, vector_float(5.55073358e-2f));
+    p = xsimd::fma(p, f, vector_float(2.40222424e-1f));
+    p = xsimd::fma(p, f, vector_float(6.93147004e-1f));
+    p = xsimd::fma(p, f, vector_float(1.0f));
+    // Adds to the exponent: the result is a normal number.
+    vector_int const bits = xsimd::bitwise_cast<vector_int>(p) + (xsimd::to_int(whole) << 23);
+    return xsimd::select(x < lowest, vector_float(0.0f), xsimd::bitwise_cast<vector_float>(bits));
+}
+
+} // namespace sofattn::exec

@@ -1,0 +1,638 @@
+// SPDX-License-Identifier: MIT
+#include "core/aborts.hpp"
+#include "support/generators.hpp"
+#include "support/own_threads.hpp"
+#include <sofattn/attention/dense.hpp>
+#include <sofattn/attention/problem.hpp>
+#include <sofattn/core/bfloat16.hpp>
+#include <sofattn/core/half.hpp>
+#include <sofattn/core/tensor.hpp>
+#include <sofattn/exec/parallel.hpp>
+#include <sofattn/ref/dense_attention.hpp>
+
+#include <doctest/doctest.h>
+
+#include <algorithm>
+#include <array>
+#include <atomic>
+#include <bit>
+#include <cmath>
+#include <cstddef>
+#include <cstdint>
+#include <cstdlib>
+#include <limits>
+#include <new>
+#include <numbers>
+#include <numeric>
+#include <span>
+#include <string>
+#include <type_traits>
+#include <vector>
+
+// Blocks that were asked for, by any thread: dense attention must not ask for one.
+namespace {
+std::atomic<long> requests{0};
+
+void* allocate(std::size_t size, std::size_t alignment) {
+    ++requests;
+    std::size_t const rounded = (std::max<std::size_t>(size, 1) + alignment - 1) / alignment;
+    if (void* block = std::aligned_alloc(alignment, rounded * alignment)) {
+        return block;
+    }
+    throw std::bad_alloc();
+}
+} // namespace
+
+// Not inlined: GCC 12 takes an inlined one for a mismatch of new and free.
+[[gnu::noinline]] void* operator new(std::size_t size) {
+    return allocate(size, alignof(std::max_align_t));
+}
+[[gnu::noinline]] void* operator new(std::size_t size, std::align_val_t alignment) {
+    return allocate(size, static_cast<std::size_t>(alignment));
+}
+[[gnu::noinline]] void operator delete(void* block) noexcept { std::free(block); }
+[[gnu::noinline]] void operator delete(void* block, std::size_t) noexcept { std::free(block); }
+[[gnu::noinline]] void operator delete(void* block, std::align_val_t) noexcept { std::free(block); }
+[[gnu::noinline]] void operator delete(void* block, std::size_t, std::align_val_t) noexcept {
+    std::free(block);
+}
+
+using namespace sofattn;
+using namespace sofattn::test;
+
+namespace {
+
+constexpr double tolerance = 2e-5; // the contract
+
+using output_tensor = tensor<float, axis::head, axis::query, axis::value_dim>;
+using output_layer = view<float, axis::head, axis::query, axis::value_dim>;
+template <class T>
+using query_tensor = tensor<T, axis::head, axis::query, axis::dim>;
+template <class T>
+using key_tensor = tensor<T, axis::kv_head, axis::key, axis::dim>;
+template <class T>
+using value_tensor = tensor<T, axis::kv_head, axis::key, axis::value_dim>;
+
+struct dense_shape {
+    index_t kv_heads = 2;
+    index_t group = 2;
+    index_t queries = 70;
+    index_t keys = 110;
+    index_t dim = 16;
+    index_t value_dim = 24;
+    bool causal = false;
+    double scale = 0;
+};
+
+/// A random layer: normal, so logits are of order 1, but some queries look for a key. Of few outputs
+/// all may come close to 0 by chance, which no arithmetic gets right relatively: values are positive.
+template <class T = float>
+struct dense_case {
+    dense_case(generator& random, dense_shape const& s)
+        : causal(s.causal), scale(s.scale), q(random_matrix<T, axis::head, axis::query, axis::dim>(
+                                                random, {s.kv_heads * s.group, s.queries, s.dim})),
+          k(random_matrix<T, axis::kv_head, axis::key, axis::dim>(random,
+                                                                  {s.kv_heads, s.keys, s.dim})),
+          v(random_matrix<T, axis::kv_head, axis::key, axis::value_dim>(
+              random, {s.kv_heads, s.keys, s.value_dim})) {
+        for_each_index<2>({s.kv_heads * s.group, s.queries}, [&](auto const& row) {
+            if (random.chance(0.5)) {
+                index_t const match = random.integer<index_t>(0, s.keys - 1);
+                for (index_t d = 0; d < s.dim; ++d) {
+                    q(row[0], row[1], d) = T(to_float(q(row[0], row[1], d)) +
+                                             0.7f * to_float(k(row[0] / s.group, match, d)));
+                }
+            }
+        });
+        if (s.queries * s.value_dim < 64) {
+            for_each_index(v.view().extents(), [&](auto const& i) {
+                at(v.view(), i) = T(0.5f + std::abs(to_float(at(v.view(), i))));
+            });
+        }
+    }
+
+    [[nodiscard]] problem<T> given() const { return {q.view(), k.view(), v.view(), causal, scale}; }
+
+    bool causal;
+    double scale;
+    query_tensor<T> q;
+    key_tensor<T> k;
+    value_tensor<T> v;
+};
+
+/// Memory that starts `shift` bytes after a cache line and is followed by guard bytes.
+class guarded_workspace {
+public:
+    explicit guarded_workspace(std::size_t bytes, std::size_t shift = 0)
+        : all_(line + shift + bytes + guard, fill), bytes_(bytes) {
+        auto const at = reinterpret_cast<std::uintptr_t>(all_.data());
+        first_ = (line - at % line) % line + shift;
+    }
+    [[nodiscard]] std::span<std::byte> span() { return std::span(all_).subspan(first_, bytes_); }
+    [[nodiscard]] bool kept_outside() const {
+        auto const untouched = [](std::byte b) { return b == fill; };
+        auto const all = std::span(all_);
+        return std::ranges::all_of(all.first(first_), untouched) &&
+               std::ranges::all_of(all.subspan(first_ + bytes_), untouched);
+    }
+
+private:
+    static constexpr std::size_t line = 64;
+    static constexpr std::size_t guard = 256;
+    static constexpr std::byte fill{0xff}; ///< floats are NaN: what is read must have been written
+
+    std::vector<std::byte> all_;
+    std::size_t bytes_;
+    std::size_t first_ = 0;
+};
+
+template <class Run = exec::serial, class Q, class KV>
+output_tensor attend(problem<Q, KV> const& given, Run const& run = {}, std::size_t shift = 0) {
+    problem_shape const s = given.shape();
+    output_tensor output({s.heads, s.queries, s.value_dim});
+    guarded_workspace workspace(dense_workspace_bytes(s, run.threads()), shift);
+    dense_attention(given, output.view(), workspace.span(), run);
+    CHECK(workspace.kept_outside());
+    return output;
+}
+
+bool same_bits(output_tensor const& a, output_tensor const& b) {
+    bool same = a.view().extents() == b.view().extents();
+    for_each_index(a.view().extents(), [&](auto const& i) {
+        same = same && std::bit_cast<std::uint32_t>(at(a.view(), i)) ==
+                           std::bit_cast<std::uint32_t>(at(b.view(), i));
+    });
+    return same;
+}
+
+/// Relative Frobenius error of a head's rows, the worst head: at most `rows_most` rows of each, the
+/// first and the last among them. NaN if a row is, or if one that sees no key is not zero.
+template <class Q, class KV>
+double deviation(generator& random, problem<Q, KV> const& given, output_tensor const& output,
+                 index_t rows_most = 400) {
+    problem_shape const s = given.shape();
+    double worst = 0;
+    for (index_t h = 0; h < s.heads; ++h) {
+        std::vector<index_t> rows(static_cast<std::size_t>(s.queries));
+        std::iota(rows.begin(), rows.end(), index_t{0});
+        if (s.queries > rows_most) {
+            random.shuffle(rows);
+            rows.resize(static_cast<std::size_t>(rows_most));
+            rows.insert(rows.end(), {index_t{0}, s.queries - 1});
+        }
+        auto const keys = given.keys.template slice<axis::kv_head>(h / s.group());
+        auto const values = given.values.template slice<axis::kv_head>(h / s.group());
+        double error = 0;
+        double size = 0;
+        for (index_t const r : rows) {
+            std::vector<double> weights(static_cast<std::size_t>(s.visible(r)));
+            ref::row_logits(
+                given.queries.template slice<axis::head>(h).template slice<axis::query>(r), keys,
+                s.scale, weights);
+            ref::softmax(weights);
+            std::vector<double> truth(static_cast<std::size_t>(s.value_dim));
+            ref::weighted_sum<KV>(weights, values, truth);
+            for (index_t d = 0; d < s.value_dim; ++d) {
+                double const right = truth[static_cast<std::size_t>(d)];
+                double const off = double{output(h, r, d)} - right;
+                error += weights.empty() && off != 0 ? std::numeric_limits<double>::quiet_NaN()
+                                                     : off * off;
+                size += right * right;
+            }
+        }
+        double const relative = size > 0 ? std::sqrt(error / size) : std::sqrt(error);
+        worst = relative <= worst ? worst : relative; // NaN stays
+    }
+    return worst;
+}
+
+template <class T>
+T one_of(generator& random, std::vector<T> const& from) {
+    return from[random.integer<std::size_t>(0, from.size() - 1)];
+}
+
+/// Every listed number of each kind at least once, with others drawn at random.
+std::vector<dense_shape> generated_shapes(generator& random) {
+    std::vector<index_t> const queries{1, 2, 5, 6, 7, 12, 13, 63, 64, 65, 191, 192, 193, 400};
+    std::vector<index_t> const keys{1, 2, 5, 6, 7, 95, 96, 97, 191, 192, 193, 300};
+    std::vector<index_t> const dims{1, 2, 3, 15, 16, 17, 64, 80, 127, 128, 255, 256};
+    std::vector<index_t> const value_dims{1, 3, 8, 16, 17, 64, 80, 128, 255, 256};
+    std::vector<index_t> const groups{1, 2, 3, 4, 8};
+    std::vector<dense_shape> shapes;
+    auto const add = [&](auto field, std::vector<index_t> const& values) {
+        for (index_t const value : values) {
+            for (bool const causal : {false, true}) {
+                dense_shape s{.kv_heads = random.integer<index_t>(1, 2),
+                              .group = one_of(random, groups),
+                              .queries = one_of(random, queries),
+                              .keys = one_of(random, keys),
+                              .dim = one_of(random, dims),
+                              .value_dim = one_of(random, value_dims),
+                              .causal = causal};
+                s.*field = value;
+                shapes.push_back(s);
+            }
+        }
+    };
+    add(&dense_shape::queries, queries);
+    add(&dense_shape::keys, keys);
+    add(&dense_shape::dim, dims);
+    add(&dense_shape::value_dim, value_dims);
+    add(&dense_shape::group, groups);
+    for (int i = 0; i < 20; ++i) {
+        shapes.push_back({.kv_heads = 1,
+                          .group = random.integer<index_t>(1, 4),
+                          .queries = random.integer<index_t>(1, 400),
+                          .keys = random.integer<index_t>(1, 300),
+                          .dim = random.integer<index_t>(1, 256),
+                          .value_dim = random.integer<index_t>(1, 256),
+                          .causal = random.chance(0.5)});
+    }
+    return shapes;
+}
+
+std::string described(dense_shape const& s) {
+    std::string text = s.causal ? "causal" : "not causal";
+    auto const add = [&](char const* what, index_t value) {
+        text += ", " + std::to_string(value) + " " + what;
+    };
+    add("KV heads", s.kv_heads);
+    add("query heads each", s.group);
+    add("queries", s.queries);
+    add("keys", s.keys);
+    add("dimensions of keys", s.dim);
+    add("of values", s.value_dim);
+    return text;
+}
+
+} // namespace
+
+// --- against double precision --------------------------------------------------------------------
+
+TEST_CASE_TEMPLATE("attention.dense: within 2e-5 of double precision, whatever the shape", T, float,
+                   half, bfloat16) {
+    SOFATTN_GENERATOR(random);
+    auto shapes = generated_shapes(random);
+    if (!std::is_same_v<T, float>) { // another reading of the same numbers: fewer will do
+        random.shuffle(shapes);
+        shapes.resize(shapes.size() / 3);
+    }
+    for (dense_shape const& shape : shapes) {
+        INFO(described(shape));
+        dense_case<T> const layer(random, shape);
+        CHECK(deviation(random, layer.given(), attend(layer.given()), 8) <= tolerance);
+    }
+}
+
+TEST_CASE("attention.dense: every row of a layer is right") {
+    SOFATTN_GENERATOR(random);
+    for (index_t const group : {1, 3}) {
+        for (bool const causal : {false, true}) {
+            for (index_t const keys : {40, 193, 300}) {
+                dense_shape const shape{1, group, 193, keys, 17, 19, causal};
+                INFO(described(shape));
+                dense_case<> const layer(random, shape);
+                CHECK(deviation(random, layer.given(), attend(layer.given())) <= tolerance);
+            }
+        }
+    }
+}
+
+TEST_CASE("attention.dense: more query heads to a KV head than a block has rows") {
+    SOFATTN_GENERATOR(random);
+    for (bool const causal : {false, true}) {
+        dense_case<> const layer(random, {1, 200, 3, 50, 8, 5, causal});
+        CHECK(deviation(random, layer.given(), attend(layer.given())) <= tolerance);
+    }
+}
+
+TEST_CASE("attention.dense: causal rows before the first key are zero") {
+    SOFATTN_GENERATOR(random);
+    for (dense_shape const& shape :
+         {dense_shape{2, 3, 30, 10, 16, 3, true}, dense_shape{2, 3, 200, 1, 16, 64, true},
+          dense_shape{1, 4, 400, 97, 16, 64, true}, dense_shape{2, 1, 400, 97, 16, 3, true}}) {
+        INFO(described(shape));
+        dense_case<> const layer(random, shape);
+        output_tensor const output = attend(layer.given());
+        int wrong = 0;
+        for_each_index(output.view().extents(), [&](auto const& i) {
+            bool const seeing = i[1] >= shape.queries - shape.keys;
+            bool const zero = std::bit_cast<std::uint32_t>(at(output.view(), i)) == 0u; // +0
+            wrong += seeing == zero ? 1 : 0;
+        });
+        CHECK(wrong == 0);
+        CHECK(deviation(random, layer.given(), output, 40) <= tolerance);
+    }
+}
+
+TEST_CASE("attention.dense: one key is its value, to the bit") {
+    SOFATTN_GENERATOR(random);
+    dense_case<> const layer(random, {2, 2, 7, 1, 5, 9, false});
+    output_tensor const output = attend(layer.given());
+    bool same = true;
+    for_each_index(output.view().extents(), [&](auto const& i) {
+        same = same && at(output.view(), i) == layer.v(i[0] / 2, 0, i[2]);
+    });
+    CHECK(same);
+}
+
+TEST_CASE("attention.dense: computed by hand") {
+    // Logits 0, ln 2 and ln 4 of a query 1 with keys 0, ln 2 and ln 4: weights 1/7, 2/7 and 4/7.
+    query_tensor<float> q({1, 1, 1});
+    key_tensor<float> k({1, 3, 1});
+    value_tensor<float> v({1, 3, 2});
+    q(0, 0, 0) = 1.0f;
+    for (index_t key = 0; key < 3; ++key) {
+        k(0, key, 0) = static_cast<float>(static_cast<double>(key) * std::numbers::ln2);
+    }
+    v(0, 0, 0) = 7.0f;
+    v(0, 1, 1) = 7.0f;
+    v(0, 2, 1) = -7.0f;
+    output_tensor const output = attend(problem<float>{q.view(), k.view(), v.view(), false, 1.0});
+    CHECK(output(0, 0, 0) == doctest::Approx(1.0).epsilon(1e-6));
+    CHECK(output(0, 0, 1) == doctest::Approx(-2.0).epsilon(1e-6));
+}
+
+// --- logits out of the ordinary ------------------------------------------------------------------
+
+TEST_CASE("attention.dense: logits up to 1e4 either way") {
+    SOFATTN_GENERATOR(random);
+    // Whole numbers of octaves, exact in float: so near ties are judged, too.
+    dense_case<> layer(random, {1, 2, 100, 250, 64, 32, false, std::numbers::ln2});
+    layer.q = random_codes<float, axis::head, axis::query, axis::dim>(random, {2, 100, 64}, 30);
+    layer.k = random_codes<float, axis::kv_head, axis::key, axis::dim>(random, {1, 250, 64}, 30);
+    for (bool const causal : {false, true}) {
+        layer.causal = causal;
+        CHECK(deviation(random, layer.given(), attend(layer.given())) <= tolerance);
+    }
+}
+
+TEST_CASE("attention.dense: one logit far above or below all others") {
+    SOFATTN_GENERATOR(random);
+    for (index_t const key : {0, 95, 96, 149}) {
+        for (float const huge : {1e4f, -1e4f, 1e20f, -1e20f}) {
+            CAPTURE(key);
+            CAPTURE(huge);
+            dense_case<> layer(random, {1, 1, 20, 150, 8, 16, false, 1.0});
+            for (index_t r = 0; r < 20; ++r) {
+                layer.q(0, r, 3) = 1.0f;
+            }
+            for (index_t d = 0; d < 8; ++d) {
+                layer.k(0, key, d) = d == 3 ? huge : 0.0f;
+            }
+            output_tensor const output = attend(layer.given());
+            CHECK(deviation(random, layer.given(), output) <= tolerance);
+            if (huge > 0) {
+                CHECK(output(0, 19, 5) == layer.v(0, key, 5)); // nothing else weighs
+            }
+        }
+    }
+}
+
+TEST_CASE("attention.dense: equal keys weigh the same, however large their logits") {
+    SOFATTN_GENERATOR(random);
+    for (double const scale : {1e-6, 1.0, 1e4, 1e20}) {
+        CAPTURE(scale);
+        dense_case<> layer(random, {1, 1, 13, 193, 6, 16, true, scale});
+        for_each_index(layer.k.view().extents(),
+                       [&](auto const& i) { at(layer.k.view(), i) = layer.k(0, 0, i[2]); });
+        CHECK(deviation(random, layer.given(), attend(layer.given())) <= tolerance);
+    }
+}
+
+TEST_CASE("attention.dense: what all logits share costs the digits that float rounds off them") {
+    SOFATTN_GENERATOR(random);
+    for (index_t const dim : {16, 256}) {
+        for (double const shared : {100.0, 1000.0, -1000.0, 10000.0}) {
+            CAPTURE(dim);
+            CAPTURE(shared);
+            double const scale = 1.0 / std::sqrt(static_cast<double>(dim));
+            dense_case<> layer(random, {1, 1, 60, 200, dim, 32, false, scale});
+            for (index_t r = 0; r < 60; ++r) {
+                layer.q(0, r, 0) = 1.0f;
+            }
+            for (index_t key = 0; key < 200; ++key) {
+                layer.k(0, key, 0) = static_cast<float>(shared / scale);
+            }
+            // The contract's 2e-5 is for logits of a few dozen.
+            CHECK(deviation(random, layer.given(), attend(layer.given())) <=
+                  tolerance + 1e-6 * std::abs(shared));
+        }
+    }
+}
+
+TEST_CASE("attention.dense: logits just within 1e30 either way") {
+    query_tensor<float> q({1, 1, 1});
+    key_tensor<float> k({1, 100, 1});
+    value_tensor<float> v({1, 100, 1});
+    q(0, 0, 0) = 1.0f;
+    for (index_t key = 0; key < 100; ++key) {
+        v(0, key, 0) = static_cast<float>(key);
+    }
+    auto const attended = [&] {
+        return attend(problem<float>{q.view(), k.view(), v.view(), false, 1.0})(0, 0, 0);
+    };
+    for (float const all : {-9.9e29f, 0.0f, 9.9e29f}) {
+        CAPTURE(all);
+        for (index_t key = 0; key < 100; ++key) {
+            k(0, key, 0) = all;
+        }
+        CHECK(attended() == doctest::Approx(49.5).epsilon(1e-6));
+    }
+    for (index_t key = 0; key < 100; ++key) {
+        k(0, key, 0) = key == 97 ? 9.9e29f : -9.9e29f;
+    }
+    CHECK(attended() == 97.0f);
+    k(0, 97, 0) = -9.8e29f;
+    CHECK(attended() == 97.0f);
+}
+
+// --- the same bits -------------------------------------------------------------------------------
+
+TEST_CASE_TEMPLATE("attention.dense: the same bits for any number of threads, and anybody's", T,
+                   float, half) {
+    SOFATTN_GENERATOR(random);
+    for (dense_shape const& shape :
+         {dense_shape{2, 3, 400, 300, 24, 40, true}, dense_shape{1, 8, 193, 97, 80, 64, false},
+          dense_shape{5, 1, 64, 200, 33, 16, true}, dense_shape{1, 1, 1, 1, 1, 1, true},
+          dense_shape{2, 2, 300, 100, 16, 3, true}}) {
+        INFO(described(shape));
+        dense_case<T> const layer(random, shape);
+        output_tensor const expected = attend(layer.given(), exec::serial{});
+        for (index_t const threads : {1, 2, 3}) {
+            CHECK(same_bits(attend(layer.given(), exec::openmp(threads)), expected));
+        }
+        CHECK(same_bits(attend(layer.given(), own_threads{}), expected));
+    }
+}
+
+TEST_CASE("attention.dense: the same bits wherever the workspace starts") {
+    SOFATTN_GENERATOR(random);
+    dense_case<> const layer(random, {2, 3, 100, 150, 24, 40, true});
+    output_tensor const expected = attend(layer.given());
+    for (std::size_t const shift : {1u, 2u, 4u, 8u, 16u, 31u, 32u, 60u, 63u}) {
+        CAPTURE(shift);
+        CHECK(same_bits(attend(layer.given(), exec::serial{}, shift), expected));
+        CHECK(same_bits(attend(layer.given(), own_threads{}, shift), expected));
+    }
+}
+
+TEST_CASE_TEMPLATE("attention.dense: every storage type and stride gives what a float copy gives",
+                   T, float, half, bfloat16) {
+    SOFATTN_GENERATOR(random);
+    for (index_t const value_dim : {24, 64, 128}) { // whole panels of columns for some targets
+        dense_case<T> const layer(random, {2, 2, 35, 110, 17, value_dim, true});
+        auto const q = converted<float>(layer.q.cview());
+        auto const k = converted<float>(layer.k.cview());
+        auto const v = converted<float>(layer.v.cview());
+        auto const expected = attend(problem<float>{q.view(), k.view(), v.view(), true, 0});
+        for (layout const kind : all_layouts) {
+            CAPTURE(value_dim);
+            CAPTURE(static_cast<int>(kind));
+            auto const sq = strided(random, layer.q.cview(), kind);
+            auto const sk = strided(random, layer.k.cview(), kind);
+            auto const sv = strided(random, layer.v.cview(), kind);
+            problem<T> const given{sq.cview(), sk.cview(), sv.cview(), true, 0};
+            CHECK(same_bits(attend(given), expected));
+            // Where only one of K and V lies unusually, the other is still read as it lies.
+            problem<T> const odd_keys{sq.cview(), sk.cview(), layer.v.view(), true, 0};
+            CHECK(same_bits(attend(odd_keys), expected));
+            problem<T> const odd_values{sq.cview(), layer.k.view(), sv.cview(), true, 0};
+            CHECK(same_bits(attend(odd_values), expected));
+        }
+        problem<float, T> const mixed{q.view(), layer.k.view(), layer.v.view(), true, 0};
+        CHECK(same_bits(attend(mixed), expected));
+    }
+}
+
+TEST_CASE("attention.dense: rows do not depend on which rows share their block") {
+    SOFATTN_GENERATOR(random);
+    for (dense_shape const& shape :
+         {dense_shape{2, 3, 150, 210, 20, 17, true}, dense_shape{1, 1, 193, 97, 16, 64, false},
+          dense_shape{1, 2, 120, 40, 5, 128, true}}) {
+        INFO(described(shape));
+        dense_case<> const layer(random, shape);
+        output_tensor const whole = attend(layer.given());
+        problem_shape const s = layer.given().shape();
+        for (int round = 0; round < 40; ++round) {
+            // Some neighbours of one head, or one query alone, that see what the last of them sees.
+            index_t const h = random.integer<index_t>(0, s.heads - 1);
+            index_t const first = random.integer<index_t>(0, s.queries - 1);
+            index_t const count =
+                random.chance(0.5) ? 1 : random.integer<index_t>(1, s.queries - first);
+            index_t const seen = s.visible(first + count - 1);
+            if (seen == 0) {
+                continue;
+            }
+            auto few = layer.given();
+            few.queries = few.queries.range<axis::head>(h, 1).range<axis::query>(first, count);
+            few.keys = few.keys.range<axis::kv_head>(h / s.group(), 1).range<axis::key>(0, seen);
+            few.values =
+                few.values.range<axis::kv_head>(h / s.group(), 1).range<axis::key>(0, seen);
+            output_tensor const part = attend(few);
+            CAPTURE(first);
+            CAPTURE(count);
+            bool same = true;
+            for_each_index(part.view().extents(), [&](auto const& i) {
+                same = same && std::bit_cast<std::uint32_t>(at(part.view(), i)) ==
+                                   std::bit_cast<std::uint32_t>(whole(h, first + i[1], i[2]));
+            });
+            CHECK(same);
+        }
+    }
+}
+
+// --- memory --------------------------------------------------------------------------------------
+
+TEST_CASE("attention.dense: nothing is written between and around the elements of the output") {
+    SOFATTN_GENERATOR(random);
+    float const poison = -12345.0f;
+    index_t const guard = 64;
+    for (index_t const value_dim : {3, 64, 70}) {
+        dense_case<> const layer(random, {1, 2, 40, 30, 8, value_dim, true});
+        output_tensor const expected = attend(layer.given());
+        auto const extents = expected.view().extents();
+        index_t const n = value_dim;
+        for (auto const& strides : {std::array<index_t, 3>{40 * n, n, 1}, // C order
+                                    {40 * (n + 3), n + 3, 1},             // padded rows
+                                    {n + 1, 2 * (n + 1), 1}, // [query, head, value_dim]
+                                    {1, 2, 80},              // transposed
+                                    {120 * n, 3 * n, 3},     // every third element
+                                    {-40 * n, -n, -1},       // backwards
+                                    {40 * n, -n, 1}}) {
+            index_t low = 0; // of the element that lies first
+            index_t high = 0;
+            for (std::size_t a = 0; a < 3; ++a) {
+                index_t const last = (extents[a] - 1) * strides[a];
+                low += std::min<index_t>(last, 0);
+                high += std::max<index_t>(last, 0);
+            }
+            std::vector<float> memory(static_cast<std::size_t>(high - low + 1 + 2 * guard), poison);
+            output_layer const output(memory.data() + guard - low, extents, strides);
+            std::vector<std::byte> workspace(dense_workspace_bytes(layer.given().shape(), 1));
+            dense_attention(layer.given(), output, workspace, exec::serial{});
+            bool same = true;
+            for_each_index(extents, [&](auto const& i) {
+                same = same && at(output, i) == at(expected.view(), i);
+                at(output, i) = poison;
+            });
+            CHECK(same);
+            CHECK(std::ranges::count(memory, poison) == std::ssize(memory));
+        }
+    }
+}
+
+TEST_CASE_TEMPLATE("attention.dense: allocates nothing", T, float, half) {
+    SOFATTN_GENERATOR(random);
+    dense_case<T> const layer(random, {2, 3, 400, 300, 64, 80, true});
+    problem<T> const given = layer.given();
+    output_tensor output({6, 400, 80});
+    std::vector<std::byte> workspace(dense_workspace_bytes(given.shape(), 2));
+    long const before = requests;
+    dense_attention(given, output.view(), workspace, exec::serial{});
+    dense_attention(given, output.view(), workspace, exec::openmp(2));
+    long const after = requests;
+    CHECK(after == before);
+    CHECK(before > 0); // they are counted
+}
+
+TEST_CASE("attention.dense: a workspace takes less than 1 MiB per thread, whatever the keys") {
+    constexpr std::size_t mebibyte = 1 << 20;
+    for (index_t dim = 1; dim <= max_head_dim; ++dim) {
+        for (index_t value_dim = 1; value_dim <= max_head_dim; ++value_dim) {
+            problem_shape shape{1, 1, 1, 1, dim, value_dim, false, 1.0};
+            std::size_t const one = dense_workspace_bytes(shape, 1);
+            std::size_t const seven = dense_workspace_bytes(shape, 7);
+            bool const same_start = (seven - one) % 6 == 0 && (seven - one) / 6 < one;
+            shape = {64, 8, 100'000, 10'000'000, dim, value_dim, true, 1.0};
+            bool const right = one < mebibyte && seven < 7 * mebibyte && same_start &&
+                               dense_workspace_bytes(shape, 1) == one;
+            if (!right) {
+                CAPTURE(dim);
+                CAPTURE(value_dim);
+                CHECK(right);
+            }
+        }
+    }
+    CHECK(dense_workspace_bytes({1, 1, 1, 1, 256, 256, false, 1.0}, 1) > 0);
+}
+
+TEST_CASE("attention.dense: what does not fit ends the program") {
+    SOFATTN_GENERATOR(random);
+    dense_case<> const layer(random, {1, 2, 7, 9, 4, 5, false});
+    output_tensor output({2, 7, 5});
+    std::vector<std::byte> workspace(dense_workspace_bytes(layer.given().shape(), 2));
+    auto const attempt = [&](output_layer to, std::size_t bytes, index_t threads) {
+        dense_attention(layer.given(), to, std::span(workspace).first(bytes),
+                        exec::openmp(threads));
+    };
+    attempt(output.view(), workspace.size(), 2);
+    SOFATTN_CHECK_ABORTS("workspace", attempt(output.view(), workspace.size() - 1, 2));
+    SOFATTN_CHECK_ABORTS("workspace", attempt(output.view(), workspace.size(), 3));
+    SOFATTN_CHECK_ABORTS("value_dim",
+                         attempt(output.view().range<axis::value_dim>(0, 4), workspace.size(), 2));
+    SOFATTN_CHECK_ABORTS("query",
+                         attempt(output.view().range<axis::query>(0, 6), workspace.size(), 2));
+    SOFATTN_CHECK_ABORTS("head",
+                         attempt(output.view().range<axis::head>(0, 1), workspace.size(), 2));
+}
