@@ -5,8 +5,11 @@
 #include <sofattn/attention/certificate.hpp>
 #include <sofattn/attention/options.hpp>
 #include <sofattn/attention/pipeline.hpp>
+#include <sofattn/attention/policies.hpp>
 #include <sofattn/attention/problem.hpp>
+#include <sofattn/attention/result.hpp>
 #include <sofattn/attention/stages.hpp>
+#include <sofattn/attention/workspace.hpp>
 #include <sofattn/core/hadamard.hpp>
 #include <sofattn/core/query_mask.hpp>
 #include <sofattn/core/score_line.hpp>
@@ -32,56 +35,6 @@
 #include <vector>
 
 namespace sofattn {
-
-template <class S>
-concept selector_policy = requires {
-    { S::name } -> std::convertible_to<char const*>;
-    { S::tile_ready } -> std::convertible_to<bool>;
-    { S::sorted } -> std::convertible_to<bool>;
-    S{};
-};
-
-/// Whether a selector reads weights and not only order: it needs calibrated logits.
-template <class S>
-inline constexpr bool weighs_scores = requires {
-    requires S::weighs;
-};
-
-template <class A>
-concept attender_policy = requires {
-    { A::name } -> std::convertible_to<char const*>;
-    { A::tile_ready } -> std::convertible_to<bool>;
-    { A::from_back } -> std::convertible_to<bool>;
-    A{};
-};
-
-template <class S>
-concept schedule_policy = requires(std::span<rass::wanted_key const> keys,
-                                   rass::schedule_scratch scratch, void (*on_load)(rass::load)) {
-    { S::name } -> std::convertible_to<char const*>;
-    { S{}(keys, scratch, on_load) } -> std::same_as<rass::totals>;
-};
-
-/// What a run tells beside the output.
-struct attention_result {
-    std::uint64_t visible_pairs = 0; ///< (query, key) pairs under the mask, over all query heads
-    std::uint64_t kept_pairs = 0;    ///< pairs attended
-    std::uint64_t key_loads = 0;     ///< key vectors the schedule loaded
-    std::uint64_t value_loads = 0;   ///< value vectors; as many, unless scores are reused
-    std::uint64_t generated = 0;     ///< keys generated on demand, over all KV heads
-
-    [[nodiscard]] double kept_share() const noexcept {
-        return visible_pairs == 0
-                   ? 0.0
-                   : static_cast<double>(kept_pairs) / static_cast<double>(visible_pairs);
-    }
-};
-
-/// Called with (query head, query, kept keys of one run); the default listens to nothing.
-struct ignore_kept {
-    template <class Score>
-    constexpr void operator()(index_t, index_t, std::span<ranked<Score> const>) const noexcept {}
-};
 
 /// Dynamic sparse attention, composed: what is predicted, how keys are selected, how they are
 /// attended, in which order they are loaded, and on which arithmetic it runs.
@@ -132,7 +85,7 @@ public:
                       "attention: certificates are no part of the circuit and not counted; ask an "
                       "executor without a probe for them");
         problem_shape const shape = checked(given, output);
-        workspace scratch(shape, options_);
+        workspace scratch = make_workspace(shape, options_);
         attention_result result;
         for (index_t kv = 0; kv < shape.kv_heads; ++kv) {
             auto const keys = given.keys.template slice<axis::kv_head>(kv);
@@ -155,7 +108,7 @@ public:
                       "attention: scores of predicted keys are ranks, not logits to attend with; "
                       "use sufa::recomputed, or a problem with K and V");
         problem_shape const shape = checked(given, output);
-        workspace scratch(shape, options_);
+        workspace scratch = make_workspace(shape, options_);
         tensor<float, axis::key, axis::dim> keys({shape.keys, shape.dim});
         tensor<float, axis::key, axis::value_dim> values({shape.keys, shape.value_dim});
         std::vector<char> present(static_cast<std::size_t>(shape.keys));
@@ -203,51 +156,13 @@ private:
     static constexpr bool weighs = !std::same_as<Predictor, dlzs::unpredicted> &&
                                    (compensates || reuses || weighs_scores<Selector>);
 
-    /// Everything a run needs, made before the loops.
-    struct workspace {
-        workspace(problem_shape const& shape, attention_options const& options)
-            : heads(options.heads_per_selection(shape)),
-              run_keys(tile_ready ? std::min(options.tile_keys, shape.keys) : shape.keys),
-              scores(static_cast<std::size_t>(heads * run_keys)),
-              shared(static_cast<std::size_t>(heads > 1 ? run_keys : 0)), select(run_keys),
-              kept(static_cast<std::size_t>(run_keys)),
-              rules(static_cast<std::size_t>(query_block)),
-              logits(static_cast<std::size_t>(run_keys)),
-              outputs(static_cast<std::size_t>(heads * query_block * shape.value_dim)),
-              states(static_cast<std::size_t>(heads * query_block)),
-              lines(static_cast<std::size_t>(heads * query_block)),
-              rows(static_cast<std::size_t>(query_block)),
-              tail_sums(static_cast<std::size_t>(compensates ? heads * query_block * shape.value_dim
-                                                             : 0)),
-              tails(static_cast<std::size_t>(compensates ? heads * query_block : 0)),
-              tail(compensates ? run_keys : 0, compensates ? shape.value_dim : 0),
-              wanted_by(static_cast<std::size_t>(run_keys)),
-              computed_by(static_cast<std::size_t>(reuses ? run_keys : 0)),
-              wanted(static_cast<std::size_t>(run_keys)), order(run_keys),
-              row(static_cast<std::size_t>(shape.value_dim)) {}
+    using workspace = detail::attention_workspace<score, real>;
 
-        index_t heads;    ///< per selection
-        index_t run_keys; ///< longest run
-        std::vector<score> scores;
-        std::vector<score> shared;
-        sads::select_scratch<score> select;
-        std::vector<ranked<score>> kept;
-        std::vector<sads::row_rule> rules;
-        std::vector<real> logits;
-        std::vector<real> outputs;
-        std::vector<sufa::softmax_state<real>> states;
-        std::vector<score_line> lines;
-        std::vector<score_line> certified_lines; ///< calibrated, where certificates are asked for
-        std::vector<sads::running_row<score>> rows;
-        std::vector<real> tail_sums;
-        std::vector<sufa::tail_state<real>> tails;
-        sufa::tail_scratch<real> tail;
-        std::vector<query_mask> wanted_by;   ///< [key of the run], who attends to it
-        std::vector<query_mask> computed_by; ///< [key of the run], who computes its logit
-        std::vector<rass::wanted_key> wanted;
-        rass::schedule_scratch order;
-        std::vector<float> row; ///< one output
-    };
+    static workspace make_workspace(problem_shape const& shape, attention_options const& options) {
+        return {shape.value_dim, options.heads_per_selection(shape),
+                tile_ready ? std::min(options.tile_keys, shape.keys) : shape.keys, compensates,
+                reuses};
+    }
 
     /// A block of queries of the heads of one selection.
     struct block {
