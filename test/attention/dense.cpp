@@ -63,6 +63,7 @@ using namespace sofattn::test;
 namespace {
 
 constexpr double tolerance = 2e-5; // the contract
+constexpr index_t judged_rows = 8; // of each head, where shapes are many
 
 using output_tensor = tensor<float, axis::head, axis::query, axis::value_dim>;
 using output_layer = view<float, axis::head, axis::query, axis::value_dim>;
@@ -104,7 +105,8 @@ struct dense_case {
                 }
             }
         });
-        if (s.queries * s.value_dim < 64) {
+        index_t const seeing = s.causal ? std::min(s.queries, s.keys) : s.queries;
+        if (std::min(seeing, judged_rows) * s.value_dim < 64) {
             for_each_index(v.view().extents(), [&](auto const& i) {
                 at(v.view(), i) = T(0.5f + std::abs(to_float(at(v.view(), i))));
             });
@@ -280,7 +282,7 @@ TEST_CASE_TEMPLATE("attention.dense: within 2e-5 of double precision, whatever t
     for (dense_shape const& shape : shapes) {
         INFO(described(shape));
         dense_case<T> const layer(random, shape);
-        CHECK(deviation(random, layer.given(), attend(layer.given()), 8) <= tolerance);
+        CHECK(deviation(random, layer.given(), attend(layer.given()), judged_rows) <= tolerance);
     }
 }
 
