@@ -40,7 +40,7 @@ namespace sofattn {
 ///        |logit| < 1e30
 /// error  none: allocates and throws nothing
 /// exact  the same bits for any number of threads; within 2e-5 of a double-precision oracle
-///        (relative, Frobenius)
+///        (relative, Frobenius), and 1e-6 more per unit of logit that a row's keys share
 /// paper  not in the paper; FlashAttention-2, the rival of section III-C
 template <storage_float Query, storage_float KeyValue, exec::parallel_for Run>
 void dense_attention(problem<Query, KeyValue> const& given,

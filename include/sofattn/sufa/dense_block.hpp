@@ -34,7 +34,8 @@ namespace sofattn::sufa {
 /// error  none
 /// events none: this is no circuit
 /// exact  deterministic, whoever runs it; rows do not depend on which others share their block;
-///        within 2e-5 of a double-precision oracle (relative, Frobenius)
+///        within 2e-5 of a double-precision oracle (relative, Frobenius), and 1e-6 more per unit
+///        of logit that all keys of a row have in common, which float rounds off
 /// paper  not in the paper; FlashAttention-2 (arXiv 2307.08691), the rival of section III-C
 class dense_block {
 public:
