@@ -40,7 +40,7 @@ namespace sofattn::sufa {
 class dense_block {
 public:
     static constexpr index_t rows_most = 192; ///< whole panels, whatever the target
-    static constexpr index_t tile_keys = 96;  ///< whole blocks of sums
+    static constexpr index_t tile_keys = 192; ///< whole blocks of sums
     static_assert(rows_most % exec::tile_width == 0 && tile_keys % exec::tile_rows == 0);
 
     /// Scratch of one thread.
