@@ -25,13 +25,6 @@ constexpr double tolerance = 2e-6; // the contract of every attender
 
 using paper_like = attention<dlzs::dlzs8, sads::segment_topk<>, sufa::sorted_updating<>>;
 
-attention_options with(sads::budget budget, index_t tile = 16) {
-    attention_options options;
-    options.budget = budget;
-    options.tile_keys = tile;
-    return options;
-}
-
 template <index_t Width>
 using counting_lanes = exec::executor<exec::scalar_lanes<Width>, probe::ledger, double>;
 

@@ -480,13 +480,6 @@ double quantile(std::vector<double> of, double share) {
                       : of[static_cast<std::size_t>(share * static_cast<double>(of.size() - 1))];
 }
 
-attention_options with(sads::budget budget) {
-    attention_options options;
-    options.budget = budget;
-    options.tile_keys = 16;
-    return options;
-}
-
 /// A layer of one head from numbers: queries, keys [key], values [key], all of one channel.
 layer_case one_channel(std::vector<float> const& queries, std::vector<float> const& keys,
                        std::vector<float> const& values) {

@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: MIT
 #include "core/aborts.hpp"
+#include "support/allocations.hpp"
 #include "support/generators.hpp"
 #include "support/own_threads.hpp"
 #include <sofattn/attention/dense.hpp>
@@ -28,34 +29,6 @@
 #include <string>
 #include <type_traits>
 #include <vector>
-
-// Blocks that were asked for, by any thread: dense attention must not ask for one.
-namespace {
-std::atomic<long> requests{0};
-
-void* allocate(std::size_t size, std::size_t alignment) {
-    ++requests;
-    std::size_t const rounded = (std::max<std::size_t>(size, 1) + alignment - 1) / alignment;
-    if (void* block = std::aligned_alloc(alignment, rounded * alignment)) {
-        return block;
-    }
-    throw std::bad_alloc();
-}
-} // namespace
-
-// Not inlined: GCC 12 takes an inlined one for a mismatch of new and free.
-[[gnu::noinline]] void* operator new(std::size_t size) {
-    return allocate(size, alignof(std::max_align_t));
-}
-[[gnu::noinline]] void* operator new(std::size_t size, std::align_val_t alignment) {
-    return allocate(size, static_cast<std::size_t>(alignment));
-}
-[[gnu::noinline]] void operator delete(void* block) noexcept { std::free(block); }
-[[gnu::noinline]] void operator delete(void* block, std::size_t) noexcept { std::free(block); }
-[[gnu::noinline]] void operator delete(void* block, std::align_val_t) noexcept { std::free(block); }
-[[gnu::noinline]] void operator delete(void* block, std::size_t, std::align_val_t) noexcept {
-    std::free(block);
-}
 
 using namespace sofattn;
 using namespace sofattn::test;
@@ -590,10 +563,10 @@ TEST_CASE_TEMPLATE("attention.dense: allocates nothing", T, float, half) {
     problem<T> const given = layer.given();
     output_tensor output({6, 400, 80});
     std::vector<std::byte> workspace(dense_workspace_bytes(given.shape(), 2));
-    long const before = requests;
+    long const before = allocations.requests;
     dense_attention(given, output.view(), workspace, exec::serial{});
     dense_attention(given, output.view(), workspace, exec::openmp(2));
-    long const after = requests;
+    long const after = allocations.requests;
     CHECK(after == before);
     CHECK(before > 0); // they are counted
 }

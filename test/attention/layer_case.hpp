@@ -23,6 +23,17 @@ struct layer_shape {
     index_t value_dim = 24;
 };
 
+/// Options that tests vary; tiles are short, so that small layers have several.
+[[nodiscard]] inline attention_options
+with(sads::budget budget, index_t tile = 16,
+     selection_scope scope = selection_scope::per_query_head) {
+    attention_options options;
+    options.budget = budget;
+    options.tile_keys = tile;
+    options.scope = scope;
+    return options;
+}
+
 /// Float arrays with some planted matches, so that top-k means something.
 struct layer_case {
     layer_case(generator& random, layer_shape s, bool causal_mask)

@@ -34,15 +34,6 @@ using attending = attention<P, S, sufa::sorted_updating<Order, Source>, X, rass:
 
 using running = sads::adaptive<sads::tile_by_tile>;
 
-attention_options with(sads::budget budget, index_t tile = 16,
-                       selection_scope scope = selection_scope::per_query_head) {
-    attention_options options;
-    options.budget = budget;
-    options.tile_keys = tile;
-    options.scope = scope;
-    return options;
-}
-
 /// Budgets that mean something to the selector; logits are large, so much mass is little of a row.
 template <class S>
 sads::budget budget_for() {

@@ -31,15 +31,6 @@ using compensated = attention<P, S, A, X, rass::reuse_aware, dlzs::coded_weights
 
 using running = sads::adaptive<sads::tile_by_tile>;
 
-attention_options with(sads::budget budget, index_t tile = 16,
-                       selection_scope scope = selection_scope::per_query_head) {
-    attention_options options;
-    options.budget = budget;
-    options.tile_keys = tile;
-    options.scope = scope;
-    return options;
-}
-
 /// Budgets that mean something to the selector.
 template <class S>
 sads::budget budget_for() {

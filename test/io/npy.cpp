@@ -1,4 +1,5 @@
 // SPDX-License-Identifier: MIT
+#include "support/allocations.hpp"
 #include "support/generators.hpp"
 #include "support/temporary_folder.hpp"
 #include <sofattn/core/error.hpp>
@@ -26,35 +27,6 @@
 #include <type_traits>
 #include <utility>
 #include <vector>
-
-// The largest block that was asked for: a broken file must not make the reader ask for gigabytes,
-// which most systems would grant.
-namespace {
-std::size_t largest_request = 0;
-
-void* allocate(std::size_t size, std::size_t alignment) {
-    largest_request = std::max(largest_request, size);
-    std::size_t const rounded = (std::max<std::size_t>(size, 1) + alignment - 1) / alignment;
-    if (void* block = std::aligned_alloc(alignment, rounded * alignment)) {
-        return block;
-    }
-    throw std::bad_alloc();
-}
-} // namespace
-
-// Not inlined: GCC 12 takes an inlined one for a mismatch of new and free.
-[[gnu::noinline]] void* operator new(std::size_t size) {
-    return allocate(size, alignof(std::max_align_t));
-}
-[[gnu::noinline]] void* operator new(std::size_t size, std::align_val_t alignment) {
-    return allocate(size, static_cast<std::size_t>(alignment));
-}
-[[gnu::noinline]] void operator delete(void* block) noexcept { std::free(block); }
-[[gnu::noinline]] void operator delete(void* block, std::size_t) noexcept { std::free(block); }
-[[gnu::noinline]] void operator delete(void* block, std::align_val_t) noexcept { std::free(block); }
-[[gnu::noinline]] void operator delete(void* block, std::size_t, std::align_val_t) noexcept {
-    std::free(block);
-}
 
 namespace {
 
@@ -408,9 +380,10 @@ TEST_CASE("io.npy: negative and overflowing shapes are errors, before memory is 
     auto const says = [&](std::string const& shape, std::string const& message) {
         CAPTURE(shape);
         std::string const bytes = npy_bytes(header_text("<f4", shape), two_floats);
-        largest_request = 0;
+        sofattn::test::allocations.largest =
+            0; // a broken file must not make the reader ask for gigabytes
         CHECK(f.refusal_of(bytes) == "q.npy: " + message);
-        CHECK(largest_request < 64 * 1024);
+        CHECK(sofattn::test::allocations.largest < 64 * 1024);
     };
     std::string const most = std::to_string(std::numeric_limits<index_t>::max() / 128);
     says("(-2,)", "extent 0 of the shape is -2, must be at least 0");
@@ -498,7 +471,8 @@ TEST_CASE("io.npy: thousands of damaged files load or are refused in one line th
             }
         }
         write_bytes(f.path, bytes);
-        largest_request = 0;
+        sofattn::test::allocations.largest =
+            0; // a broken file must not make the reader ask for gigabytes
         try {
             io::npy_array const array = io::read_npy(f.path);
             ++loaded;
@@ -517,7 +491,7 @@ TEST_CASE("io.npy: thousands of damaged files load or are refused in one line th
                 FAIL("message: ", message);
             }
         }
-        REQUIRE(largest_request < 64 * 1024);
+        REQUIRE(sofattn::test::allocations.largest < 64 * 1024);
     }
     CHECK(loaded > 100);
     CHECK(refused > 2500);

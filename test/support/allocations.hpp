@@ -1,0 +1,46 @@
+// SPDX-License-Identifier: MIT
+// What a program asks of the heap. Replaces operator new: for one file of a test program only.
+#pragma once
+
+#include <algorithm>
+#include <atomic>
+#include <cstddef>
+#include <cstdlib>
+#include <new>
+
+namespace sofattn::test {
+
+/// Since the program started, by any thread.
+struct allocation_counts {
+    std::atomic<long> requests{0};
+    std::atomic<std::size_t> largest{0}; ///< bytes; set it to 0 to begin anew
+};
+inline allocation_counts allocations;
+
+inline void* counted_block(std::size_t size, std::size_t alignment) {
+    ++allocations.requests;
+    std::size_t largest = allocations.largest;
+    while (largest < size && !allocations.largest.compare_exchange_weak(largest, size)) {
+    }
+    std::size_t const rounded = (std::max<std::size_t>(size, 1) + alignment - 1) / alignment;
+    if (void* block = std::aligned_alloc(alignment, rounded * alignment)) {
+        return block;
+    }
+    throw std::bad_alloc();
+}
+
+} // namespace sofattn::test
+
+// Not inlined: GCC 12 takes an inlined one for a mismatch of new and free.
+[[gnu::noinline]] void* operator new(std::size_t size) {
+    return sofattn::test::counted_block(size, alignof(std::max_align_t));
+}
+[[gnu::noinline]] void* operator new(std::size_t size, std::align_val_t alignment) {
+    return sofattn::test::counted_block(size, static_cast<std::size_t>(alignment));
+}
+[[gnu::noinline]] void operator delete(void* block) noexcept { std::free(block); }
+[[gnu::noinline]] void operator delete(void* block, std::size_t) noexcept { std::free(block); }
+[[gnu::noinline]] void operator delete(void* block, std::align_val_t) noexcept { std::free(block); }
+[[gnu::noinline]] void operator delete(void* block, std::size_t, std::align_val_t) noexcept {
+    std::free(block);
+}
