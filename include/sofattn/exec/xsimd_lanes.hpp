@@ -13,6 +13,8 @@ namespace sofattn::exec {
 
 /// As many floats as a register of the target holds: 4 with SSE2 and NEON, 8 with AVX, 16 with AVX-512.
 using vector_float = xsimd::batch<float>;
+/// As many integers.
+using vector_int32 = xsimd::batch<std::int32_t>;
 
 inline constexpr index_t vector_width = static_cast<index_t>(vector_float::size);
 
