@@ -300,17 +300,21 @@ bool is_in_total_order(std::vector<ranked<Score>> const& entries) {
            }) == entries.end();
 }
 
-constexpr double weight_error = 1.1e-4; // of weight_scale
+constexpr double weight_error = 1.8e-4;  // of weight_scale
+constexpr double squared_error = 4.5e-4; // the same
 
 /// What estimated costs may hide. One relative error in each weight of a sum, and a unit per key.
 /// The running rule turns the old sums to a new best score, `turns` times; each multiplies the
 /// weights of the earlier tiles, in the mass and in the cost alike, by an estimated factor and adds
 /// a unit at most, which both measures take on the safe side. So whatever two tiles are compared,
-/// their weights are right but for turns + 1 estimates, squares but for twice as many.
+/// their weights, and their squares, are right but for turns + 1 estimates.
 template <class Score>
 double most_dropped(row_case<Score> const& row, index_t turns) {
-    double const estimates = static_cast<double>(turns + 1) * (row.allowed.output_error ? 2 : 1);
-    double const wrong = std::pow((1.0 + weight_error) / (1.0 - weight_error), estimates);
+    double const estimates = static_cast<double>(turns + 1);
+    double const wrong =
+        row.allowed.output_error
+            ? std::pow((1.0 + squared_error) / std::pow(1.0 - weight_error, 2), estimates)
+            : std::pow((1.0 + weight_error) / (1.0 - weight_error), estimates);
     double const units = static_cast<double>(row.visible()) * 0x1p-30;
     return row.true_allowance() * wrong + units * 2.0;
 }

@@ -35,6 +35,9 @@ inline void store(float* to, vector_float x) noexcept { x.store_unaligned(to); }
 [[nodiscard]] inline vector_float larger(vector_float a, vector_float b) noexcept {
     return xsimd::max(a, b);
 }
+[[nodiscard]] inline vector_float smaller(vector_float a, vector_float b) noexcept {
+    return xsimd::min(a, b);
+}
 /// a where `below` < `limit`, else b.
 [[nodiscard]] inline vector_float if_below(vector_float below, vector_float limit, vector_float a,
                                            vector_float b) noexcept {

@@ -25,16 +25,28 @@ enum class decision {
 
 /// The exact rule.
 struct whole_row {
+    static constexpr char const* name = "adaptive";
     static constexpr decision when = decision::whole_row;
+    static constexpr bool whole_grains = false;
 };
 /// The running rule: a tile is decided on when it has been predicted, as cross-stage tiling asks.
-struct tile_by_tile {
+struct tile_by_tile : whole_row {
+    static constexpr char const* name = "adaptive_running";
     static constexpr decision when = decision::tile_by_tile;
+};
+/// The running rule on grains: all keys of an eighth of an octave below the row's best are dropped
+/// together or none of them. A tile is then cut by comparing with a threshold, which is found
+/// without sorting; what CPUs run (tile_selection.hpp).
+struct grain_by_grain : tile_by_tile {
+    static constexpr char const* name = "adaptive_grains";
+    static constexpr bool whole_grains = true;
 };
 
 template <class P>
 concept adaptive_policy = requires {
+    { P::name } -> std::convertible_to<char const*>;
     { P::when } -> std::convertible_to<decision>;
+    { P::whole_grains } -> std::convertible_to<bool>;
 };
 
 /// Keeps the smallest set of best keys that a budget of mass or error allows (drop_rule): keys are
@@ -48,6 +60,9 @@ concept adaptive_policy = requires {
 /// weights count as mass. `at_least` holds against the allowance, not against the radius;
 /// `at_most` holds against both (beside the forced keys; first come, first kept when running).
 /// Without mass and error in the budget nothing is dropped but by radius and `at_most`.
+///
+/// In whole grains a radius ends with its grain, `at_most` drops all of the grain that goes over it,
+/// and otherwise a grain stays if it cannot go as a whole.
 ///
 /// in     run    [key]  predicted scores of visible keys: the row, or (running) its next tile
 ///        rule          the row's budget
@@ -67,7 +82,7 @@ concept adaptive_policy = requires {
 template <adaptive_policy Policy = whole_row>
 struct adaptive {
     static constexpr bool is_running = Policy::when == decision::tile_by_tile;
-    static constexpr char const* name = is_running ? "adaptive_running" : "adaptive";
+    static constexpr char const* name = Policy::name;
     static constexpr bool tile_ready = is_running;
     static constexpr bool sorted = true;
     /// Reads weights, so scores must be calibrated logits.
@@ -136,11 +151,7 @@ private:
             row.is_empty = false;
             row.top = top;
         } else if (number(row.top) < best) {
-            constexpr int bits = weight_scale::unit_bits;
-            row.mass = scaled_down<bits>(row.mass, rule.weights.weight(top, row.top));
-            row.dropped =
-                row.dropped == 0 ? 0 : scaled_down<bits>(row.dropped, rule.cost(top, row.top)) + 1;
-            row.top = top;
+            row.rise(rule, top);
         }
         for (index_t i = 0; i < run.size(); ++i) {
             row.mass += rule.weights.weight(row.top, run.entry(i).score);
@@ -170,19 +181,38 @@ private:
         std::uint64_t const allowance = rule.drop.allowance(row.mass);
         index_t const most = std::max<index_t>(0, rule.at_most - row.kept);
         index_t count = std::ssize(entries);
-        for (; count > 0; --count) {
-            Score const score = entries[static_cast<std::size_t>(count - 1)].score;
-            std::uint64_t const after = row.dropped + rule.drop.cost(row.top, score);
+        while (count > 0) {
+            Score const worst = entries[static_cast<std::size_t>(count - 1)].score;
+            index_t from = count - 1; // of what goes or stays together
+            std::uint64_t after = row.dropped + rule.drop.cost(row.top, worst);
             ++considered;
-            bool const must_go = number(score) < number(reach) || count > most;
+            if constexpr (Policy::whole_grains) {
+                for (; from > 0; --from) {
+                    Score const score = entries[static_cast<std::size_t>(from - 1)].score;
+                    if (grain(rule, row.top, score) != grain(rule, row.top, worst)) {
+                        break;
+                    }
+                    after += rule.drop.cost(row.top, score);
+                    ++considered;
+                }
+            }
+            bool const is_out = Policy::whole_grains ? grain(rule, row.top, worst) > rule.grains()
+                                                     : number(worst) < number(reach);
+            bool const must_go = is_out || count > most;
             bool const may_go =
-                rule.drop.measure != drop_measure::nothing && count > least && after <= allowance;
+                rule.drop.measure != drop_measure::nothing && from >= least && after <= allowance;
             if (!must_go && !may_go) {
                 break;
             }
             row.dropped = after;
+            count = from;
         }
         return count;
+    }
+
+    template <class Score>
+    static std::int32_t grain(row_rule const& rule, Score top, Score score) noexcept {
+        return rule.drop.weights.distance(top, score) >> weight_scale::grain_bits;
     }
 
     template <class X, class Score>

@@ -9,6 +9,7 @@
 
 #include <algorithm>
 #include <cmath>
+#include <cstdint>
 #include <limits>
 #include <optional>
 #include <string>
@@ -141,6 +142,7 @@ struct row_rule {
         rule.radius = b.radius / logit_step; // infinity stays infinity
         rule.at_least = std::min(visible, std::max<index_t>(b.at_least, 1));
         rule.at_most = b.at_most.value_or(rule.at_most);
+        rule.drop.weights = weight_scale(logit_step);
         if (b.mass) {
             rule.drop = drop_rule::of_mass(*b.mass, weight_scale(logit_step));
         } else if (b.output_error) {
@@ -162,6 +164,11 @@ struct row_rule {
     [[nodiscard]] bool is_forced(index_t key) const noexcept {
         index_t const end = visible - after_window;
         return key < sinks || (key < end && key >= end - window);
+    }
+
+    /// The last grain within the radius.
+    [[nodiscard]] std::int32_t grains() const noexcept {
+        return drop.weights.distance(radius, 0.0) >> weight_scale::grain_bits;
     }
 
     /// Keys to keep among the first `keys` visible ones, if kept keys were spread evenly. The

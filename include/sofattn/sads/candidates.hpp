@@ -7,6 +7,8 @@
 #include <sofattn/exec/executor.hpp>
 #include <sofattn/probe/event.hpp>
 #include <sofattn/sads/budget.hpp>
+#include <sofattn/sads/drop_rule.hpp>
+#include <sofattn/sads/softmax_weight.hpp>
 #include <sofattn/sads/sort_core.hpp>
 
 #include <algorithm>
@@ -50,6 +52,15 @@ struct running_row {
     std::uint64_t mass = 0;    ///< sum of all weights yet, rounded down
     std::uint64_t dropped = 0; ///< cost of what was dropped, rounded up
     index_t kept = 0;          ///< keys, beside forced ones
+
+    /// Turns the books to a new best score.
+    void rise(drop_rule const& drop, Score best) noexcept {
+        mass = scaled_down<weight_scale::unit_bits>(mass, drop.weights.weight(best, top));
+        dropped = dropped == 0
+                      ? 0
+                      : scaled_down<weight_scale::unit_bits>(dropped, drop.cost(best, top)) + 1;
+        top = best;
+    }
 };
 
 /// Buffers of a selector, made once for the longest run.
