@@ -237,7 +237,7 @@ private:
             if constexpr (!std::same_as<Predictor, dlzs::unpredicted>) {
                 codes = dlzs::query_codes<Predictor>(queries, index);
             }
-            if constexpr (calibrates) {
+            if constexpr (calibrates && dlzs::needs_slope<Predictor>) {
                 for (index_t h = 0; h < scratch.heads; ++h) {
                     calibration[static_cast<std::size_t>(h)] = dlzs::calibrate<Predictor>(
                         queries.template slice<axis::head>(h), codes, h, indexed, index,

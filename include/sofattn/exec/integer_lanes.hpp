@@ -202,10 +202,10 @@ private:
     vector_uint64 odd_;
 };
 
-/// For eight limits at once: sums of the costs of all that is not below them.
+/// For sixteen limits at once: sums of the costs of all that is not below them.
 class limit_sums {
 public:
-    static constexpr int limits = 8;
+    static constexpr int limits = 16;
 
     /// limits: first, first + step, ...; every sum starts at `start`
     limit_sums(std::int32_t first, std::int32_t step, std::uint64_t start) noexcept {
@@ -218,20 +218,18 @@ public:
     /// Takes in the items `at` [count] of the whole.
     void add(std::int32_t const* at, index_t count, std::int32_t const* of,
              std::int32_t const* costs) noexcept {
-#if defined(__AVX512F__) && defined(__AVX512VL__)
-        __m256i const limit = _mm256_load_si256(reinterpret_cast<__m256i const*>(limit_.data()));
-        // Two chains hide the latency.
-        __m512i even = _mm512_load_si512(sum_.data());
-        __m512i odd = _mm512_setzero_si512();
-        index_t i = 0;
-        for (; i + 2 <= count; i += 2) {
-            even = added(even, limit, of[at[i]], costs[at[i]]);
-            odd = added(odd, limit, of[at[i + 1]], costs[at[i + 1]]);
+#if defined(__AVX512F__)
+        __m512i const limit = _mm512_load_si512(limit_.data());
+        __m512i low = _mm512_load_si512(sum_.data());
+        __m512i high = _mm512_load_si512(sum_.data() + limits / 2);
+        for (index_t i = 0; i < count; ++i) {
+            __mmask16 const reached = _mm512_cmple_epi32_mask(limit, _mm512_set1_epi32(of[at[i]]));
+            __m512i const cost = _mm512_set1_epi64(static_cast<std::uint32_t>(costs[at[i]]));
+            low = _mm512_mask_add_epi64(low, static_cast<__mmask8>(reached), low, cost);
+            high = _mm512_mask_add_epi64(high, static_cast<__mmask8>(reached >> 8), high, cost);
         }
-        if (i < count) {
-            even = added(even, limit, of[at[i]], costs[at[i]]);
-        }
-        _mm512_store_si512(sum_.data(), _mm512_add_epi64(even, odd));
+        _mm512_store_si512(sum_.data(), low);
+        _mm512_store_si512(sum_.data() + limits / 2, high);
 #else
         for (index_t i = 0; i < count; ++i) {
             auto const cost = static_cast<std::uint64_t>(static_cast<std::uint32_t>(costs[at[i]]));
@@ -255,14 +253,7 @@ public:
     }
 
 private:
-#if defined(__AVX512F__) && defined(__AVX512VL__)
-    static __m512i added(__m512i sum, __m256i limit, std::int32_t of, std::int32_t cost) noexcept {
-        return _mm512_mask_add_epi64(sum, _mm256_cmpge_epi32_mask(_mm256_set1_epi32(of), limit),
-                                     sum, _mm512_set1_epi64(static_cast<std::uint32_t>(cost)));
-    }
-#endif
-
-    alignas(32) std::array<std::int32_t, static_cast<std::size_t>(limits)> limit_;
+    alignas(64) std::array<std::int32_t, static_cast<std::size_t>(limits)> limit_;
     alignas(64) std::array<std::uint64_t, static_cast<std::size_t>(limits)> sum_;
 };
 

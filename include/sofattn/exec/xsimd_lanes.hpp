@@ -30,7 +30,11 @@ inline void store(float* to, vector_float x) noexcept { x.store_unaligned(to); }
 /// a * b + c, fused where the target can.
 [[nodiscard]] inline vector_float multiply_add(vector_float a, vector_float b,
                                                vector_float c) noexcept {
+#ifdef __AVX512F__ // xsimd 8 multiplies and adds there
+    return _mm512_fmadd_ps(a, b, c);
+#else
     return xsimd::fma(a, b, c);
+#endif
 }
 [[nodiscard]] inline vector_float larger(vector_float a, vector_float b) noexcept {
     return xsimd::max(a, b);
@@ -44,7 +48,23 @@ inline void store(float* to, vector_float x) noexcept { x.store_unaligned(to); }
     return xsimd::select(below < limit, a, b);
 }
 
-/// 2^x for x <= 0, within 2e-7 relatively; 0 below -126. A polynomial of degree 5 on [-1/2, 1/2],
+/// All lanes, from the outside in: one order, so the bits depend on the target alone.
+[[nodiscard]] inline float sum_of(vector_float x) noexcept {
+#ifdef __AVX512F__
+    return _mm512_reduce_add_ps(x);
+#else
+    alignas(64) float lanes[vector_float::size];
+    x.store_aligned(lanes);
+    for (std::size_t half = vector_float::size / 2; half > 0; half /= 2) {
+        for (std::size_t i = 0; i < half; ++i) {
+            lanes[i] += lanes[i + half];
+        }
+    }
+    return lanes[0];
+#endif
+}
+
+/// 2^x for x < 127, within 2e-7 relatively; 0 below -126. A polynomial of degree 5 on [-1/2, 1/2],
 /// minimax in relative error among those that are 1 at 0, so that the largest logit weighs exactly 1.
 [[nodiscard]] inline vector_float exp2_of_negative(vector_float x) noexcept {
     using vector_int = xsimd::batch<std::int32_t>;

@@ -80,8 +80,6 @@ public:
     [[nodiscard]] dropped_keys dropped(index_t s) const noexcept {
         return dropped_[static_cast<std::size_t>(s)];
     }
-    /// Steps below the row's best, in the order of keys; `nowhere` for forced keys.
-    [[nodiscard]] std::int32_t const* distances() const noexcept { return distance_.data(); }
 
 private:
     static constexpr std::int32_t nowhere = std::numeric_limits<std::int32_t>::max();
@@ -120,10 +118,9 @@ private:
         exec::vector_float const steps(scale.steps_per_score());
         exec::vector_float const farthest(static_cast<float>(weight_scale::farthest));
         vector const top_score(top);
-        std::uint64_t mass = 0;
+        exec::wide_sum weights;
         index_t const per_segment = segment / exec::vector_width;
         for (index_t s = 0; s * per_segment < vectors_; ++s) {
-            exec::wide_sum weights;
             index_t const end = std::min(vectors_, (s + 1) * per_segment);
             for (index_t v = s * per_segment; v < end; ++v) {
                 vector const score = exec::load(scores + v * exec::vector_width);
@@ -157,13 +154,10 @@ private:
                     at(cost_, v, cost);
                 }
             }
-            auto& d = dropped_[static_cast<std::size_t>(s)];
-            d.weight = weights.total();
-            d.count = std::min(segment, count - s * segment);
-            mass += d.weight;
+            dropped_[static_cast<std::size_t>(s)].count = std::min(segment, count - s * segment);
         }
         costs_ = Squares ? cost_.data() : weight_.data();
-        return mass;
+        return weights.total();
     }
 
     [[nodiscard]] static vector constant(std::uint32_t c) noexcept {
@@ -196,9 +190,8 @@ private:
         index_t forced = 0;
         for_forced(first, count, rule, [&](index_t key) {
             auto const k = static_cast<std::size_t>(key);
-            auto& d = dropped_[static_cast<std::size_t>(key / segment)];
-            d.weight -= static_cast<std::uint32_t>(weight_[k]);
-            --d.count;
+            --dropped_[static_cast<std::size_t>(key / segment)].count;
+            weight_[k] = 0;
             distance_[k] = nowhere;
             costs_[k] = 0;
             ++forced;
@@ -287,8 +280,9 @@ private:
             for (std::int32_t step = 8; near_count_ < least && near_end_ < last_grain; step *= 2) {
                 find_near(std::min(near_end_ + step, last_grain));
             }
-            while (keep_near(cut) < least && cut < last_grain) {
-                ++cut;
+            if (keep_near(cut) < least) {
+                cut = cut_keeping(least, cut);
+                keep_near(cut);
             }
         } else {
             find_near(last_grain);
@@ -301,15 +295,61 @@ private:
             }
         }
         if (std::int32_t const reach = rule.grains(); cut > reach + 1) {
-            keep_near(reach + 1);
+            cut = reach + 1;
+            keep_near(cut);
         }
         row.dropped += far_cost_ + near_dropped_;
         row.kept += kept_count_;
-        for (std::int32_t const kept : this->kept()) {
-            auto const key = static_cast<std::size_t>(kept);
-            auto& d = dropped_[key / static_cast<std::size_t>(segment)];
-            d.weight -= static_cast<std::uint32_t>(weight_[key]);
-            --d.count;
+        sum_dropped(limit_of(cut));
+    }
+
+    /// The lowest grain above `low` before which `least` of the near keys lie.
+    [[nodiscard]] std::int32_t cut_keeping(index_t least, std::int32_t low) const noexcept {
+        auto const near = std::span(near_).first(static_cast<std::size_t>(near_count_));
+        if (least == 1) { // as in most tiles
+            std::int32_t nearest = (near_end_ - 1) << weight_scale::grain_bits;
+            for (std::int32_t const key : near) {
+                nearest = std::min(nearest, distance_[static_cast<std::size_t>(key)]);
+            }
+            return (nearest >> weight_scale::grain_bits) + 1;
+        }
+        std::int32_t high = near_end_;
+        while (low + 1 < high) {
+            std::int32_t const middle = low + (high - low) / 2;
+            std::int32_t const limit = middle << weight_scale::grain_bits;
+            index_t kept = 0;
+            for (std::int32_t const key : near) {
+                kept += distance_[static_cast<std::size_t>(key)] < limit ? 1 : 0;
+            }
+            (kept < least ? low : high) = middle;
+        }
+        return high;
+    }
+
+    /// What each segment has lost; forced keys weigh nothing here.
+    void sum_dropped(vector limit) noexcept {
+        constexpr index_t per_segment = segment / exec::vector_width;
+        static_assert(per_segment % 2 == 0);
+        for (index_t s = 0; s * per_segment < vectors_; ++s) {
+            exec::wide_sum weights;
+            index_t kept = 0;
+            index_t const end = std::min(vectors_, (s + 1) * per_segment);
+            auto const lost = [&](index_t v) {
+                vector const away = distance(v);
+                kept += std::popcount(exec::lanes_below(away, limit));
+                return exec::add_from(vector(0), away, limit,
+                                      exec::load(weight_.data() + v * exec::vector_width));
+            };
+            index_t v = s * per_segment;
+            for (; v + 2 <= end; v += 2) {
+                weights.add(lost(v) + lost(v + 1)); // 2^31 at most
+            }
+            if (v < end) {
+                weights.add(lost(v));
+            }
+            auto& d = dropped_[static_cast<std::size_t>(s)];
+            d.weight = weights.total();
+            d.count -= kept;
         }
     }
 

@@ -1,0 +1,171 @@
+// SPDX-License-Identifier: MIT
+// Sparse prefill on the machine at hand.
+#pragma once
+
+#include <sofattn/attention/options.hpp>
+#include <sofattn/attention/prefill_block.hpp>
+#include <sofattn/attention/prefill_index.hpp>
+#include <sofattn/attention/problem.hpp>
+#include <sofattn/core/assert.hpp>
+#include <sofattn/core/error.hpp>
+#include <sofattn/core/types.hpp>
+#include <sofattn/core/view.hpp>
+#include <sofattn/dlzs/calibration.hpp>
+#include <sofattn/dlzs/policy.hpp>
+#include <sofattn/exec/parallel.hpp>
+#include <sofattn/sads/budget.hpp>
+#include <sofattn/sufa/logit_source.hpp>
+
+#include <algorithm>
+#include <cstddef>
+#include <cstdint>
+#include <memory>
+#include <span>
+#include <string>
+#include <vector>
+
+namespace sofattn {
+
+struct ignore_kept_keys {
+    void operator()(index_t, index_t, index_t, std::span<std::int32_t const>) const noexcept {}
+};
+
+/// Sparse attention over all queries of a sequence: what attention<Predictor,
+/// sads::adaptive<sads::grain_by_grain>, ...> computes, on vector registers and threads. The same
+/// keys are selected from the same scores.
+///
+/// in     given    queries [head, query, dim], keys [kv_head, key, dim], values [kv_head, key,
+///                 value_dim], any strides, f32, f16 or bf16
+///        indexes  [kv_head], made by `index`
+///        options  budget (mass, output error, radius, numbers of keys; no ratio and no count), the
+///                 same for all heads or one each
+///        workspace at least workspace_bytes(shape, run.threads()) bytes
+/// out    output   [head, query, value_dim]; rows that see no key are zero
+/// pre    finite inputs; options have passed `check`; sizes fit (SOFATTN_ASSERT)
+/// error  sofattn::error from `check` and `index` only
+/// events none: this is no circuit
+/// exact  scores and selections bit-identical to the reference; outputs the same bits for any number
+///        of threads, within 2e-5 (relative, Frobenius) of a double-precision oracle on the same keys,
+///        plus 2e-4 of what compensation adds, whose weights are the selector's
+/// paper  Fig. 6 and 11 on a CPU; section III for its stages, policies as in their headers
+template <dlzs::byte_policy Predictor = dlzs::rotated_int8,
+          sufa::logit_source Source = sufa::reused, bool Compensates = true>
+    requires(Predictor::query_step == granularity::per_row && !dlzs::needs_slope<Predictor>)
+class sparse_prefill {
+    using block_type = prefill_block<Predictor, Source, Compensates>;
+
+public:
+    static constexpr index_t tile_keys = block_type::tile_keys;
+
+    explicit sparse_prefill(attention_options options) : options_(std::move(options)) {}
+
+    [[nodiscard]] attention_options const& options() const noexcept { return options_; }
+
+    /// Throws `error` for what this path does not do.
+    void check(problem_shape const& shape) const {
+        options_.validate(shape);
+        if (options_.tile_keys != tile_keys) {
+            throw error("sparse_prefill: keys per tile", std::to_string(options_.tile_keys),
+                        std::to_string(tile_keys) + ", as kernels are built for");
+        }
+        if (options_.scope != selection_scope::per_query_head) {
+            throw error("sparse_prefill: selection scope", "per_group", "per_query_head");
+        }
+        for (index_t h = 0; h < shape.heads; ++h) {
+            sads::budget const& b = options_.budget_of(h);
+            if (b.count || b.ratio < 1.0) {
+                throw error("sparse_prefill: budget of query head " + std::to_string(h),
+                            b.count ? "a count" : "a ratio",
+                            "a mass, an output error, a radius or none");
+            }
+        }
+    }
+
+    [[nodiscard]] static constexpr std::size_t workspace_bytes(problem_shape const& shape,
+                                                               index_t threads) noexcept {
+        return static_cast<std::size_t>(threads) * bytes_per_thread(shape) + line;
+    }
+
+    /// Allocates; one index per KV head.
+    template <storage_float Query, storage_float KeyValue, exec::parallel_for Run>
+    [[nodiscard]] static std::vector<prefill_index<Predictor>>
+    index(problem<Query, KeyValue> const& given, Run const& run) {
+        problem_shape const shape = given.shape();
+        std::vector<prefill_index<Predictor>> indexes(static_cast<std::size_t>(shape.kv_heads));
+        run(shape.kv_heads, [&](index_t kv, index_t) {
+            indexes[static_cast<std::size_t>(kv)] =
+                prefill_index<Predictor>(given.keys.template slice<axis::kv_head>(kv),
+                                         given.values.template slice<axis::kv_head>(kv));
+        });
+        return indexes;
+    }
+
+    /// on_kept(head, query, first key of a tile, kept keys of it), from any thread.
+    template <storage_float Query, storage_float KeyValue, exec::parallel_for Run,
+              class OnKept = ignore_kept_keys>
+    void operator()(problem<Query, KeyValue> const& given,
+                    std::span<prefill_index<Predictor> const> indexes,
+                    view<float, axis::head, axis::query, axis::value_dim> output,
+                    std::span<std::byte> workspace, Run const& run,
+                    OnKept const& on_kept = {}) const noexcept {
+        problem_shape const shape = given.shape();
+        SOFATTN_ASSERT(std::ssize(indexes) == shape.kv_heads);
+        SOFATTN_ASSERT(output.extent<axis::head>() == shape.heads);
+        SOFATTN_ASSERT(output.extent<axis::query>() == shape.queries);
+        SOFATTN_ASSERT(output.extent<axis::value_dim>() == shape.value_dim);
+        SOFATTN_ASSERT(workspace.size() >= workspace_bytes(shape, run.threads()));
+        void* start = workspace.data();
+        std::size_t space = workspace.size();
+        std::align(line, 1, start, space);
+        auto* const memory = static_cast<std::byte*>(start);
+
+        // Rows of a block: all heads of a group at one query, then at the next, so that rows are
+        // sorted by what they see. The last blocks see most and go first.
+        index_t const group = shape.group();
+        index_t const rows = group * shape.queries;
+        index_t const blocks = ceil_div(rows, block_type::rows_most);
+        run(shape.kv_heads * blocks, [&](index_t task, index_t thread) {
+            index_t const kv = task % shape.kv_heads;
+            index_t const first = (blocks - 1 - task / shape.kv_heads) * block_type::rows_most;
+            auto const row = [&](index_t i) {
+                return prefill_row{kv * group + (first + i) % group, (first + i) / group};
+            };
+            block_type block(shape.dim, shape.value_dim,
+                             memory + static_cast<std::size_t>(thread) * bytes_per_thread(shape));
+            auto listen = [&](index_t i, index_t key, std::span<std::int32_t const> kept) {
+                on_kept(row(i).head, row(i).query, key, kept);
+            };
+            block(
+                std::min(block_type::rows_most, rows - first), shape.scale,
+                [&](index_t i) {
+                    return given.queries.template slice<axis::head>(row(i).head)
+                        .template slice<axis::query>(row(i).query);
+                },
+                [&](index_t i) { return shape.visible(row(i).query); },
+                [&](index_t i, score_line const& line_of) {
+                    return sads::row_rule::of(options_.budget_of(row(i).head),
+                                              shape.visible(row(i).query), line_of.per_score,
+                                              shape.position(row(i).query));
+                },
+                indexes[static_cast<std::size_t>(kv)], given.keys.template slice<axis::kv_head>(kv),
+                given.values.template slice<axis::kv_head>(kv),
+                [&](index_t i) {
+                    return output.template slice<axis::head>(row(i).head)
+                        .template slice<axis::query>(row(i).query);
+                },
+                listen);
+        });
+    }
+
+private:
+    static constexpr std::size_t line = 64;
+
+    [[nodiscard]] static constexpr std::size_t
+    bytes_per_thread(problem_shape const& shape) noexcept {
+        return (block_type::bytes(shape.dim, shape.value_dim) + line - 1) / line * line;
+    }
+
+    attention_options options_;
+};
+
+} // namespace sofattn

@@ -1,0 +1,62 @@
+// SPDX-License-Identifier: MIT
+// What sparse prefill knows of one KV head's keys and values before it meets a query.
+#pragma once
+
+#include <sofattn/core/element.hpp>
+#include <sofattn/core/tensor.hpp>
+#include <sofattn/core/types.hpp>
+#include <sofattn/core/view.hpp>
+#include <sofattn/dlzs/calibration.hpp>
+#include <sofattn/dlzs/key_panels.hpp>
+#include <sofattn/dlzs/operands.hpp>
+#include <sofattn/sads/tile_selection.hpp>
+
+namespace sofattn {
+
+/// Codes of the keys, twice (as the pipeline reads them and in panels), their means, and sums of
+/// the values of each segment. Built once per KV head, and only read from then on; allocates.
+template <dlzs::byte_policy Predictor>
+class prefill_index {
+public:
+    static constexpr index_t segment = sads::tile_selection::segment;
+
+    prefill_index() = default;
+
+    /// keys [key, dim], values [key, value_dim]
+    template <storage_float K, storage_float V>
+    prefill_index(key_view<K const> keys, value_view<V const> values)
+        : codes_(keys), panels_(codes_), means_(keys, codes_),
+          value_sums_({ceil_div(values.template extent<axis::key>(), segment),
+                       values.template extent<axis::value_dim>()}) {
+        index_t const dims = values.template extent<axis::value_dim>();
+        tensor<double, axis::value_dim> sum({dims});
+        for (index_t s = 0; s < value_sums_.template extent<axis::key>(); ++s) {
+            index_t const end = std::min((s + 1) * segment, values.template extent<axis::key>());
+            for (index_t d = 0; d < dims; ++d) {
+                sum(d) = 0.0;
+            }
+            for (index_t k = s * segment; k < end; ++k) {
+                for (index_t d = 0; d < dims; ++d) {
+                    sum(d) += static_cast<double>(to_float(values(k, d)));
+                }
+            }
+            for (index_t d = 0; d < dims; ++d) {
+                value_sums_(s, d) = static_cast<float>(sum(d));
+            }
+        }
+    }
+
+    [[nodiscard]] dlzs::key_index<Predictor> const& codes() const noexcept { return codes_; }
+    [[nodiscard]] dlzs::key_panels const& panels() const noexcept { return panels_; }
+    [[nodiscard]] dlzs::key_means<Predictor> const& means() const noexcept { return means_; }
+    /// Sum over the values of segment `s`, [value_dim].
+    [[nodiscard]] float const* value_sum(index_t s) const noexcept { return &value_sums_(s, 0); }
+
+private:
+    dlzs::key_index<Predictor> codes_;
+    dlzs::key_panels panels_;
+    dlzs::key_means<Predictor> means_;
+    tensor<float, axis::key, axis::value_dim> value_sums_; // [segment, value_dim]
+};
+
+} // namespace sofattn

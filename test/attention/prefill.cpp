@@ -1,0 +1,338 @@
+// SPDX-License-Identifier: MIT
+#include "attention/layer_case.hpp"
+#include "support/generators.hpp"
+#include "support/own_threads.hpp"
+#include <sofattn/attention/attention.hpp>
+#include <sofattn/attention/prefill.hpp>
+#include <sofattn/core/bfloat16.hpp>
+#include <sofattn/core/error.hpp>
+#include <sofattn/core/half.hpp>
+#include <sofattn/dlzs/policy.hpp>
+#include <sofattn/dlzs/predict_scores.hpp>
+#include <sofattn/exec/parallel.hpp>
+#include <sofattn/sads/adaptive.hpp>
+#include <sofattn/sufa/sorted_updating.hpp>
+#include <sofattn/sufa/tail.hpp>
+
+#include <doctest/doctest.h>
+
+#include <algorithm>
+#include <bit>
+#include <cmath>
+#include <cstddef>
+#include <cstdint>
+#include <span>
+#include <string>
+#include <vector>
+
+namespace {
+
+using namespace sofattn;
+using sads::budget;
+
+constexpr double tolerance = 2e-5;  // of outputs, relative, Frobenius
+constexpr double tail_error = 2e-4; // of what compensation adds
+
+template <class Predictor, class Source, bool Compensates>
+using reference = attention<Predictor, sads::adaptive<sads::grain_by_grain>,
+                            sufa::sorted_updating<sufa::descending, Source>, exec::reference,
+                            rass::reuse_aware, dlzs::coded_weights,
+                            std::conditional_t<Compensates, sufa::segment_tail, sufa::no_tail>>;
+
+using output_tensor = tensor<float, axis::head, axis::query, axis::value_dim>;
+
+struct outcome {
+    output_tensor output;
+    std::vector<std::vector<key_id>> kept; ///< [head * queries + query], sorted
+};
+
+template <class Prefill, class Q, class KV, class Run = exec::serial>
+outcome prefill(Prefill const& run_prefill, problem<Q, KV> const& given, Run const& run = {}) {
+    problem_shape const s = given.shape();
+    run_prefill.check(s);
+    outcome result{output_tensor({s.heads, s.queries, s.value_dim}), {}};
+    result.kept.resize(static_cast<std::size_t>(s.heads * s.queries));
+    auto const indexes = Prefill::index(given, run);
+    std::vector<std::byte> workspace(Prefill::workspace_bytes(s, run.threads()), std::byte{0xff});
+    run_prefill(given, indexes, result.output.view(), workspace, run,
+                [&](index_t h, index_t q, index_t first, std::span<std::int32_t const> kept) {
+                    auto& row = result.kept[static_cast<std::size_t>(h * s.queries + q)];
+                    for (std::int32_t const key : kept) {
+                        row.push_back(static_cast<key_id>(first + key));
+                    }
+                });
+    for (auto& row : result.kept) {
+        std::ranges::sort(row);
+    }
+    return result;
+}
+
+/// The contract in double precision: keys near the best predicted score yet are computed, the others
+/// have their predicted logits; dropped keys of a segment are their mean.
+template <class Predictor, class Source, bool Compensates, class Q, class KV>
+double deviation(problem<Q, KV> const& given, attention_options const& options,
+                 outcome const& found) {
+    problem_shape const s = given.shape();
+    double error = 0;
+    double size = 0;
+    for (index_t h = 0; h < s.heads; ++h) {
+        auto const keys = given.keys.template slice<axis::kv_head>(h / s.group());
+        auto const values = given.values.template slice<axis::kv_head>(h / s.group());
+        dlzs::key_index<Predictor> const index(keys);
+        dlzs::key_means<Predictor> const means(keys, index);
+        dlzs::query_codes<Predictor> const codes(given.queries.template range<axis::head>(h, 1),
+                                                 index);
+        for (index_t q = 0; q < s.queries; ++q) {
+            index_t const visible = s.visible(q);
+            auto const query =
+                given.queries.template slice<axis::head>(h).template slice<axis::query>(q);
+            auto const line =
+                means.line(query, codes.row(0, q), codes.product_step(q), s.scale, {}, visible);
+            std::vector<std::int32_t> scores(static_cast<std::size_t>(visible));
+            exec::reference x;
+            dlzs::predict_scores<Predictor>{}(x, codes.row(0, q),
+                                              index.codes().template range<axis::key>(0, visible),
+                                              std::span(scores));
+            std::vector<double> exact(static_cast<std::size_t>(visible));
+            ref::row_logits(query, keys, s.scale, exact);
+            auto const& kept = found.kept[static_cast<std::size_t>(h * s.queries + q)];
+            std::vector<double> sum(static_cast<std::size_t>(s.value_dim));
+            double weights = 0;
+            auto const rule =
+                sads::row_rule::of(options.budget_of(h), visible, line.per_score, s.position(q));
+            std::int32_t top = 0;
+            auto const add = [&](index_t key, double weight) {
+                weights += weight;
+                for (index_t d = 0; d < s.value_dim; ++d) {
+                    sum[static_cast<std::size_t>(d)] +=
+                        weight * static_cast<double>(to_float(values(key, d)));
+                }
+            };
+            double const reference =
+                visible > 0 ? line.logit(*std::ranges::max_element(scores)) : 0;
+            for (index_t first = 0; first < visible; first += 256) {
+                index_t const end = std::min(first + 256, visible);
+                std::int32_t const best =
+                    *std::max_element(scores.begin() + first, scores.begin() + end);
+                top = first == 0 ? best : std::max(top, best);
+                for (index_t from = first; from < end; from += 64) {
+                    std::vector<index_t> dropped;
+                    double lost = 0;
+                    for (index_t key = from; key < std::min(from + 64, end); ++key) {
+                        std::int32_t const score = scores[static_cast<std::size_t>(key)];
+                        if (!std::ranges::binary_search(kept, static_cast<key_id>(key))) {
+                            dropped.push_back(key);
+                            lost += rule.drop.weights.weight(top, score) * 0x1p-30;
+                            continue;
+                        }
+                        double const within = Source::exact_within / line.per_score;
+                        bool const is_near =
+                            top - score <= std::min(std::floor(within), 2147483647.0);
+                        double const logit =
+                            is_near ? exact[static_cast<std::size_t>(key)] : line.logit(score);
+                        add(key, std::exp(logit - reference));
+                    }
+                    if (Compensates && !dropped.empty()) {
+                        double const each = lost / static_cast<double>(dropped.size()) *
+                                            std::exp(line.logit(top) - reference);
+                        for (index_t const key : dropped) {
+                            add(key, each);
+                        }
+                    }
+                }
+            }
+            for (index_t d = 0; d < s.value_dim; ++d) {
+                double const right = weights > 0 ? sum[static_cast<std::size_t>(d)] / weights : 0.0;
+                double const off = static_cast<double>(found.output(h, q, d)) - right;
+                error += visible > 0 || off == 0 ? off * off : 1e300;
+                size += right * right;
+            }
+        }
+    }
+    return size > 0 ? std::sqrt(error / size) : std::sqrt(error);
+}
+
+struct shape_case {
+    index_t kv_heads, group, queries, keys, dim, value_dim;
+    bool causal;
+};
+
+std::vector<shape_case> shapes(test::generator& random) {
+    std::vector<shape_case> all{{1, 1, 1, 1, 1, 1, true},       {1, 1, 300, 300, 64, 64, true},
+                                {2, 4, 37, 37, 128, 128, true}, {1, 2, 20, 700, 80, 96, false},
+                                {1, 3, 50, 255, 17, 5, false},  {1, 1, 530, 257, 16, 24, true},
+                                {1, 8, 40, 300, 128, 64, true}, {2, 1, 97, 600, 33, 130, true}};
+    for (int i = 0; i < 12; ++i) {
+        all.push_back({random.integer<index_t>(1, 2), random.integer<index_t>(1, 4),
+                       random.integer<index_t>(1, 130), random.integer<index_t>(1, 600),
+                       random.integer<index_t>(1, 140), random.integer<index_t>(1, 140),
+                       random.chance(0.6)});
+    }
+    return all;
+}
+
+budget some_budget(test::generator& random) {
+    budget b = random.chance(0.4) ? budget::of_mass(random.uniform(0.5, 1.0))
+                                  : budget::of_output_error(std::exp2(random.uniform(-8.0, -1.0)));
+    b.at_least = random.integer<index_t>(0, 40);
+    b.sinks = random.integer<index_t>(0, 3);
+    b.window = random.integer<index_t>(0, 20);
+    return b;
+}
+
+template <class T>
+struct random_layer {
+    random_layer(test::generator& random, shape_case const& s)
+        : causal(s.causal), q(test::random_matrix<T, axis::head, axis::query, axis::dim>(
+                                random, {s.kv_heads * s.group, s.queries, s.dim})),
+          k(test::random_matrix<T, axis::kv_head, axis::key, axis::dim>(
+              random, {s.kv_heads, s.keys, s.dim})),
+          v(test::random_matrix<T, axis::kv_head, axis::key, axis::value_dim>(
+              random, {s.kv_heads, s.keys, s.value_dim})) {
+        float const sharp = static_cast<float>(random.uniform(0.5, 3.0));
+        test::for_each_index(q.view().extents(), [&](auto const& i) {
+            test::at(q.view(), i) = T(sharp * to_float(test::at(q.view(), i)));
+        });
+        // Few values are never all near 0 by chance, which no arithmetic gets right relatively.
+        test::for_each_index(v.view().extents(), [&](auto const& i) {
+            test::at(v.view(), i) = T(0.3f + to_float(test::at(v.view(), i)));
+        });
+    }
+    [[nodiscard]] problem<T> given() const { return {q.view(), k.view(), v.view(), causal, 0}; }
+
+    bool causal;
+    tensor<T, axis::head, axis::query, axis::dim> q;
+    tensor<T, axis::kv_head, axis::key, axis::dim> k;
+    tensor<T, axis::kv_head, axis::key, axis::value_dim> v;
+};
+
+template <class Predictor, class Source, bool Compensates, class T = float>
+void check_against_reference(test::generator& random, shape_case const& s) {
+    CAPTURE(s.kv_heads);
+    CAPTURE(s.group);
+    CAPTURE(s.queries);
+    CAPTURE(s.keys);
+    CAPTURE(s.dim);
+    CAPTURE(s.value_dim);
+    CAPTURE(s.causal);
+    random_layer<T> const layer(random, s);
+    auto const options = test::with(some_budget(random), 256);
+    auto const found =
+        prefill(sparse_prefill<Predictor, Source, Compensates>(options), layer.given());
+    auto const wanted =
+        test::run(reference<Predictor, Source, Compensates>(options), layer.given());
+    bool same = true;
+    for (std::size_t row = 0; row < found.kept.size(); ++row) {
+        auto sorted = wanted.kept[row];
+        std::ranges::sort(sorted);
+        same = same && sorted == found.kept[row];
+    }
+    CHECK(same);
+    double const allowed = tolerance + (Compensates ? tail_error : 0.0);
+    CHECK(deviation<Predictor, Source, Compensates>(layer.given(), options, found) <= allowed);
+}
+
+bool same_bits(output_tensor const& a, output_tensor const& b) {
+    bool same = true;
+    test::for_each_index(a.cview().extents(), [&](auto const& i) {
+        same = same && std::bit_cast<std::uint32_t>(test::at(a.cview(), i)) ==
+                           std::bit_cast<std::uint32_t>(test::at(b.cview(), i));
+    });
+    return same;
+}
+
+} // namespace
+
+TEST_CASE("attention.prefill: the reference's keys, and outputs of double precision on them") {
+    SOFATTN_GENERATOR(random);
+    for (shape_case const& s : shapes(random)) {
+        check_against_reference<dlzs::rotated_int8, sufa::reused, true>(random, s);
+        check_against_reference<dlzs::rotated_int8, sufa::recomputed, false>(random, s);
+    }
+}
+
+TEST_CASE("attention.prefill: every combination of predictor, logits and tail") {
+    SOFATTN_GENERATOR(random);
+    shape_case const s{1, 2, 60, 320, 40, 32, true};
+    check_against_reference<dlzs::rotated_int8, sufa::reused, false>(random, s);
+    check_against_reference<dlzs::rotated_int8, sufa::recomputed, true>(random, s);
+    check_against_reference<dlzs::int8_per_query, sufa::reused, true>(random, s);
+    check_against_reference<dlzs::int8_per_query, sufa::reused, false>(random, s);
+    check_against_reference<dlzs::int8_per_query, sufa::recomputed, true>(random, s);
+    check_against_reference<dlzs::int8_per_query, sufa::recomputed, false>(random, s);
+}
+
+TEST_CASE_TEMPLATE("attention.prefill: 16-bit storage", T, half, bfloat16) {
+    SOFATTN_GENERATOR(random);
+    check_against_reference<dlzs::rotated_int8, sufa::reused, true, T>(
+        random, {1, 2, 60, 320, 64, 48, true});
+    check_against_reference<dlzs::rotated_int8, sufa::recomputed, false, T>(
+        random, {2, 1, 30, 290, 33, 64, false});
+}
+
+TEST_CASE("attention.prefill: strides do not matter") {
+    SOFATTN_GENERATOR(random);
+    random_layer<float> const layer(random, {2, 2, 40, 280, 48, 64, true});
+    sparse_prefill<> const sparse(test::with(some_budget(random), 256));
+    auto const wanted = prefill(sparse, layer.given());
+    for (test::layout const kind : test::all_layouts) {
+        auto const q = test::strided(random, layer.q.cview(), kind);
+        auto const k = test::strided(random, layer.k.cview(), kind);
+        auto const v = test::strided(random, layer.v.cview(), kind);
+        problem<float> const given{q.cview(), k.cview(), v.cview(), true, 0};
+        auto const found = prefill(sparse, given);
+        CHECK(found.kept == wanted.kept);
+        CHECK(same_bits(found.output, wanted.output));
+    }
+}
+
+TEST_CASE("attention.prefill: the same bits for any number of threads") {
+    SOFATTN_GENERATOR(random);
+    random_layer<float> const layer(random, {2, 3, 150, 400, 64, 64, true});
+    sparse_prefill<> const sparse(test::with(some_budget(random), 256));
+    auto const alone = prefill(sparse, layer.given());
+    CHECK(same_bits(prefill(sparse, layer.given(), test::own_threads{}).output, alone.output));
+    CHECK(same_bits(prefill(sparse, layer.given(), exec::openmp(4)).output, alone.output));
+}
+
+TEST_CASE("attention.prefill: heads have budgets of their own, and nothing dropped is dense") {
+    SOFATTN_GENERATOR(random);
+    random_layer<float> const layer(random, {1, 2, 70, 300, 32, 32, true});
+    auto options = test::with(budget{}, 256);
+    options.head_budgets = {budget{}, budget::of_output_error(0.2)};
+    sparse_prefill<dlzs::rotated_int8, sufa::recomputed, false> const sparse(options);
+    auto const found = prefill(sparse, layer.given());
+    index_t dropped = 0;
+    for (index_t q = 0; q < 70; ++q) {
+        index_t const visible = layer.given().shape().visible(q);
+        CHECK(std::ssize(found.kept[static_cast<std::size_t>(q)]) == visible);
+        dropped += visible - std::ssize(found.kept[static_cast<std::size_t>(70 + q)]);
+    }
+    CHECK(dropped > 0);
+    CHECK(deviation<dlzs::rotated_int8, sufa::recomputed, false>(layer.given(), options, found) <=
+          tolerance);
+}
+
+TEST_CASE("attention.prefill: what it does not do is refused with a reason") {
+    problem_shape shape;
+    shape.heads = 2;
+    shape.kv_heads = 1;
+    shape.queries = 10;
+    shape.keys = 10;
+    shape.dim = 8;
+    shape.value_dim = 8;
+    shape.scale = 1;
+    auto const says = [&](attention_options const& options, char const* what) {
+        try {
+            sparse_prefill<>(options).check(shape);
+            FAIL("not refused");
+        } catch (error const& e) {
+            CHECK(std::string(e.what()).find(what) != std::string::npos);
+        }
+    };
+    says(test::with(budget::of_mass(0.9), 128), "keys per tile");
+    says(test::with(budget::of_mass(0.9), 256, selection_scope::per_group), "per_group");
+    says(test::with(budget::of_ratio(0.5), 256), "a ratio");
+    says(test::with(budget::of_count(5), 256), "a count");
+    CHECK_NOTHROW(sparse_prefill<>(test::with(budget::of_mass(0.9), 256)).check(shape));
+}
