@@ -109,11 +109,21 @@ public:
                                         scores_ + p * exec::tile_width, tile_keys,
                                         index.panels().steps()});
                 }
+                // All are selected before the first is attended, so that rows of keys and values
+                // are on their way meanwhile.
+                prefetch_next(i / exec::tile_rows, ceil_div<index_t>(rows, exec::tile_rows), values,
+                              first + tile_keys, seen);
                 for (index_t j = 0; j < n; ++j) {
                     index_t const visible = std::clamp<index_t>(row(i + j).sees - first, 0, count);
                     if (visible > 0) {
-                        attend(i + j, scores_ + j * tile_keys, first, visible);
+                        select(i + j, chosen(j), scores_ + j * tile_keys, first, visible);
                         on_kept(i + j, first, selection_.kept());
+                    }
+                }
+                for (index_t j = 0; j < n; ++j) {
+                    index_t const visible = std::clamp<index_t>(row(i + j).sees - first, 0, count);
+                    if (visible > 0) {
+                        attend(i + j, chosen(j), visible);
                     }
                 }
             }
@@ -130,6 +140,12 @@ public:
 
 private:
     static constexpr index_t segment = selection::segment;
+
+    /// Weights stay finite where a prediction is off by more than any real one.
+    static constexpr float exponent_most = 100.0f;
+    static constexpr std::size_t list_most =
+        static_cast<std::size_t>(tile_keys + selection::segments + segment + exec::vector_width);
+    static constexpr index_t cache_line = 64; ///< bytes
 
     [[nodiscard]] static constexpr index_t padded(index_t dims) noexcept {
         return ceil_div<index_t>(dims, 16) * 16;
@@ -224,20 +240,80 @@ private:
         return {into, width};
     }
 
-    void attend(index_t i, std::int32_t const* scores, index_t first, index_t visible) noexcept {
+    /// A row's choice of one tile.
+    struct choice {
+        index_t kept = 0;
+        index_t near = 0;
+        std::array<selection::dropped_keys, static_cast<std::size_t>(selection::segments)> dropped;
+        std::array<std::int32_t, static_cast<std::size_t>(tile_keys) + 1> nearest; ///< in which
+        alignas(64) std::array<std::int32_t, list_most> which;                     ///< kept keys
+        alignas(64) std::array<float, list_most> weight; ///< octaves before
+    };
+    [[nodiscard]] choice& chosen(index_t j) noexcept {
+        return choices_[static_cast<std::size_t>(j)];
+    }
+
+    /// A part of the next tile's values, nearly all of which some row of the block will keep.
+    template <class V>
+    static void prefetch_next(index_t part, index_t parts, value_view<V const> values,
+                              index_t first, index_t seen) noexcept {
+        index_t const count = std::clamp<index_t>(seen - first, 0, tile_keys);
+        index_t const bytes =
+            values.template extent<axis::value_dim>() * static_cast<index_t>(sizeof(V));
+        if (values.template stride<axis::value_dim>() != 1) {
+            return;
+        }
+        for (index_t k = count * part / parts; k < count * (part + 1) / parts; ++k) {
+            auto const* const row = reinterpret_cast<char const*>(
+                values.data() + (first + k) * values.template stride<axis::key>());
+            for (index_t at = 0; at < bytes; at += cache_line) {
+                __builtin_prefetch(row + at, 0, 2);
+            }
+        }
+    }
+
+    void select(index_t i, choice& c, std::int32_t const* scores, index_t first,
+                index_t visible) noexcept {
         row_state& state = row(i);
-        index_t const kept = selection_(scores, first, visible, state.rule, state.selected);
+        c.kept = selection_(scores, first, visible, state.rule, state.selected);
+        for (index_t s = 0; s < selection::segments; ++s) {
+            c.dropped[static_cast<std::size_t>(s)] = selection_.dropped(s);
+        }
         rise(i, first == 0);
-        std::copy_n(selection_.kept().data(), kept, which_.data());
-        state.sum += weigh(i, scores, kept);
+        std::size_t near = 0;
+        for (index_t n = 0; n < c.kept; ++n) {
+            auto const at = static_cast<std::size_t>(n);
+            std::int32_t const key = selection_.kept()[at];
+            std::int32_t const away = state.top - scores[key];
+            c.which[at] = key;
+            c.weight[at] = -static_cast<float>(away) * state.octaves;
+            // Counted without a branch, which would be guessed wrong too often.
+            c.nearest[near] = static_cast<std::int32_t>(n);
+            near += away <= state.within ? 1 : 0;
+        }
+        c.near = static_cast<index_t>(near);
+        for (std::int32_t const n : std::span(c.nearest).first(near)) {
+            float const* const key = key_of(c, n);
+            for (index_t d = 0; d < key_width_; d += cache_line / 4) {
+                __builtin_prefetch(key + d);
+            }
+        }
+    }
+    [[nodiscard]] float const* key_of(choice const& c, std::int32_t n) const noexcept {
+        return tile_keys_.data + c.which[static_cast<std::size_t>(n)] * tile_keys_.row;
+    }
+
+    void attend(index_t i, choice& c, index_t visible) noexcept {
+        row_state& state = row(i);
+        state.sum += weigh(i, c);
         index_t whole = 0; // segments that their sums stand for
-        index_t all = kept;
+        index_t all = c.kept;
         if constexpr (Compensates) {
-            state.sum += compensate(kept, visible, all, whole);
+            state.sum += compensate(c, visible, all, whole);
         }
         float* const out = output_ + i * width_;
-        sufa::add_weighted_rows(out, width_, tile_values_.data, tile_values_.row, which_.data(),
-                                weight_.data(), all);
+        sufa::add_weighted_rows(out, width_, tile_values_.data, tile_values_.row, c.which.data(),
+                                c.weight.data(), all);
         sufa::add_weighted_rows(out, width_, sums_, width_, whole_.data(), whole_weight_.data(),
                                 whole);
     }
@@ -263,28 +339,16 @@ private:
     }
 
     /// Weights of the kept keys; returns their sum.
-    float weigh(index_t i, std::int32_t const* scores, index_t kept) noexcept {
-        row_state const& state = row(i);
+    float weigh(index_t i, choice& c) noexcept {
         float const* const query = queries_ + i * key_width_;
-        std::size_t near = 0;
-        for (index_t n = 0; n < kept; ++n) {
-            auto const at = static_cast<std::size_t>(n);
-            std::int32_t const key = which_[at];
-            std::int32_t const away = state.top - scores[key];
-            weight_[at] = -static_cast<float>(away) * state.octaves;
-            // Counted without a branch, which would be guessed wrong too often.
-            near_[near] = static_cast<std::int32_t>(n);
-            near += away <= state.within ? 1 : 0;
-        }
-        for (std::int32_t const n : std::span(near_).first(near)) {
-            auto const at = static_cast<std::size_t>(n);
-            float const* const key = tile_keys_.data + which_[at] * tile_keys_.row;
-            weight_[at] = std::min(logit(query, key) - state.reference, exponent_most);
+        for (std::int32_t const n : std::span(c.nearest).first(static_cast<std::size_t>(c.near))) {
+            c.weight[static_cast<std::size_t>(n)] =
+                std::min(logit(query, key_of(c, n)) - row(i).reference, exponent_most);
         }
         exec::vector_float sum(0.0f);
-        std::fill_n(weight_.data() + kept, exec::vector_width, -1e30f); // weighs 0
-        for (index_t n = 0; n < kept; n += exec::vector_width) {
-            float* const at = weight_.data() + n;
+        std::fill_n(c.weight.data() + c.kept, exec::vector_width, -1e30f); // weighs 0
+        for (index_t n = 0; n < c.kept; n += exec::vector_width) {
+            float* const at = c.weight.data() + n;
             exec::vector_float const weight = exec::exp2_of_negative(exec::load(at));
             exec::store(at, weight);
             sum = sum + weight;
@@ -302,12 +366,12 @@ private:
     /// Lists what stands for the dropped keys: the sums of whole segments, and behind the kept keys
     /// all visible ones of the last, cut segment. What that gives to kept keys as well is taken off
     /// them. Returns the weight of the dropped keys.
-    float compensate(index_t kept, index_t visible, index_t& all, index_t& whole) noexcept {
+    float compensate(choice& c, index_t visible, index_t& all, index_t& whole) noexcept {
         constexpr float unit = 1.0f / static_cast<float>(sads::weight_scale::unit);
         std::array<float, static_cast<std::size_t>(selection::segments)> share{};
         float total = 0.0f;
         for (index_t s = 0; s * segment < visible; ++s) {
-            auto const dropped = selection_.dropped(s);
+            auto const dropped = c.dropped[static_cast<std::size_t>(s)];
             if (dropped.count == 0) {
                 continue;
             }
@@ -320,22 +384,17 @@ private:
                 whole_weight_[static_cast<std::size_t>(whole++)] = each;
             } else {
                 for (index_t k = s * segment; k < visible; ++k, ++all) {
-                    which_[static_cast<std::size_t>(all)] = static_cast<std::int32_t>(k);
-                    weight_[static_cast<std::size_t>(all)] = each;
+                    c.which[static_cast<std::size_t>(all)] = static_cast<std::int32_t>(k);
+                    c.weight[static_cast<std::size_t>(all)] = each;
                 }
             }
         }
-        for (index_t n = 0; n < kept; ++n) {
+        for (index_t n = 0; n < c.kept; ++n) {
             auto const at = static_cast<std::size_t>(n);
-            weight_[at] -= share[static_cast<std::size_t>(which_[at] / segment)];
+            c.weight[at] -= share[static_cast<std::size_t>(c.which[at] / segment)];
         }
         return total;
     }
-
-    /// Weights stay finite where a prediction is off by more than any real one.
-    static constexpr float exponent_most = 100.0f;
-    static constexpr std::size_t list_most =
-        static_cast<std::size_t>(tile_keys + selection::segments + segment + exec::vector_width);
 
     index_t dim_;
     index_t value_dim_;
@@ -357,9 +416,7 @@ private:
     selection selection_;
     std::array<std::int32_t, static_cast<std::size_t>(rows_most)> starts_;
     std::array<row_state, static_cast<std::size_t>(rows_most)> rows_;
-    alignas(64) std::array<std::int32_t, list_most> which_;
-    alignas(64) std::array<float, list_most> weight_;
-    std::array<std::int32_t, static_cast<std::size_t>(tile_keys) + 1> near_;
+    std::array<choice, static_cast<std::size_t>(exec::tile_rows)> choices_;
     std::array<std::int32_t, static_cast<std::size_t>(selection::segments)> whole_;
     std::array<float, static_cast<std::size_t>(selection::segments)> whole_weight_;
 };
