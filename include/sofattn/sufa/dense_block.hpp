@@ -41,7 +41,7 @@ class dense_block {
 public:
     static constexpr index_t rows_most = 192; ///< whole panels, whatever the target
     static constexpr index_t tile_keys = 192; ///< whole blocks of sums
-    static_assert(rows_most % exec::tile_width == 0 && tile_keys % exec::tile_rows == 0);
+    static_assert(rows_most % exec::product_width == 0 && tile_keys % exec::product_rows == 0);
 
     /// Scratch of one thread.
     [[nodiscard]] static constexpr index_t floats(index_t dim, index_t value_dim) noexcept {
@@ -76,20 +76,20 @@ public:
                     value_view<V const> values, Output output) noexcept {
         SOFATTN_ASSERT(rows > 0 && rows <= rows_most);
         rows_ = rows;
-        panels_ = ceil_div(rows, exec::tile_width);
+        panels_ = ceil_div(rows, exec::product_width);
         pack_queries(row, scale);
         // Lanes without a row see what the last one sees.
-        for (index_t i = 0; i < panels_ * exec::tile_width; ++i) {
+        for (index_t i = 0; i < panels_ * exec::product_width; ++i) {
             sees_[static_cast<std::size_t>(i)] = visible(std::min(i, rows - 1));
         }
         index_t const seen = sees_[static_cast<std::size_t>(rows - 1)];
-        std::fill_n(output_, panels_ * exec::tile_width * width_, 0.0f);
+        std::fill_n(output_, panels_ * exec::product_width * width_, 0.0f);
         std::fill_n(max_, rows_most, -masked);
         std::fill_n(sum_, rows_most, 0.0f);
         for (index_t first = 0; first < seen; first += tile_keys) {
             index_t const count = std::min(tile_keys, seen - first);
             bool const all_see_all = sees_[0] >= first + count;
-            for (index_t i = 0; i < panels_ * exec::tile_width; ++i) {
+            for (index_t i = 0; i < panels_ * exec::product_width; ++i) {
                 visible_[i] = static_cast<float>(
                     all_see_all ? count
                                 : std::clamp<index_t>(sees_[static_cast<std::size_t>(i)] - first, 0,
@@ -112,7 +112,7 @@ private:
 
     /// Whole panels of columns.
     [[nodiscard]] static constexpr index_t padded(index_t dims) noexcept {
-        return ceil_div(dims, exec::tile_width) * exec::tile_width;
+        return ceil_div(dims, exec::product_width) * exec::product_width;
     }
 
     /// Rows of floats, with strides.
@@ -126,7 +126,7 @@ private:
     void pack_queries(Row row, double scale) noexcept {
         // Logits in octaves: the exponential is a power of two.
         auto const octaves = static_cast<float>(scale * std::numbers::log2e);
-        index_t const width = panels_ * exec::tile_width;
+        index_t const width = panels_ * exec::product_width;
         for (index_t i = 0; i < width; ++i) {
             if (i < rows_) {
                 auto const query = row(i);
@@ -183,25 +183,25 @@ private:
 
     void attend_tile(source keys, source values) noexcept {
         for (index_t p = 0; p < panels_; ++p) {
-            index_t const from = p * exec::tile_width;
-            index_t const count = seen_by(from + exec::tile_width);
+            index_t const from = p * exec::product_width;
+            index_t const count = seen_by(from + exec::product_width);
             if (count == 0) {
                 continue;
             }
-            for (index_t k = 0; k < count; k += exec::tile_rows) {
+            for (index_t k = 0; k < count; k += exec::product_rows) {
                 exec::tile_product<exec::tile_start::zero>(
-                    std::min<index_t>(exec::tile_rows, count - k),
+                    std::min<index_t>(exec::product_rows, count - k),
                     {keys.data + k * keys.row, keys.row, keys.column, queries_ + from, rows_most,
                      weights_ + k * rows_most + from, rows_most, dim_});
             }
-            for (index_t i = from; i < from + exec::tile_width; i += exec::vector_width) {
+            for (index_t i = from; i < from + exec::product_width; i += exec::vector_width) {
                 weigh(i, count);
             }
             rescale(from);
-            index_t const to = std::min(rows_, from + exec::tile_width);
-            for (index_t d = 0; d < width_; d += exec::tile_width) {
-                for (index_t i = from; i < to; i += exec::tile_rows) {
-                    index_t const n = std::min<index_t>(exec::tile_rows, to - i);
+            index_t const to = std::min(rows_, from + exec::product_width);
+            for (index_t d = 0; d < width_; d += exec::product_width) {
+                for (index_t i = from; i < to; i += exec::product_rows) {
+                    index_t const n = std::min<index_t>(exec::product_rows, to - i);
                     exec::tile_product<exec::tile_start::add>(
                         n, {weights_ + i, 1, rows_most, values.data + d, values.row,
                             output_ + i * width_ + d, width_, seen_by(i + n)});
@@ -243,7 +243,7 @@ private:
 
     /// A panel's outputs so far, to the new maxima; most rows have the old one still.
     void rescale(index_t from) noexcept {
-        for (index_t i = from; i < from + exec::tile_width; ++i) {
+        for (index_t i = from; i < from + exec::product_width; ++i) {
             if (factor_[i] != 1.0f) {
                 exec::vector_float const factor(factor_[i]);
                 float* const row = output_ + i * width_;
