@@ -202,6 +202,31 @@ TEST_CASE_TEMPLATE("exec.tile_product: the grouping of rows does not change a bi
     });
 }
 
+TEST_CASE("exec.tile_product: tops are raised to the largest sum of their column") {
+    SOFATTN_GENERATOR(random);
+    auto const size = static_cast<std::size_t>(product_rows * product_width);
+    std::vector<float> a(static_cast<std::size_t>(product_rows * steps_most));
+    std::vector<float> b(static_cast<std::size_t>(product_width * steps_most));
+    for (int round = 0; round < 20; ++round) {
+        std::ranges::generate(a, [&] { return static_cast<float>(random.normal()); });
+        std::ranges::generate(b, [&] { return static_cast<float>(random.normal()); });
+        for (index_t rows = 1; rows <= product_rows; ++rows) {
+            std::vector<float> sums(size);
+            std::vector<float> top(static_cast<std::size_t>(product_width));
+            std::ranges::generate(top, [&] { return static_cast<float>(random.normal(3.0)); });
+            std::vector<float> expected = top;
+            exec::tile_product<tile_start::zero>(rows, {a.data(), 1, product_rows, b.data(),
+                                                        product_width, sums.data(), product_width,
+                                                        17, nullptr, top.data()});
+            for (index_t i = 0; i < rows * product_width; ++i) {
+                float& column = expected[static_cast<std::size_t>(i % product_width)];
+                column = std::max(column, sums[static_cast<std::size_t>(i)]);
+            }
+            CHECK(product_case::same_bits(top, expected));
+        }
+    }
+}
+
 TEST_CASE("exec.tile_product: scaling by 1 is adding, to the bit") {
     SOFATTN_GENERATOR(random);
     for_each_case(random, [](product_case given) {

@@ -37,6 +37,7 @@ struct product_operands {
     index_t c_row;
     index_t steps;
     float const* scale = nullptr; ///< product_width floats, for tile_start::scale only
+    float* top = nullptr; ///< product_width floats, raised to the largest sum of their column
 };
 using tile_operands = product_operands<float>;
 
@@ -85,6 +86,14 @@ inline void tile_product(product_operands<Factor> const& t) noexcept {
             unrolled<product_vectors>([&](auto v) __attribute__((always_inline)) {
                 sum[r][v] = multiply_add(element, row[v], sum[r][v]);
             });
+        });
+    }
+    if (t.top != nullptr) {
+        unrolled<product_vectors>([&](auto v) __attribute__((always_inline)) {
+            vector_float top = load(t.top + v * vector_width);
+            unrolled<Rows>([&](auto r)
+                               __attribute__((always_inline)) { top = larger(top, sum[r][v]); });
+            store(t.top + v * vector_width, top);
         });
     }
     unrolled<Rows>([&](auto r) __attribute__((always_inline)) {

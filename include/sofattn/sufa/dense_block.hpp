@@ -68,6 +68,9 @@ class dense_block {
     static constexpr index_t tile_keys = Products::tile_keys;
     static_assert(tile_keys % exec::product_rows == 0 && tile_keys % each == 0);
     static_assert(each == 1 || exec::product_rows == 8, "exec::eight_pairs");
+    /// Of a group of columns; two more than needed, or the groups would share two sets of the first
+    /// cache, which costs 4 % of the time.
+    static constexpr index_t value_rows = tile_keys / each + 2;
     static constexpr index_t most_panels = 384 / panel;
 
 public:
@@ -84,7 +87,7 @@ public:
     [[nodiscard]] static constexpr index_t floats(index_t dim, index_t value_dim) noexcept {
         index_t const rows = rows_most(dim, value_dim);
         return rows * (steps(dim) + value_dim + 5) + tile_keys * panel + tile_keys * steps(dim) +
-               (tile_keys / each) * padded(value_dim);
+               value_rows * padded(value_dim);
     }
 
     /// `memory` [floats(dim, value_dim)], aligned to a cache line for speed.
@@ -102,7 +105,7 @@ public:
         logits_ = take(tile_keys * panel);
         queries_ = reinterpret_cast<factor*>(take(rows * steps(dim)));
         keys_ = reinterpret_cast<factor*>(take(tile_keys * steps(dim)));
-        values_ = reinterpret_cast<factor*>(take((tile_keys / each) * padded(value_dim)));
+        values_ = reinterpret_cast<factor*>(take(value_rows * padded(value_dim)));
         output_ = take(rows * value_dim);
         max_ = take(rows);
         sum_ = take(rows);
@@ -243,7 +246,7 @@ private:
                                          : nothing.data();
             }
             for (index_t d = 0; d < value_dim_; d += exec::product_rows) {
-                factor* const to = values_ + d * (tile_keys / each) + k / each * exec::product_rows;
+                factor* const to = values_ + d * value_rows + k / each * exec::product_rows;
                 if (value_dim_ - d < exec::product_rows) {
                     for (index_t j = 0; d + j < value_dim_; ++j) {
                         if constexpr (each == 1) {
@@ -269,45 +272,43 @@ private:
         if (begin >= end) {
             return;
         }
+        // Where nothing is masked, maxima are made while the logits are in registers.
+        bool const all_see_all = from_[lane + panel - 1] <= static_cast<float>(begin) &&
+                                 to_[lane] >= static_cast<float>(end);
+        std::array<float, panel> top;
+        std::copy_n(max_ + lane, panel, top.begin());
         factor const* const queries = queries_ + lane * steps(dim_);
         for (index_t k = begin; k < end; k += exec::product_rows) {
             exec::tile_product<exec::tile_start::zero, factor>(
                 std::min<index_t>(exec::product_rows, end - k),
                 {keys.data + k * keys.row, keys.row, 1, queries, panel, logits_ + k * panel, panel,
-                 steps(dim_)});
+                 steps(dim_), nullptr, all_see_all ? top.data() : nullptr});
         }
         for (index_t i = 0; i < panel; i += exec::vector_width) {
-            weigh(lane + i, logits_ + i, begin, end);
+            if (!all_see_all) {
+                mask(lane + i, logits_ + i, begin, end);
+                exec::store(top.data() + i,
+                            largest(exec::load(max_ + lane + i), logits_ + i, begin, end));
+            }
+            weigh(lane + i, exec::load(top.data() + i), logits_ + i, begin, end);
         }
         auto const* const weights = reinterpret_cast<factor const*>(logits_);
         float* const output = output_ + lane * value_dim_;
         for (index_t d = 0; d < value_dim_; d += exec::product_rows) {
             exec::tile_product<exec::tile_start::scale, factor>(
                 std::min<index_t>(exec::product_rows, value_dim_ - d),
-                {values_ + d * (tile_keys / each) + begin / each * exec::product_rows, 1,
+                {values_ + d * value_rows + begin / each * exec::product_rows, 1,
                  exec::product_rows, weights + begin / each * panel, panel, output + d * panel,
                  panel, steps(end) - begin / each, factor_ + lane});
         }
     }
 
-    /// Logits of a vector of rows become weights; max, sum and the old sums' factor follow. Weights
-    /// take the places of logits, two in one where they are bf16.
-    void weigh(index_t row, float* logits, index_t begin, index_t end) noexcept {
+    /// Logits of a vector of rows become weights relative to `max`; sum and the old sums' factor
+    /// follow. Weights take the places of logits, two in one where they are bf16.
+    void weigh(index_t row, exec::vector_float max, float* logits, index_t begin,
+               index_t end) noexcept {
         using exec::vector_float;
-        mask(row, logits, begin, end);
-        vector_float const old = exec::load(max_ + row);
-        vector_float max = old;
-        vector_float other = old; // two chains hide the latency
-        index_t key = begin;
-        for (; key + 1 < end; key += 2) {
-            max = exec::larger(max, exec::load(logits + key * panel));
-            other = exec::larger(other, exec::load(logits + (key + 1) * panel));
-        }
-        if (key < end) {
-            max = exec::larger(max, exec::load(logits + key * panel));
-        }
-        max = exec::larger(max, other);
-        vector_float const rescale = exec::exp2_of_negative(octaves(old - max));
+        vector_float const rescale = exec::exp2_of_negative(octaves(exec::load(max_ + row) - max));
         vector_float sum = exec::load(sum_ + row) * rescale;
         auto const weight_of = [&](index_t k) {
             return exec::exp2_of_negative(octaves(exec::load(logits + k * panel) - max));
@@ -333,6 +334,15 @@ private:
         exec::store(max_ + row, max);
         exec::store(sum_ + row, sum);
         exec::store(factor_ + row, rescale);
+    }
+
+    /// The largest of `least` and the logits of a vector of rows.
+    [[nodiscard]] static exec::vector_float largest(exec::vector_float least, float const* logits,
+                                                    index_t begin, index_t end) noexcept {
+        for (index_t k = begin; k < end; ++k) {
+            least = exec::larger(least, exec::load(logits + k * panel));
+        }
+        return least;
     }
 
     [[nodiscard]] exec::vector_float octaves(exec::vector_float logits) const noexcept {
