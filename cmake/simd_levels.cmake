@@ -4,6 +4,7 @@ include(CheckCXXCompilerFlag)
 
 set(simd_flags_avx2 -mavx2 -mfma)
 set(simd_flags_avx512 -mavx512f -mavx512bw -mavx512dq -mavx512vl -mavx512cd)
+set(simd_flags_avx512_dot ${simd_flags_avx512} -mavx512vnni -mavx512bf16)
 
 # Makes sofattn_test_simd_<level>, ctest name unit.simd.<level>, of sources in test/. Skipped where the
 # machine lacks the level; not made where the compiler does.
@@ -18,7 +19,7 @@ function(sofattn_add_simd_tests level)
     add_executable(${target} ${ARGN} simd/skip.cpp)
     target_compile_options(${target} PRIVATE ${simd_flags_${level}})
     target_link_libraries(${target} PRIVATE sofattn_test_support sofattn::strict)
-    if(level STREQUAL avx512 AND CMAKE_CXX_COMPILER_ID STREQUAL GNU)
+    if(level MATCHES "^avx512" AND CMAKE_CXX_COMPILER_ID STREQUAL GNU)
         # GCC 12 takes its own _mm512_undefined_ps for a mistake, avx512fintrin.h (GCC bug 105593).
         target_compile_options(${target} PRIVATE -Wno-maybe-uninitialized -Wno-uninitialized)
     endif()

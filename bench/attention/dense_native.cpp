@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: MIT
-// Dense attention on the machine's registers, as a share of what its multiply-adds could do.
+// Dense attention on the machine's registers, as a share of what its multiply-adds, or its bf16
+// dot products, could do.
 #include "support/data.hpp"
 #include "support/peak.hpp"
 #include <sofattn/attention/dense.hpp>
@@ -35,7 +36,7 @@ tensor<T, Axes...> stored(tensor<float, Axes...> const& from) {
 }
 
 /// Causal prefill of `heads` query heads that share one KV head.
-template <class KeyValue>
+template <class KeyValue, dense_products Products>
 void prefill(benchmark::State& state, index_t heads, index_t tokens, index_t dim, index_t threads) {
     generator random;
     auto const q = stored<KeyValue>(
@@ -50,7 +51,7 @@ void prefill(benchmark::State& state, index_t heads, index_t tokens, index_t dim
     std::vector<std::byte> workspace(dense_workspace_bytes(given.shape(), threads));
     auto const start = std::chrono::steady_clock::now();
     for (auto _ : state) {
-        dense_attention(given, output.view(), workspace, run);
+        dense_attention<Products>(given, output.view(), workspace, run);
         benchmark::DoNotOptimize(output.view().data());
         benchmark::ClobberMemory();
     }
@@ -59,10 +60,11 @@ void prefill(benchmark::State& state, index_t heads, index_t tokens, index_t dim
     double const flops = 4.0 * static_cast<double>(heads * tokens * tokens * dim) / 2 *
                          static_cast<double>(state.iterations()) / time.count();
     state.counters["gflops"] = flops / 1e9;
-    state.counters["of_peak"] = flops / peak_flops(threads);
+    state.counters["of_peak"] =
+        flops / (Products == dense_products::bf16 ? peak_bf16_flops(threads) : peak_flops(threads));
 }
 
-template <class KeyValue>
+template <class KeyValue, dense_products Products = dense_products::f32>
 void add_type(std::string const& name) {
     for (index_t const dim : {64, 128}) {
         for (index_t const tokens : {512, 2048, 8192}) {
@@ -70,7 +72,7 @@ void add_type(std::string const& name) {
                 add("attention/dense/simd/type:" + name + "/tokens:" + std::to_string(tokens) +
                         "/dim:" + std::to_string(dim) + "/threads:" + std::to_string(threads),
                     [=](benchmark::State& state) {
-                        prefill<KeyValue>(state, 1, tokens, dim, threads);
+                        prefill<KeyValue, Products>(state, 1, tokens, dim, threads);
                     })
                     ->Unit(benchmark::kMillisecond)
                     ->UseRealTime();
@@ -83,6 +85,8 @@ void add_type(std::string const& name) {
     add_type<float>("f32");
     add_type<half>("f16");
     add_type<bfloat16>("bf16");
+    add_type<half, dense_products::bf16>("f16_in_bf16");
+    add_type<bfloat16, dense_products::bf16>("bf16_in_bf16");
     return true;
 }();
 

@@ -2,7 +2,9 @@
 // What the machine can do at best: the yardstick of kernels, measured in their process.
 #pragma once
 
+#include <sofattn/core/bfloat16.hpp>
 #include <sofattn/core/types.hpp>
+#include <sofattn/exec/bf16_dot.hpp>
 #include <sofattn/exec/parallel.hpp>
 #include <sofattn/exec/tile_product.hpp>
 #include <sofattn/exec/xsimd_lanes.hpp>
@@ -16,34 +18,61 @@
 
 namespace sofattn::bench {
 
-/// float operations per second of all threads together on multiply-adds that never leave the
-/// registers: 20 chains, enough for any latency. Best of three.
-[[nodiscard]] inline double peak_flops(index_t threads) {
+namespace detail {
+
+/// Operations per second of all threads together on chains x = step(x) that never leave the
+/// registers: 20 of them, enough for any latency. Best of three.
+template <class Step>
+double peak(index_t threads, double operations, Step step) {
     constexpr std::size_t chains = 20;
     constexpr int steps = 400000;
     double best = 0;
     for (int repeat = 0; repeat < 3; ++repeat) {
         auto const start = std::chrono::steady_clock::now();
         exec::openmp const run(threads);
-        run(threads, [](index_t, index_t) {
+        run(threads, [step](index_t, index_t) {
+            auto const next = step; // on this thread's stack, so in registers
             std::array<exec::vector_float, chains> x;
             x.fill(exec::vector_float(1.0f));
-            exec::vector_float a(0.999f);
-            exec::vector_float b(0.001f);
-            benchmark::DoNotOptimize(a);
-            benchmark::DoNotOptimize(b);
             for (int i = 0; i < steps; ++i) {
-                exec::detail::unrolled<static_cast<int>(chains)>(
-                    [&](auto c) { x[c] = exec::multiply_add(x[c], a, b); });
+                exec::detail::unrolled<static_cast<int>(chains)>([&](
+                    auto c) __attribute__((always_inline)) { x[c] = next(x[c]); });
             }
             benchmark::DoNotOptimize(x);
         });
         std::chrono::duration<double> const time = std::chrono::steady_clock::now() - start;
-        double const flops = 2.0 * static_cast<double>(chains) * steps *
-                             static_cast<double>(exec::vector_width * threads) / time.count();
-        best = std::max(best, flops);
+        best = std::max(best, operations * static_cast<double>(chains) * steps *
+                                  static_cast<double>(exec::vector_width * threads) / time.count());
     }
     return best;
+}
+
+} // namespace detail
+
+/// float operations per second on multiply-adds.
+[[nodiscard]] inline double peak_flops(index_t threads) {
+    exec::vector_float a(0.999f);
+    exec::vector_float b(0.001f);
+    benchmark::DoNotOptimize(a);
+    benchmark::DoNotOptimize(b);
+    return detail::peak(threads, 2.0,
+                        [a, b](exec::vector_float x) { return exec::multiply_add(x, a, b); });
+}
+
+/// The same on dot products of bf16 pairs; of floats where the target has none.
+[[nodiscard]] inline double peak_bf16_flops(index_t threads) {
+#ifdef __AVX512BF16__
+    exec::bf16_pair a{bfloat16(0.5f), bfloat16(0.25f)};
+    exec::bf16_pair b{bfloat16(0.125f), bfloat16(1.0f)};
+    benchmark::DoNotOptimize(a);
+    benchmark::DoNotOptimize(b);
+    return detail::peak(threads, 4.0,
+                        [a = exec::repeated(a), b = exec::repeated(b)](exec::vector_float x) {
+                            return exec::multiply_add(a, b, x);
+                        });
+#else
+    return peak_flops(threads);
+#endif
 }
 
 } // namespace sofattn::bench

@@ -584,6 +584,12 @@ TEST_CASE("attention: what makes no attention is refused with what, value and li
                   paper_like{}(x, given, small.view());
               }) == "attention: head dimension of the output is 23, must be that of values, 24");
     }
+    SUBCASE("a window") {
+        given.causal = true;
+        given.window = 5;
+        CHECK(attempt(given, {}) == "attention: window is 5, must be 0 here: dense_attention has "
+                                    "windows, selection has none");
+    }
     SUBCASE("head sizes over 256") {
         tensor<float, axis::head, axis::query, axis::dim> q({2, 3, 257});
         tensor<float, axis::kv_head, axis::key, axis::dim> k({1, 3, 257});

@@ -6,8 +6,10 @@
 #include <sofattn/attention/dense.hpp>
 #include <sofattn/attention/problem.hpp>
 #include <sofattn/core/bfloat16.hpp>
+#include <sofattn/core/error.hpp>
 #include <sofattn/core/half.hpp>
 #include <sofattn/core/tensor.hpp>
+#include <sofattn/core/types.hpp>
 #include <sofattn/exec/parallel.hpp>
 #include <sofattn/ref/dense_attention.hpp>
 
@@ -56,6 +58,7 @@ struct dense_shape {
     index_t value_dim = 24;
     bool causal = false;
     double scale = 0;
+    index_t window = 0;
 };
 
 /// A random layer: normal, so logits are of order 1, but some queries look for a key. Of few outputs
@@ -63,8 +66,9 @@ struct dense_shape {
 template <class T = float>
 struct dense_case {
     dense_case(generator& random, dense_shape const& s)
-        : causal(s.causal), scale(s.scale), q(random_matrix<T, axis::head, axis::query, axis::dim>(
-                                                random, {s.kv_heads * s.group, s.queries, s.dim})),
+        : causal(s.causal), scale(s.scale), window(s.window),
+          q(random_matrix<T, axis::head, axis::query, axis::dim>(
+              random, {s.kv_heads * s.group, s.queries, s.dim})),
           k(random_matrix<T, axis::kv_head, axis::key, axis::dim>(random,
                                                                   {s.kv_heads, s.keys, s.dim})),
           v(random_matrix<T, axis::kv_head, axis::key, axis::value_dim>(
@@ -86,10 +90,13 @@ struct dense_case {
         }
     }
 
-    [[nodiscard]] problem<T> given() const { return {q.view(), k.view(), v.view(), causal, scale}; }
+    [[nodiscard]] problem<T> given() const {
+        return {q.view(), k.view(), v.view(), causal, scale, window};
+    }
 
     bool causal;
     double scale;
+    index_t window;
     query_tensor<T> q;
     key_tensor<T> k;
     value_tensor<T> v;
@@ -121,12 +128,13 @@ private:
     std::size_t first_ = 0;
 };
 
-template <class Run = exec::serial, class Q, class KV>
+template <dense_products Products = dense_products::f32, class Run = exec::serial, class Q,
+          class KV>
 output_tensor attend(problem<Q, KV> const& given, Run const& run = {}, std::size_t shift = 0) {
     problem_shape const s = given.shape();
     output_tensor output({s.heads, s.queries, s.value_dim});
     guarded_workspace workspace(dense_workspace_bytes(s, run.threads()), shift);
-    dense_attention(given, output.view(), workspace.span(), run);
+    dense_attention<Products>(given, output.view(), workspace.span(), run);
     CHECK(workspace.kept_outside());
     return output;
 }
@@ -160,13 +168,16 @@ double deviation(generator& random, problem<Q, KV> const& given, output_tensor c
         double error = 0;
         double size = 0;
         for (index_t const r : rows) {
-            std::vector<double> weights(static_cast<std::size_t>(s.visible(r)));
+            key_range const sees = s.sees(r);
+            index_t const seen = sees.to - sees.from;
+            std::vector<double> weights(static_cast<std::size_t>(seen));
             ref::row_logits(
-                given.queries.template slice<axis::head>(h).template slice<axis::query>(r), keys,
-                s.scale, weights);
+                given.queries.template slice<axis::head>(h).template slice<axis::query>(r),
+                keys.template range<axis::key>(sees.from, seen), s.scale, weights);
             ref::softmax(weights);
             std::vector<double> truth(static_cast<std::size_t>(s.value_dim));
-            ref::weighted_sum<KV>(weights, values, truth);
+            ref::weighted_sum<KV>(weights, values.template range<axis::key>(sees.from, seen),
+                                  truth);
             for (index_t d = 0; d < s.value_dim; ++d) {
                 double const right = truth[static_cast<std::size_t>(d)];
                 double const off = double{output(h, r, d)} - right;
@@ -180,6 +191,19 @@ double deviation(generator& random, problem<Q, KV> const& given, output_tensor c
     }
     return worst;
 }
+
+/// A storage type, and what is multiplied.
+template <class T, dense_products Products>
+struct how {
+    using type = T;
+    static constexpr dense_products products = Products;
+};
+using f32_in_f32 = how<float, dense_products::f32>;
+using bf16_in_f32 = how<bfloat16, dense_products::f32>;
+using f16_in_f32 = how<half, dense_products::f32>;
+using f32_in_bf16 = how<float, dense_products::bf16>;
+using f16_in_bf16 = how<half, dense_products::bf16>;
+using bf16_in_bf16 = how<bfloat16, dense_products::bf16>;
 
 template <class T>
 T one_of(generator& random, std::vector<T> const& from) {
@@ -214,6 +238,18 @@ std::vector<dense_shape> generated_shapes(generator& random) {
     add(&dense_shape::dim, dims);
     add(&dense_shape::value_dim, value_dims);
     add(&dense_shape::group, groups);
+    for (index_t const window : {1, 2, 7, 8, 64, 95, 96, 97, 191, 192, 193, 400}) {
+        for (int i = 0; i < 3; ++i) {
+            shapes.push_back({.kv_heads = random.integer<index_t>(1, 2),
+                              .group = one_of(random, groups),
+                              .queries = random.integer<index_t>(1, 600),
+                              .keys = random.integer<index_t>(1, 600),
+                              .dim = one_of(random, dims),
+                              .value_dim = one_of(random, value_dims),
+                              .causal = true,
+                              .window = window});
+        }
+    }
     for (int i = 0; i < 20; ++i) {
         shapes.push_back({.kv_heads = 1,
                           .group = random.integer<index_t>(1, 4),
@@ -237,6 +273,7 @@ std::string described(dense_shape const& s) {
     add("keys", s.keys);
     add("dimensions of keys", s.dim);
     add("of values", s.value_dim);
+    add("keys in the window", s.window);
     return text;
 }
 
@@ -259,15 +296,51 @@ TEST_CASE_TEMPLATE("attention.dense: within 2e-5 of double precision, whatever t
     }
 }
 
+TEST_CASE_TEMPLATE("attention.dense: bf16 products within 1e-2, whatever the shape", How,
+                   f32_in_bf16, f16_in_bf16, bf16_in_bf16) {
+    using T = typename How::type;
+    SOFATTN_GENERATOR(random);
+    auto shapes = generated_shapes(random);
+    if (!std::is_same_v<T, bfloat16>) {
+        random.shuffle(shapes);
+        shapes.resize(shapes.size() / 3);
+    }
+    for (dense_shape const& shape : shapes) {
+        INFO(described(shape));
+        dense_case<T> const layer(random, shape);
+        output_tensor const output = attend<How::products>(layer.given());
+        // Of few dimensions the rounding of q and k does not average out.
+        bool const few = shape.dim < 8 && !std::is_same_v<T, bfloat16>;
+        CHECK(deviation(random, layer.given(), output, judged_rows) <= (few ? 3e-2 : 1e-2));
+    }
+}
+
+TEST_CASE("attention.dense: bf16 products of bf16 numbers err as the weights' rounding does") {
+    // Logits are as exact as floats: what is left are weights, rounded by up to 2^-9, on average less.
+    SOFATTN_GENERATOR(random);
+    for (double const scale : {0.0, 1.0}) { // 1: logits of several octaves
+        dense_case<bfloat16> const layer(random, {1, 2, 200, 400, 128, 64, true, scale});
+        output_tensor const output = attend<dense_products::bf16>(layer.given());
+        CHECK(deviation(random, layer.given(), output) <= 0x1p-9);
+    }
+}
+
 TEST_CASE("attention.dense: every row of a layer is right") {
     SOFATTN_GENERATOR(random);
     for (index_t const group : {1, 3}) {
         for (bool const causal : {false, true}) {
             for (index_t const keys : {40, 193, 300}) {
-                dense_shape const shape{1, group, 193, keys, 17, 19, causal};
-                INFO(described(shape));
-                dense_case<> const layer(random, shape);
-                CHECK(deviation(random, layer.given(), attend(layer.given())) <= tolerance);
+                for (index_t const window : {0, 50, 193}) {
+                    if (window > 0 && !causal) {
+                        continue;
+                    }
+                    dense_shape const shape{1, group, 193, keys, 17, 19, causal, 0, window};
+                    INFO(described(shape));
+                    dense_case<> const layer(random, shape);
+                    CHECK(deviation(random, layer.given(), attend(layer.given())) <= tolerance);
+                    CHECK(deviation(random, layer.given(),
+                                    attend<dense_products::bf16>(layer.given())) <= 1e-2);
+                }
             }
         }
     }
@@ -326,6 +399,61 @@ TEST_CASE("attention.dense: computed by hand") {
     output_tensor const output = attend(problem<float>{q.view(), k.view(), v.view(), false, 1.0});
     CHECK(output(0, 0, 0) == doctest::Approx(1.0).epsilon(1e-6));
     CHECK(output(0, 0, 1) == doctest::Approx(-2.0).epsilon(1e-6));
+}
+
+// --- windows -------------------------------------------------------------------------------------
+
+TEST_CASE_TEMPLATE("attention.dense: a window of one key is its value", How, f32_in_f32,
+                   bf16_in_bf16) {
+    using T = typename How::type;
+    SOFATTN_GENERATOR(random);
+    dense_case<T> const layer(random, {1, 2, 300, 310, 16, 9, true, 0, 1});
+    output_tensor const output = attend<How::products>(layer.given());
+    bool same = true;
+    for_each_index(output.view().extents(), [&](auto const& i) {
+        same = same && at(output.view(), i) == to_float(layer.v(0, i[1] + 10, i[2]));
+    });
+    CHECK(same);
+}
+
+TEST_CASE_TEMPLATE("attention.dense: keys outside a window leave no trace", How, f32_in_f32,
+                   bf16_in_bf16) {
+    using T = typename How::type;
+    SOFATTN_GENERATOR(random);
+    dense_case<T> layer(random, {1, 3, 100, 500, 16, 20, true, 0, 150});
+    output_tensor const expected = attend<How::products>(layer.given());
+    for (index_t key = 0; key < 251; ++key) { // the first query sees keys from 251 on
+        for (index_t d = 0; d < 20; ++d) {
+            layer.v(0, key, d) = T(3e4f);
+        }
+        for (index_t d = 0; d < 16; ++d) {
+            layer.k(0, key, d) = T(1e4f);
+        }
+    }
+    CHECK(same_bits(attend<How::products>(layer.given()), expected));
+}
+
+TEST_CASE("attention.dense: a window that holds all keys is none, to the bit") {
+    SOFATTN_GENERATOR(random);
+    dense_case<> layer(random, {1, 2, 250, 300, 16, 20, true});
+    output_tensor const expected = attend(layer.given());
+    for (index_t const window : {300, 301, 100'000}) {
+        layer.window = window;
+        CHECK(same_bits(attend(layer.given()), expected));
+    }
+}
+
+TEST_CASE("attention.dense: windows that make no attention are refused") {
+    SOFATTN_GENERATOR(random);
+    dense_case<> layer(random, {1, 1, 3, 3, 2, 2, true});
+    layer.window = -1;
+    CHECK_THROWS_WITH_AS(static_cast<void>(layer.given().shape()),
+                         "attention: window is -1, must be at least 0", error);
+    layer.window = 2;
+    static_cast<void>(layer.given().shape());
+    layer.causal = false;
+    CHECK_THROWS_WITH_AS(static_cast<void>(layer.given().shape()),
+                         "attention: window is 2, must be 0 where attention is not causal", error);
 }
 
 // --- logits out of the ordinary ------------------------------------------------------------------
@@ -424,20 +552,22 @@ TEST_CASE("attention.dense: logits just within 1e30 either way") {
 
 // --- the same bits -------------------------------------------------------------------------------
 
-TEST_CASE_TEMPLATE("attention.dense: the same bits for any number of threads, and anybody's", T,
-                   float, half) {
+TEST_CASE_TEMPLATE("attention.dense: the same bits for any number of threads, and anybody's", How,
+                   f32_in_f32, f16_in_f32, f32_in_bf16, bf16_in_bf16) {
+    using T = typename How::type;
     SOFATTN_GENERATOR(random);
     for (dense_shape const& shape :
          {dense_shape{2, 3, 400, 300, 24, 40, true}, dense_shape{1, 8, 193, 97, 80, 64, false},
           dense_shape{5, 1, 64, 200, 33, 16, true}, dense_shape{1, 1, 1, 1, 1, 1, true},
-          dense_shape{2, 2, 300, 100, 16, 3, true}}) {
+          dense_shape{2, 2, 300, 100, 16, 3, true},
+          dense_shape{1, 2, 500, 700, 16, 32, true, 0, 90}}) {
         INFO(described(shape));
         dense_case<T> const layer(random, shape);
-        output_tensor const expected = attend(layer.given(), exec::serial{});
+        output_tensor const expected = attend<How::products>(layer.given(), exec::serial{});
         for (index_t const threads : {1, 2, 3}) {
-            CHECK(same_bits(attend(layer.given(), exec::openmp(threads)), expected));
+            CHECK(same_bits(attend<How::products>(layer.given(), exec::openmp(threads)), expected));
         }
-        CHECK(same_bits(attend(layer.given(), own_threads{}), expected));
+        CHECK(same_bits(attend<How::products>(layer.given(), own_threads{}), expected));
     }
 }
 
@@ -453,14 +583,19 @@ TEST_CASE("attention.dense: the same bits wherever the workspace starts") {
 }
 
 TEST_CASE_TEMPLATE("attention.dense: every storage type and stride gives what a float copy gives",
-                   T, float, half, bfloat16) {
+                   How, f32_in_f32, f16_in_f32, bf16_in_f32, f32_in_bf16, f16_in_bf16,
+                   bf16_in_bf16) {
+    using T = typename How::type;
+    constexpr dense_products products = How::products;
     SOFATTN_GENERATOR(random);
-    for (index_t const value_dim : {24, 64, 128}) { // whole panels of columns for some targets
-        dense_case<T> const layer(random, {2, 2, 35, 110, 17, value_dim, true});
+    for (index_t const value_dim : {24, 64, 128, 133}) {
+        index_t const dim = value_dim == 64 ? 18 : 17; // even: pairs
+        dense_case<T> const layer(random, {2, 2, 35, 110, dim, value_dim, true});
         auto const q = converted<float>(layer.q.cview());
         auto const k = converted<float>(layer.k.cview());
         auto const v = converted<float>(layer.v.cview());
-        auto const expected = attend(problem<float>{q.view(), k.view(), v.view(), true, 0});
+        auto const expected =
+            attend<products>(problem<float>{q.view(), k.view(), v.view(), true, 0});
         for (layout const kind : all_layouts) {
             CAPTURE(value_dim);
             CAPTURE(static_cast<int>(kind));
@@ -468,26 +603,30 @@ TEST_CASE_TEMPLATE("attention.dense: every storage type and stride gives what a 
             auto const sk = strided(random, layer.k.cview(), kind);
             auto const sv = strided(random, layer.v.cview(), kind);
             problem<T> const given{sq.cview(), sk.cview(), sv.cview(), true, 0};
-            CHECK(same_bits(attend(given), expected));
+            CHECK(same_bits(attend<products>(given), expected));
             // Where only one of K and V lies unusually, the other is still read as it lies.
             problem<T> const odd_keys{sq.cview(), sk.cview(), layer.v.view(), true, 0};
-            CHECK(same_bits(attend(odd_keys), expected));
+            CHECK(same_bits(attend<products>(odd_keys), expected));
             problem<T> const odd_values{sq.cview(), layer.k.view(), sv.cview(), true, 0};
-            CHECK(same_bits(attend(odd_values), expected));
+            CHECK(same_bits(attend<products>(odd_values), expected));
         }
         problem<float, T> const mixed{q.view(), layer.k.view(), layer.v.view(), true, 0};
-        CHECK(same_bits(attend(mixed), expected));
+        CHECK(same_bits(attend<products>(mixed), expected));
     }
 }
 
-TEST_CASE("attention.dense: rows do not depend on which rows share their block") {
+TEST_CASE_TEMPLATE("attention.dense: rows do not depend on which rows share their block", How,
+                   f32_in_f32, bf16_in_bf16) {
+    using T = typename How::type;
     SOFATTN_GENERATOR(random);
     for (dense_shape const& shape :
          {dense_shape{2, 3, 150, 210, 20, 17, true}, dense_shape{1, 1, 193, 97, 16, 64, false},
-          dense_shape{1, 2, 120, 40, 5, 128, true}}) {
+          dense_shape{1, 2, 120, 40, 5, 128, true},
+          dense_shape{1, 2, 500, 700, 16, 17, true, 0, 90},
+          dense_shape{1, 1, 500, 500, 16, 17, true, 0, 193}}) {
         INFO(described(shape));
-        dense_case<> const layer(random, shape);
-        output_tensor const whole = attend(layer.given());
+        dense_case<T> const layer(random, shape);
+        output_tensor const whole = attend<How::products>(layer.given());
         problem_shape const s = layer.given().shape();
         for (int round = 0; round < 40; ++round) {
             // Some neighbours of one head, or one query alone, that see what the last of them sees.
@@ -500,11 +639,13 @@ TEST_CASE("attention.dense: rows do not depend on which rows share their block")
                 continue;
             }
             auto few = layer.given();
-            few.queries = few.queries.range<axis::head>(h, 1).range<axis::query>(first, count);
-            few.keys = few.keys.range<axis::kv_head>(h / s.group(), 1).range<axis::key>(0, seen);
-            few.values =
-                few.values.range<axis::kv_head>(h / s.group(), 1).range<axis::key>(0, seen);
-            output_tensor const part = attend(few);
+            few.queries = few.queries.template range<axis::head>(h, 1).template range<axis::query>(
+                first, count);
+            few.keys = few.keys.template range<axis::kv_head>(h / s.group(), 1)
+                           .template range<axis::key>(0, seen);
+            few.values = few.values.template range<axis::kv_head>(h / s.group(), 1)
+                             .template range<axis::key>(0, seen);
+            output_tensor const part = attend<How::products>(few);
             CAPTURE(first);
             CAPTURE(count);
             bool same = true;
@@ -557,15 +698,17 @@ TEST_CASE("attention.dense: nothing is written between and around the elements o
     }
 }
 
-TEST_CASE_TEMPLATE("attention.dense: allocates nothing", T, float, half) {
+TEST_CASE_TEMPLATE("attention.dense: allocates nothing", How, f32_in_f32, f16_in_f32, f32_in_bf16,
+                   bf16_in_bf16) {
+    using T = typename How::type;
     SOFATTN_GENERATOR(random);
     dense_case<T> const layer(random, {2, 3, 400, 300, 64, 80, true});
     problem<T> const given = layer.given();
     output_tensor output({6, 400, 80});
     std::vector<std::byte> workspace(dense_workspace_bytes(given.shape(), 2));
     long const before = allocations.requests;
-    dense_attention(given, output.view(), workspace, exec::serial{});
-    dense_attention(given, output.view(), workspace, exec::openmp(2));
+    dense_attention<How::products>(given, output.view(), workspace, exec::serial{});
+    dense_attention<How::products>(given, output.view(), workspace, exec::openmp(2));
     long const after = allocations.requests;
     CHECK(after == before);
     CHECK(before > 0); // they are counted

@@ -335,4 +335,7 @@ TEST_CASE("attention.prefill: what it does not do is refused with a reason") {
     says(test::with(budget::of_ratio(0.5), 256), "a ratio");
     says(test::with(budget::of_count(5), 256), "a count");
     CHECK_NOTHROW(sparse_prefill<>(test::with(budget::of_mass(0.9), 256)).check(shape));
+    shape.causal = true;
+    shape.window = 4;
+    says(test::with(budget::of_mass(0.9), 256), "window");
 }

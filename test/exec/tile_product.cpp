@@ -14,10 +14,10 @@
 #include <vector>
 
 using namespace sofattn;
+using exec::product_rows;
+using exec::product_width;
 using exec::tile_operands;
-using exec::tile_rows;
 using exec::tile_start;
-using exec::tile_width;
 
 namespace {
 
@@ -27,13 +27,13 @@ enum class lie { rows, columns, wide_columns, backwards };
 constexpr index_t guard = 32; ///< floats before and after
 constexpr index_t steps_most = 17;
 
-/// Random a, b and c of a product of six rows, in poison that no result may touch.
+/// Random a, b and c of a product of product_rows rows, in poison that no result may touch.
 class product_case {
 public:
     product_case(test::generator& random, index_t steps, lie kind, index_t b_gap, index_t c_gap)
-        : steps_(steps), a_(buffer(1000)), b_(buffer(steps_most * (tile_width + b_gap))),
-          c_(buffer(tile_rows * (tile_width + c_gap))), b_step_(tile_width + b_gap),
-          c_row_(tile_width + c_gap) {
+        : steps_(steps), a_(buffer(1000)), b_(buffer(steps_most * (product_width + b_gap))),
+          c_(buffer(product_rows * (product_width + c_gap))), scale_(buffer(product_width)),
+          b_step_(product_width + b_gap), c_row_(product_width + c_gap) {
         switch (kind) {
         case lie::rows: // 3 floats between rows
             a_row_ = steps + 3;
@@ -41,7 +41,7 @@ public:
             break;
         case lie::columns:
             a_row_ = 1;
-            a_step_ = tile_rows;
+            a_step_ = product_rows;
             break;
         case lie::wide_columns: // those of a larger array, every second
             a_row_ = 2;
@@ -53,16 +53,19 @@ public:
             a_origin_ = 900;
             break;
         }
-        for (index_t r = 0; r < tile_rows; ++r) {
+        for (index_t r = 0; r < product_rows; ++r) {
             for (index_t s = 0; s < steps; ++s) {
                 a_[place(a_index(r, s))] = static_cast<float>(random.normal());
             }
-            for (index_t i = 0; i < tile_width; ++i) {
+            for (index_t i = 0; i < product_width; ++i) {
                 c_[place(c_index(r, i))] = static_cast<float>(random.normal(3.0));
             }
         }
+        for (index_t i = 0; i < product_width; ++i) {
+            scale_[place(i)] = static_cast<float>(random.uniform(0.0, 1.0));
+        }
         for (index_t s = 0; s < steps; ++s) {
-            for (index_t i = 0; i < tile_width; ++i) {
+            for (index_t i = 0; i < product_width; ++i) {
                 b_[place(s * b_step_ + i)] = static_cast<float>(random.normal());
             }
         }
@@ -78,7 +81,8 @@ public:
                                                       .b_step = b_step_,
                                                       .c = c.data() + guard + c_index(first, 0),
                                                       .c_row = c_row_,
-                                                      .steps = steps_});
+                                                      .steps = steps_,
+                                                      .scale = scale_.data() + guard});
         return c;
     }
 
@@ -87,8 +91,11 @@ public:
     [[nodiscard]] double deviation(std::vector<float> const& after, index_t rows) const {
         double worst = 0;
         for (index_t r = 0; r < rows; ++r) {
-            for (index_t i = 0; i < tile_width; ++i) {
-                double sum = Start == tile_start::add ? double{c_[place(c_index(r, i))]} : 0.0;
+            for (index_t i = 0; i < product_width; ++i) {
+                double sum = Start == tile_start::zero ? 0.0 : double{c_[place(c_index(r, i))]};
+                if (Start == tile_start::scale) {
+                    sum *= double{scale_[place(i)]};
+                }
                 double magnitude = std::abs(sum);
                 for (index_t s = 0; s < steps_; ++s) {
                     double const product =
@@ -110,7 +117,7 @@ public:
         std::vector<float> expected = c_;
         for (index_t r = first; r < first + rows; ++r) {
             auto const row = static_cast<std::ptrdiff_t>(place(c_index(r, 0)));
-            std::copy_n(after.begin() + row, tile_width, expected.begin() + row);
+            std::copy_n(after.begin() + row, product_width, expected.begin() + row);
         }
         return same_bits(after, expected);
     }
@@ -121,6 +128,7 @@ public:
         });
     }
 
+    void scale_by_one() { std::ranges::fill(scale_, 1.0f); }
     [[nodiscard]] std::vector<float> const& c() const { return c_; }
 
 private:
@@ -137,6 +145,7 @@ private:
     std::vector<float> a_;
     std::vector<float> b_;
     std::vector<float> c_;
+    std::vector<float> scale_;
     index_t a_origin_ = 0;
     index_t a_row_ = 0;
     index_t a_step_ = 0;
@@ -166,10 +175,10 @@ struct start {
 } // namespace
 
 TEST_CASE_TEMPLATE("exec.tile_product: any rows, steps and strides give the sum, in its place", S,
-                   start<tile_start::zero>, start<tile_start::add>) {
+                   start<tile_start::zero>, start<tile_start::add>, start<tile_start::scale>) {
     SOFATTN_GENERATOR(random);
     for_each_case(random, [](product_case const& given) {
-        for (index_t rows = 1; rows <= tile_rows; ++rows) {
+        for (index_t rows = 1; rows <= product_rows; ++rows) {
             CAPTURE(rows);
             auto const after = given.run<S::value>(given.c(), 0, rows);
             CHECK(given.deviation<S::value>(after, rows) <= 1e-5);
@@ -179,38 +188,74 @@ TEST_CASE_TEMPLATE("exec.tile_product: any rows, steps and strides give the sum,
 }
 
 TEST_CASE_TEMPLATE("exec.tile_product: the grouping of rows does not change a bit", S,
-                   start<tile_start::zero>, start<tile_start::add>) {
+                   start<tile_start::zero>, start<tile_start::add>, start<tile_start::scale>) {
     SOFATTN_GENERATOR(random);
     for_each_case(random, [&](product_case const& given) {
-        auto const together = given.run<S::value>(given.c(), 0, tile_rows);
-        for (index_t first = 1; first <= tile_rows; ++first) { // groups of `first` rows
+        auto const together = given.run<S::value>(given.c(), 0, product_rows);
+        for (index_t first = 1; first <= product_rows; ++first) { // groups of `first` rows
             auto apart = given.c();
-            for (index_t r = 0; r < tile_rows; r += first) {
-                apart = given.run<S::value>(apart, r, std::min<index_t>(first, tile_rows - r));
+            for (index_t r = 0; r < product_rows; r += first) {
+                apart = given.run<S::value>(apart, r, std::min<index_t>(first, product_rows - r));
             }
             CHECK(product_case::same_bits(apart, together));
         }
     });
 }
 
+TEST_CASE("exec.tile_product: tops are raised to the largest sum of their column") {
+    SOFATTN_GENERATOR(random);
+    auto const size = static_cast<std::size_t>(product_rows * product_width);
+    std::vector<float> a(static_cast<std::size_t>(product_rows * steps_most));
+    std::vector<float> b(static_cast<std::size_t>(product_width * steps_most));
+    for (int round = 0; round < 20; ++round) {
+        std::ranges::generate(a, [&] { return static_cast<float>(random.normal()); });
+        std::ranges::generate(b, [&] { return static_cast<float>(random.normal()); });
+        for (index_t rows = 1; rows <= product_rows; ++rows) {
+            std::vector<float> sums(size);
+            std::vector<float> top(static_cast<std::size_t>(product_width));
+            std::ranges::generate(top, [&] { return static_cast<float>(random.normal(3.0)); });
+            std::vector<float> expected = top;
+            exec::tile_product<tile_start::zero>(rows, {a.data(), 1, product_rows, b.data(),
+                                                        product_width, sums.data(), product_width,
+                                                        17, nullptr, top.data()});
+            for (index_t i = 0; i < rows * product_width; ++i) {
+                float& column = expected[static_cast<std::size_t>(i % product_width)];
+                column = std::max(column, sums[static_cast<std::size_t>(i)]);
+            }
+            CHECK(product_case::same_bits(top, expected));
+        }
+    }
+}
+
+TEST_CASE("exec.tile_product: scaling by 1 is adding, to the bit") {
+    SOFATTN_GENERATOR(random);
+    for_each_case(random, [](product_case given) {
+        given.scale_by_one();
+        CHECK(product_case::same_bits(given.run<tile_start::scale>(given.c(), 0, product_rows),
+                                      given.run<tile_start::add>(given.c(), 0, product_rows)));
+    });
+}
+
 TEST_CASE("exec.tile_product: steps may be cut in two, the second added to the first") {
     SOFATTN_GENERATOR(random);
-    std::vector<float> a(static_cast<std::size_t>(tile_rows * steps_most));
-    std::vector<float> b(static_cast<std::size_t>(tile_width * steps_most));
+    std::vector<float> a(static_cast<std::size_t>(product_rows * steps_most));
+    std::vector<float> b(static_cast<std::size_t>(product_width * steps_most));
     std::ranges::generate(a, [&] { return static_cast<float>(random.normal()); });
     std::ranges::generate(b, [&] { return static_cast<float>(random.normal()); });
-    auto const size = static_cast<std::size_t>(tile_rows * tile_width);
+    auto const size = static_cast<std::size_t>(product_rows * product_width);
     std::vector<float> once(size);
     exec::tile_product<tile_start::zero>(
-        tile_rows, {a.data(), 1, tile_rows, b.data(), tile_width, once.data(), tile_width, 17});
+        product_rows,
+        {a.data(), 1, product_rows, b.data(), product_width, once.data(), product_width, 17});
     for (index_t cut = 0; cut <= steps_most; ++cut) {
         std::vector<float> twice(size);
         exec::tile_product<tile_start::zero>(
-            tile_rows,
-            {a.data(), 1, tile_rows, b.data(), tile_width, twice.data(), tile_width, cut});
-        exec::tile_product<tile_start::add>(
-            tile_rows, {a.data() + cut * tile_rows, 1, tile_rows, b.data() + cut * tile_width,
-                        tile_width, twice.data(), tile_width, steps_most - cut});
+            product_rows,
+            {a.data(), 1, product_rows, b.data(), product_width, twice.data(), product_width, cut});
+        exec::tile_product<tile_start::add>(product_rows,
+                                            {a.data() + cut * product_rows, 1, product_rows,
+                                             b.data() + cut * product_width, product_width,
+                                             twice.data(), product_width, steps_most - cut});
         CHECK(product_case::same_bits(once, twice));
     }
 }
@@ -226,29 +271,29 @@ TEST_CASE("exec.tile_product: small integers are exact") {
     // Row r of a is r + 1, r + 2, ...; column i of b is i: c = i * (sum of row r).
     index_t const steps = 5;
     std::vector<float> a;
-    for (index_t r = 0; r < tile_rows; ++r) {
+    for (index_t r = 0; r < product_rows; ++r) {
         for (index_t s = 0; s < steps; ++s) {
             a.push_back(static_cast<float>(r + 1 + s));
         }
     }
-    std::vector<float> b(static_cast<std::size_t>(tile_width * steps));
+    std::vector<float> b(static_cast<std::size_t>(product_width * steps));
     for (std::size_t i = 0; i < b.size(); ++i) {
-        b[i] = static_cast<float>(i % static_cast<std::size_t>(tile_width));
+        b[i] = static_cast<float>(i % static_cast<std::size_t>(product_width));
     }
-    std::vector<float> c(static_cast<std::size_t>(tile_width * tile_rows), 1000.0f);
-    exec::tile_product<tile_start::add>(
-        tile_rows, {a.data(), steps, 1, b.data(), tile_width, c.data(), tile_width, steps});
-    for (index_t r = 0; r < tile_rows; ++r) {
-        for (index_t i = 0; i < tile_width; ++i) {
-            CHECK(c[static_cast<std::size_t>(r * tile_width + i)] ==
+    std::vector<float> c(static_cast<std::size_t>(product_width * product_rows), 1000.0f);
+    exec::tile_product<tile_start::add>(product_rows, {a.data(), steps, 1, b.data(), product_width,
+                                                       c.data(), product_width, steps});
+    for (index_t r = 0; r < product_rows; ++r) {
+        for (index_t i = 0; i < product_width; ++i) {
+            CHECK(c[static_cast<std::size_t>(r * product_width + i)] ==
                   static_cast<float>(1000 + i * (5 * r + 15)));
         }
     }
 }
 
 TEST_CASE("exec.tile_product: the block of sums leaves registers for its operands") {
-    constexpr index_t sums = index_t{tile_rows} * exec::tile_vectors;
-    static_assert(sums + exec::tile_vectors + 1 <= exec::vector_registers);
-    static_assert(tile_width == exec::tile_vectors * exec::vector_width);
+    constexpr index_t sums = index_t{product_rows} * exec::product_vectors;
+    static_assert(sums + exec::product_vectors + 1 <= exec::vector_registers);
+    static_assert(product_width == exec::product_vectors * exec::vector_width);
     CHECK(sums >= 12); // to hide the latency of multiply-adds
 }

@@ -42,6 +42,12 @@ bool lacks(int supported, char const* what) {
 #ifdef __AVX512CD__
     any = lacks(__builtin_cpu_supports("avx512cd"), "AVX-512CD") || any;
 #endif
+#ifdef __AVX512VNNI__
+    any = lacks(__builtin_cpu_supports("avx512vnni"), "AVX-512 VNNI") || any;
+#endif
+#ifdef __AVX512BF16__
+    any = lacks(__builtin_cpu_supports("avx512bf16"), "AVX-512 BF16") || any;
+#endif
     if (any) {
         _exit(skipped); // stderr is not buffered
     }

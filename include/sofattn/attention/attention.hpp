@@ -177,6 +177,8 @@ private:
                           view<float, axis::head, axis::query, axis::value_dim> output) const {
         problem_shape const shape = given.shape();
         options_.validate(shape);
+        detail::require(shape.window == 0, "window", shape.window,
+                        "0 here: dense_attention has windows, selection has none");
         detail::require(output.extent<axis::head>() == shape.heads, "heads of the output",
                         output.extent<axis::head>(), "those of queries, ", shape.heads);
         detail::require(output.extent<axis::query>() == shape.queries, "tokens of the output",

@@ -7,6 +7,7 @@
 #include <sofattn/core/element.hpp>
 #include <sofattn/core/types.hpp>
 #include <sofattn/core/view.hpp>
+#include <sofattn/exec/bf16_dot.hpp>
 #include <sofattn/exec/parallel.hpp>
 #include <sofattn/sufa/dense_block.hpp>
 
@@ -14,21 +15,29 @@
 #include <cstddef>
 #include <memory>
 #include <span>
+#include <type_traits>
 
 namespace sofattn {
 
 /// Bytes of workspace that `dense_attention` needs of its caller: under 1 MiB per thread, whatever
-/// the number of keys.
+/// the number of keys and the products.
 [[nodiscard]] constexpr std::size_t dense_workspace_bytes(problem_shape const& shape,
                                                           index_t threads) noexcept {
     constexpr std::size_t line = 64;
     auto const floats =
-        static_cast<std::size_t>(sufa::dense_block::floats(shape.dim, shape.value_dim));
+        static_cast<std::size_t>(sufa::dense_block<>::floats(shape.dim, shape.value_dim));
     std::size_t const each = (floats * sizeof(float) + line - 1) / line * line;
     return static_cast<std::size_t>(threads) * each + line; // the start may lie anywhere
 }
 
-/// Dense attention, exact but for float rounding.
+/// What dense attention may multiply.
+enum class dense_products {
+    f32, ///< floats
+    bf16 ///< queries, keys, values and weights rounded to bf16, where the target multiplies pairs of
+         ///< them (exec::has_bf16_dot): half the time for an error of 1e-2. Elsewhere floats.
+};
+
+/// Dense attention, exact but for rounding.
 ///
 /// in     given      queries [head, query, dim], keys [kv_head, key, dim], values [kv_head, key,
 ///                   value_dim], any strides, f32, f16 or bf16; query heads of one KV head share the
@@ -40,12 +49,17 @@ namespace sofattn {
 ///        |logit| < 1e30
 /// error  none: allocates and throws nothing
 /// exact  the same bits for any number of threads; within 2e-5 of a double-precision oracle
-///        (relative, Frobenius), and 1e-6 more per unit of logit that a row's keys share
+///        (relative, Frobenius), and 1e-6 more per unit of logit that a row's keys share; with bf16
+///        products within 1e-2, but for dimensions under 8 (sufa/dense_block.hpp)
 /// paper  not in the paper; FlashAttention-2, the rival of section III-C
-template <storage_float Query, storage_float KeyValue, exec::parallel_for Run>
+template <dense_products Products = dense_products::f32, storage_float Query,
+          storage_float KeyValue, exec::parallel_for Run>
 void dense_attention(problem<Query, KeyValue> const& given,
                      view<float, axis::head, axis::query, axis::value_dim> output,
                      std::span<std::byte> workspace, Run const& run) noexcept {
+    using block_type =
+        sufa::dense_block<std::conditional_t<Products == dense_products::bf16 && exec::has_bf16_dot,
+                                             sufa::bf16_products, sufa::f32_products>>;
     problem_shape const shape = given.shape();
     SOFATTN_ASSERT(output.extent<axis::head>() == shape.heads);
     SOFATTN_ASSERT(output.extent<axis::query>() == shape.queries);
@@ -55,29 +69,32 @@ void dense_attention(problem<Query, KeyValue> const& given,
     std::size_t space = workspace.size();
     std::align(64, 1, start, space);
     auto* const memory = static_cast<float*>(start);
-    auto const floats =
-        ceil_div<index_t>(sufa::dense_block::floats(shape.dim, shape.value_dim), 16) * 16;
+    index_t const floats =
+        ceil_div<index_t>(sufa::dense_block<>::floats(shape.dim, shape.value_dim), 16) * 16;
 
     // Rows of a block: all heads of a group at one query, then at the next, so that rows are sorted
-    // by what they see. The last blocks see most and go first.
+    // by what they see. The last blocks see most and go first; four or more for each thread.
     index_t const group = shape.group();
     index_t const rows = group * shape.queries;
-    index_t const blocks = ceil_div(rows, sufa::dense_block::rows_most);
+    index_t const share = ceil_div(rows * shape.kv_heads, 4 * index_t{run.threads()});
+    index_t const block_rows =
+        std::clamp(ceil_div(share, block_type::panel_rows) * block_type::panel_rows,
+                   block_type::panel_rows, block_type::rows_most(shape.dim, shape.value_dim));
+    index_t const blocks = ceil_div(rows, block_rows);
     run(shape.kv_heads * blocks, [&](index_t task, index_t thread) {
         index_t const kv = task % shape.kv_heads;
-        index_t const first = (blocks - 1 - task / shape.kv_heads) * sufa::dense_block::rows_most;
+        index_t const first = (blocks - 1 - task / shape.kv_heads) * block_rows;
         auto const head_of = [&](index_t i) { return kv * group + (first + i) % group; };
         auto const query_of = [&](index_t i) { return (first + i) / group; };
-        sufa::dense_block block(
-            shape.dim, shape.value_dim,
-            std::span(memory + thread * floats, static_cast<std::size_t>(floats)));
+        block_type block(shape.dim, shape.value_dim,
+                         std::span(memory + thread * floats, static_cast<std::size_t>(floats)));
         block(
-            std::min(sufa::dense_block::rows_most, rows - first), shape.scale,
+            std::min(block_rows, rows - first), shape.scale,
             [&](index_t i) {
                 return given.queries.template slice<axis::head>(head_of(i))
                     .template slice<axis::query>(query_of(i));
             },
-            [&](index_t i) { return shape.visible(query_of(i)); },
+            [&](index_t i) { return shape.sees(query_of(i)); },
             given.keys.template slice<axis::kv_head>(kv),
             given.values.template slice<axis::kv_head>(kv),
             [&](index_t i) {

@@ -68,6 +68,10 @@ public:
             throw error("sparse_prefill: keys per tile", std::to_string(options_.tile_keys),
                         std::to_string(tile_keys) + ", as kernels are built for");
         }
+        if (shape.window > 0) {
+            throw error("sparse_prefill: window of the problem", std::to_string(shape.window),
+                        "0, no window; dense_attention has them");
+        }
         if (options_.scope != selection_scope::per_query_head) {
             throw error("sparse_prefill: selection scope", "per_group", "per_query_head");
         }

@@ -42,7 +42,8 @@ struct problem_shape {
     index_t dim = 0;       ///< of queries and keys
     index_t value_dim = 0; ///< of values and outputs
     bool causal = false;
-    double scale = 0; ///< logits = scale * q.k
+    double scale = 0;   ///< logits = scale * q.k
+    index_t window = 0; ///< keys up to its own that a causal query sees; 0: all
 
     /// Query heads that read one KV head (GQA).
     [[nodiscard]] index_t group() const noexcept { return heads / kv_heads; }
@@ -58,6 +59,12 @@ struct problem_shape {
         return causal ? std::clamp<index_t>(q + 1 + keys - queries, 0, keys) : keys;
     }
 
+    /// The same without those that lie before the window.
+    [[nodiscard]] key_range sees(index_t q) const noexcept {
+        index_t const to = visible(q);
+        return {window > 0 ? std::max<index_t>(to - window, 0) : 0, to};
+    }
+
     /// Throws `error` for shapes that make no attention.
     void validate() const {
         detail::require(heads > 0, "query heads", heads, "at least 1");
@@ -70,6 +77,8 @@ struct problem_shape {
                         "from 1 to ", max_head_dim);
         detail::require(value_dim > 0 && value_dim <= max_head_dim, "head dimension of values",
                         value_dim, "from 1 to ", max_head_dim);
+        detail::require(window >= 0, "window", window, "at least 0");
+        detail::require(window == 0 || causal, "window", window, "0 where attention is not causal");
         if (!(std::isfinite(scale) && scale > 0)) {
             throw error("attention: softmax scale", std::to_string(scale), "positive and finite");
         }
@@ -83,7 +92,8 @@ struct problem {
     view<KeyValue const, axis::kv_head, axis::key, axis::dim> keys;
     view<KeyValue const, axis::kv_head, axis::key, axis::value_dim> values;
     bool causal = false;
-    double scale = 0; ///< 0: 1 / sqrt(dim)
+    double scale = 0;   ///< 0: 1 / sqrt(dim)
+    index_t window = 0; ///< keys up to its own that a causal query sees; 0: all
 
     /// Throws `error` if the three arrays do not fit each other.
     [[nodiscard]] problem_shape shape() const {
@@ -95,6 +105,7 @@ struct problem {
         s.dim = queries.template extent<axis::dim>();
         s.value_dim = values.template extent<axis::value_dim>();
         s.causal = causal;
+        s.window = window;
         s.scale = scale == 0 && s.dim > 0 ? 1.0 / std::sqrt(static_cast<double>(s.dim)) : scale;
         detail::require(keys.template extent<axis::dim>() == s.dim, "head dimension of keys",
                         keys.template extent<axis::dim>(), "that of queries, ", s.dim);

@@ -13,6 +13,14 @@ using index_t = std::ptrdiff_t;
 /// A key's position in its sequence as it is stored in selections: 2^31 - 1 keys are enough.
 using key_id = std::int32_t;
 
+/// Keys [from, to) of a sequence.
+struct key_range {
+    index_t from = 0;
+    index_t to = 0;
+
+    friend constexpr bool operator==(key_range, key_range) noexcept = default;
+};
+
 /// Head sizes the library supports; widths of accumulators are proved against it.
 inline constexpr index_t max_head_dim = 256;
 

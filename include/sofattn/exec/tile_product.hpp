@@ -3,38 +3,49 @@
 #pragma once
 
 #include <sofattn/core/types.hpp>
+#include <sofattn/exec/bf16_dot.hpp>
 #include <sofattn/exec/xsimd_lanes.hpp>
 
-#include <algorithm>
 #include <array>
-#include <cstddef>
+#include <type_traits>
 #include <utility>
 
 namespace sofattn::exec {
 
 /// The block's shape: rows * vectors accumulators, with registers left for a row of b and an
 /// element of a. 24 of 32, or 12 of 16; either hides the latency of the multiply-adds.
+inline constexpr int product_rows = vector_registers == 32 ? 8 : 4;
+inline constexpr int product_vectors = 3;
+/// Floats in a row of the block.
+inline constexpr index_t product_width = product_vectors * vector_width;
+
+/// The shape of blocks of integers (exec/int8_tile.hpp), whose operands are a quarter as large.
 inline constexpr int tile_rows = 6;
 inline constexpr int tile_vectors = vector_registers == 32 ? 4 : 2;
-/// Floats in a row of the block.
 inline constexpr index_t tile_width = tile_vectors * vector_width;
 
-/// Where a tile_product reads and writes; strides in floats.
-struct tile_operands {
-    float const* a; ///< element (row, step) at a[row * a_row + step * a_step]
+/// Where a tile_product reads and writes; strides in elements. Factors are floats, or pairs of bf16
+/// (exec/bf16_dot.hpp) of which a step multiplies and adds two.
+template <class Factor>
+struct product_operands {
+    Factor const* a; ///< element (row, step) at a[row * a_row + step * a_step]
     index_t a_row;
     index_t a_step;
-    float const* b; ///< tile_width floats per step
+    Factor const* b; ///< product_width factors per step
     index_t b_step;
-    float* c; ///< tile_width floats per row
+    float* c; ///< product_width floats per row
     index_t c_row;
     index_t steps;
+    float const* scale = nullptr; ///< product_width floats, for tile_start::scale only
+    float* top = nullptr; ///< product_width floats, raised to the largest sum of their column
 };
+using tile_operands = product_operands<float>;
 
 /// What becomes of c.
 enum class tile_start {
     zero, ///< c = sum of a b
-    add   ///< c += sum of a b
+    add,  ///< c += sum of a b
+    scale ///< c = c * scale + sum of a b; where scale is 1 the same bits as `add`
 };
 
 namespace detail {
@@ -48,52 +59,68 @@ template <int Count, class F>
     (std::make_integer_sequence<int, Count>{});
 }
 
-template <int Rows, tile_start Start>
-inline void tile_product(tile_operands const& t) noexcept {
-    std::array<std::array<vector_float, tile_vectors>, Rows> sum;
+template <int Rows, tile_start Start, class Factor>
+inline void tile_product(product_operands<Factor> const& t) noexcept {
+    std::array<std::array<vector_float, product_vectors>, Rows> sum;
     unrolled<Rows>([&](auto r) __attribute__((always_inline)) {
-        unrolled<tile_vectors>([&](auto v) __attribute__((always_inline)) {
-            sum[r][v] = Start == tile_start::zero ? vector_float(0.0f)
-                                                  : load(t.c + r * t.c_row + v * vector_width);
+        unrolled<product_vectors>([&](auto v) __attribute__((always_inline)) {
+            if constexpr (Start == tile_start::zero) {
+                sum[r][v] = vector_float(0.0f);
+            } else {
+                sum[r][v] = load(t.c + r * t.c_row + v * vector_width);
+            }
+            if constexpr (Start == tile_start::scale) {
+                sum[r][v] = sum[r][v] * load(t.scale + v * vector_width);
+            }
         });
     });
     for (index_t step = 0; step < t.steps; ++step) {
-        float const* const b = t.b + step * t.b_step;
-        float const* const a = t.a + step * t.a_step;
-        std::array<vector_float, tile_vectors> row;
-        unrolled<tile_vectors>([&](auto v) __attribute__((always_inline)) {
+        Factor const* const b = t.b + step * t.b_step;
+        Factor const* const a = t.a + step * t.a_step;
+        std::array<decltype(load(b)), product_vectors> row;
+        unrolled<product_vectors>([&](auto v) __attribute__((always_inline)) {
             row[v] = load(b + v * vector_width);
         });
         unrolled<Rows>([&](auto r) __attribute__((always_inline)) {
-            vector_float const element(a[r * t.a_row]);
-            unrolled<tile_vectors>([&](auto v) __attribute__((always_inline)) {
+            auto const element = repeated(a[r * t.a_row]);
+            unrolled<product_vectors>([&](auto v) __attribute__((always_inline)) {
                 sum[r][v] = multiply_add(element, row[v], sum[r][v]);
             });
         });
     }
+    if (t.top != nullptr) {
+        unrolled<product_vectors>([&](auto v) __attribute__((always_inline)) {
+            vector_float top = load(t.top + v * vector_width);
+            unrolled<Rows>([&](auto r)
+                               __attribute__((always_inline)) { top = larger(top, sum[r][v]); });
+            store(t.top + v * vector_width, top);
+        });
+    }
     unrolled<Rows>([&](auto r) __attribute__((always_inline)) {
-        unrolled<tile_vectors>([&](auto v) __attribute__((always_inline)) {
+        unrolled<product_vectors>([&](auto v) __attribute__((always_inline)) {
             store(t.c + r * t.c_row + v * vector_width, sum[r][v]);
         });
     });
 }
 
+template <int Rows, tile_start Start, class Factor>
+inline void tile_product_of(index_t rows, product_operands<Factor> const& t) noexcept {
+    if (rows == Rows) {
+        return tile_product<Rows, Start>(t);
+    }
+    if constexpr (Rows > 1) {
+        tile_product_of<Rows - 1, Start>(rows, t);
+    }
+}
+
 } // namespace detail
 
-/// c (+)= a b for `rows` rows, at most tile_rows. Every sum runs over the steps in order, so the
+/// c (+)= a b for `rows` rows, at most product_rows. Every sum runs over the steps in order, so the
 /// bits do not depend on how rows are grouped.
-template <tile_start Start>
-inline void tile_product(index_t rows, tile_operands const& t) noexcept {
-    static_assert(tile_rows == 6);
-    switch (rows) {
-    case 6: return detail::tile_product<6, Start>(t);
-    case 5: return detail::tile_product<5, Start>(t);
-    case 4: return detail::tile_product<4, Start>(t);
-    case 3: return detail::tile_product<3, Start>(t);
-    case 2: return detail::tile_product<2, Start>(t);
-    case 1: return detail::tile_product<1, Start>(t);
-    default: return;
-    }
+template <tile_start Start, class Factor = float>
+inline void tile_product(index_t rows,
+                         product_operands<std::type_identity_t<Factor>> const& t) noexcept {
+    detail::tile_product_of<product_rows, Start>(rows, t);
 }
 
 } // namespace sofattn::exec

@@ -3,9 +3,11 @@
 #pragma once
 
 #include <sofattn/core/assert.hpp>
+#include <sofattn/core/bfloat16.hpp>
 #include <sofattn/core/element.hpp>
 #include <sofattn/core/types.hpp>
 #include <sofattn/core/view.hpp>
+#include <sofattn/exec/bf16_dot.hpp>
 #include <sofattn/exec/tile_product.hpp>
 #include <sofattn/exec/xsimd_lanes.hpp>
 
@@ -16,42 +18,82 @@
 #include <cstddef>
 #include <numbers>
 #include <span>
+#include <type_traits>
 
 namespace sofattn::sufa {
 
+/// Factors of both products are floats.
+struct f32_products {
+    using element = float;
+    using factor = float;
+    static constexpr index_t tile_keys = 192;
+};
+
+/// Queries, keys, values and weights are rounded to bf16 (8 bits), sums are floats. For targets with
+/// exec::has_bf16_dot only.
+struct bf16_products {
+    using element = bfloat16;
+    using factor = exec::bf16_pair;
+    static constexpr index_t tile_keys = 192;
+};
+
 /// Dense attention of a block of rows to the keys of one KV head, tile of keys by tile.
 ///
-/// Lanes are rows: logits lie transposed, [key][row]. Then K needs no packing, maxima and sums of a
-/// row are made without crossing lanes, and the weights of consecutive rows lie side by side, as
-/// the product with V wants them. Only the queries are packed, once per block. A tile's logits stay
-/// in the second cache, the panel of queries or values that a product runs over in the first.
+/// Lanes are rows, a panel of them at a time: its logits lie transposed, [key][row], and so do its
+/// outputs, [value_dim][row]. Then maxima and sums of a row are made without crossing lanes, and the
+/// weights are where the product with V wants them, still in the first cache. Queries are packed
+/// once per block, a tile of values once for all panels; keys are read as they lie.
 ///
 /// in     row(i)      [dim], query of row i, i < rows
-///        visible(i)  row i attends to the first visible(i) keys; not decreasing in i
+///        visible(i)  key_range that row i attends to; neither end decreases in i
 ///        keys        [key, dim], values [key, value_dim]; any strides; logits = scale * q.k
 /// out    output(i)   [value_dim] of row i, zeros where it sees no key
-/// pre    rows <= dense_rows; memory of `floats(dim, value_dim)` floats; |logit| < 1e30
+/// pre    rows <= rows_most(dim, value_dim); memory of `floats(dim, value_dim)` floats;
+///        |logit| < 1e30
 /// error  none
 /// events none: this is no circuit
-/// exact  deterministic, whoever runs it; rows do not depend on which others share their block;
-///        within 2e-5 of a double-precision oracle (relative, Frobenius), and 1e-6 more per unit
-///        of logit that all keys of a row have in common, which float rounds off
+/// exact  deterministic, whoever runs it; rows do not depend on which others share their block.
+///        f32_products: within 2e-5 of a double-precision oracle (relative, Frobenius), and 1e-6
+///        more per unit of logit that all keys of a row have in common, which float rounds off.
+///        bf16_products: within 1e-2, if q and k are bf16 numbers or have 8 dimensions or more; else
+///        their rounding adds up to 2^-8 of a logit
 /// paper  not in the paper; FlashAttention-2 (arXiv 2307.08691), the rival of section III-C
+template <class Products = f32_products>
 class dense_block {
+    using element = typename Products::element;
+    using factor = typename Products::factor;
+    /// Elements of a factor.
+    static constexpr index_t each = sizeof(factor) / sizeof(element);
+    static constexpr index_t panel = exec::product_width;
+    static constexpr index_t tile_keys = Products::tile_keys;
+    static_assert(tile_keys % exec::product_rows == 0 && tile_keys % each == 0);
+    static_assert(each == 1 || exec::product_rows == 8, "exec::eight_pairs");
+    /// Of a group of columns; two more than needed, or the groups would share two sets of the first
+    /// cache, which costs 4 % of the time.
+    static constexpr index_t value_rows = tile_keys / each + 2;
+    static constexpr index_t most_panels = 384 / panel;
+
 public:
-    static constexpr index_t rows_most = 192; ///< whole panels, whatever the target
-    static constexpr index_t tile_keys = 192; ///< whole blocks of sums
-    static_assert(rows_most % exec::tile_width == 0 && tile_keys % exec::tile_rows == 0);
+    /// Rows of a block come in panels; the last may be partly filled.
+    static constexpr index_t panel_rows = panel;
+
+    /// More rows share the packing of values; queries and outputs have to fit the second cache.
+    [[nodiscard]] static constexpr index_t rows_most(index_t dim, index_t value_dim) noexcept {
+        index_t const fitting = 98304 / (dim + value_dim) / panel; // 384 KiB
+        return std::min(most_panels, fitting) * panel;
+    }
 
     /// Scratch of one thread.
     [[nodiscard]] static constexpr index_t floats(index_t dim, index_t value_dim) noexcept {
-        return rows_most * (dim + tile_keys + padded(value_dim) + 4) +
-               tile_keys * (dim + padded(value_dim));
+        index_t const rows = rows_most(dim, value_dim);
+        return rows * (steps(dim) + value_dim + 5) + tile_keys * panel + tile_keys * steps(dim) +
+               value_rows * padded(value_dim);
     }
 
     /// `memory` [floats(dim, value_dim)], aligned to a cache line for speed.
     dense_block(index_t dim, index_t value_dim, std::span<float> memory) noexcept
-        : dim_(dim), value_dim_(value_dim), width_(padded(value_dim)) {
+        : dim_(dim), value_dim_(value_dim) {
+        SOFATTN_ASSERT(dim <= max_head_dim && value_dim <= max_head_dim);
         SOFATTN_ASSERT(std::ssize(memory) >= floats(dim, value_dim));
         float* next = memory.data();
         auto const take = [&](index_t count) {
@@ -59,216 +101,292 @@ public:
             next += count;
             return start;
         };
-        queries_ = take(rows_most * dim);
-        weights_ = take(rows_most * tile_keys);
-        output_ = take(rows_most * width_);
-        max_ = take(rows_most);
-        sum_ = take(rows_most);
-        factor_ = take(rows_most);
-        visible_ = take(rows_most);
-        keys_ = take(tile_keys * dim);
-        values_ = take(tile_keys * width_);
+        index_t const rows = rows_most(dim, value_dim);
+        logits_ = take(tile_keys * panel);
+        queries_ = reinterpret_cast<factor*>(take(rows * steps(dim)));
+        keys_ = reinterpret_cast<factor*>(take(tile_keys * steps(dim)));
+        values_ = reinterpret_cast<factor*>(take(value_rows * padded(value_dim)));
+        output_ = take(rows * value_dim);
+        max_ = take(rows);
+        sum_ = take(rows);
+        factor_ = take(rows);
+        from_ = take(rows);
+        to_ = take(rows);
     }
 
     template <storage_float K, storage_float V, std::invocable<index_t> Row,
               std::invocable<index_t> Visible, std::invocable<index_t> Output>
     void operator()(index_t rows, double scale, Row row, Visible visible, key_view<K const> keys,
                     value_view<V const> values, Output output) noexcept {
-        SOFATTN_ASSERT(rows > 0 && rows <= rows_most);
-        rows_ = rows;
-        panels_ = ceil_div(rows, exec::tile_width);
-        pack_queries(row, scale);
+        SOFATTN_ASSERT(rows > 0 && rows <= rows_most(dim_, value_dim_));
+        index_t const panels = ceil_div(rows, panel);
+        index_t const lanes = panels * panel;
+        pack_queries(rows, lanes, row, scale);
         // Lanes without a row see what the last one sees.
-        for (index_t i = 0; i < panels_ * exec::tile_width; ++i) {
+        for (index_t i = 0; i < lanes; ++i) {
             sees_[static_cast<std::size_t>(i)] = visible(std::min(i, rows - 1));
         }
-        index_t const seen = sees_[static_cast<std::size_t>(rows - 1)];
-        std::fill_n(output_, panels_ * exec::tile_width * width_, 0.0f);
-        std::fill_n(max_, rows_most, -masked);
-        std::fill_n(sum_, rows_most, 0.0f);
-        for (index_t first = 0; first < seen; first += tile_keys) {
-            index_t const count = std::min(tile_keys, seen - first);
-            bool const all_see_all = sees_[0] >= first + count;
-            for (index_t i = 0; i < panels_ * exec::tile_width; ++i) {
-                visible_[i] = static_cast<float>(
-                    all_see_all ? count
-                                : std::clamp<index_t>(sees_[static_cast<std::size_t>(i)] - first, 0,
-                                                      count));
+        std::fill_n(output_, lanes * value_dim_, 0.0f);
+        std::fill_n(max_, lanes, lowest);
+        std::fill_n(sum_, lanes, 0.0f);
+        // Tiles begin at the same keys for all rows, whatever their block sees.
+        index_t const end = sees_[static_cast<std::size_t>(rows - 1)].to;
+        for (index_t first = sees_[0].from / tile_keys * tile_keys; first < end;
+             first += tile_keys) {
+            index_t const count = std::min(tile_keys, end - first);
+            for (index_t i = 0; i < lanes; ++i) {
+                key_range const sees = sees_[static_cast<std::size_t>(i)];
+                from_[i] = static_cast<float>(std::clamp<index_t>(sees.from - first, 0, count));
+                to_[i] = static_cast<float>(std::clamp<index_t>(sees.to - first, 0, count));
             }
-            attend_tile(tile_of(keys, first, count), tile_of(values, first, count));
+            source const tile = tile_of(keys.template range<axis::key>(first, count));
+            pack_values(values.template range<axis::key>(first, count));
+            for (index_t p = 0; p < panels; ++p) {
+                attend(p, tile);
+            }
         }
         for (index_t i = 0; i < rows; ++i) {
-            bool const sees_keys = sees_[static_cast<std::size_t>(i)] > 0;
-            float const inverse = sees_keys ? 1.0f / sum_[i] : 0.0f;
+            float const* const lane = output_ + i / panel * panel * value_dim_ + i % panel;
+            float const inverse = sum_[i] > 0 ? 1.0f / sum_[i] : 0.0f;
             auto const out = output(i);
             for (index_t d = 0; d < value_dim_; ++d) {
-                out(d) = sees_keys ? output_[i * width_ + d] * inverse : 0.0f; // never -0
+                out(d) = sum_[i] > 0 ? lane[d * panel] * inverse : 0.0f; // never -0
             }
         }
     }
 
 private:
-    static constexpr float masked = 4e30f; ///< no logit is as far from 0, in octaves
+    // In octaves. No logit is as far from 0, and a masked one weighs nothing whatever the maximum.
+    static constexpr float lowest = -4e30f;
+    static constexpr float masked = -8e30f;
 
-    /// Whole panels of columns.
+    /// Factors of `dims` elements.
+    [[nodiscard]] static constexpr index_t steps(index_t dims) noexcept {
+        return ceil_div(dims, each);
+    }
+    /// Whole groups of columns.
     [[nodiscard]] static constexpr index_t padded(index_t dims) noexcept {
-        return ceil_div(dims, exec::tile_width) * exec::tile_width;
+        return ceil_div<index_t>(dims, exec::product_rows) * exec::product_rows;
     }
 
-    /// Rows of floats, with strides.
+    /// Rows of factors, side by side.
     struct source {
-        float const* data;
+        factor const* data;
         index_t row;
-        index_t column;
     };
+    using row_buffer = std::array<element, max_head_dim>;
 
     template <class Row>
-    void pack_queries(Row row, double scale) noexcept {
-        // Logits in octaves: the exponential is a power of two.
-        auto const octaves = static_cast<float>(scale * std::numbers::log2e);
-        index_t const width = panels_ * exec::tile_width;
-        for (index_t i = 0; i < width; ++i) {
-            if (i < rows_) {
-                auto const query = row(i);
-                for (index_t d = 0; d < dim_; ++d) {
-                    queries_[d * rows_most + i] = to_float(query(d)) * octaves;
-                }
-            } else {
-                for (index_t d = 0; d < dim_; ++d) {
-                    queries_[d * rows_most + i] = 0.0f;
-                }
+    void pack_queries(index_t rows, index_t lanes, Row row, double scale) noexcept {
+        // Logits in octaves: the exponential is a power of two. bf16 queries get the power of two of
+        // the factor only, which rounds nothing.
+        double const octaves = scale * std::numbers::log2e;
+        float before = static_cast<float>(octaves);
+        if constexpr (each == 2) {
+            int exponent = 0;
+            octaves_ = static_cast<float>(std::frexp(octaves, &exponent));
+            before = static_cast<float>(std::ldexp(1.0, exponent));
+        }
+        std::fill_n(queries_, lanes * steps(dim_), factor{});
+        for (index_t i = 0; i < rows; ++i) {
+            auto const query = row(i);
+            auto* const lane =
+                reinterpret_cast<element*>(queries_ + i / panel * panel * steps(dim_) + i % panel);
+            for (index_t d = 0; d < dim_; ++d) {
+                lane[d / each * each * panel + d % each] = element(to_float(query(d)) * before);
             }
         }
     }
 
-    /// Keys as they lie, if they are floats.
-    template <storage_float K>
-    source tile_of(key_view<K const> keys, index_t first, index_t count) noexcept {
-        auto const tile = keys.template range<axis::key>(first, count);
-        if constexpr (std::same_as<K, float>) {
-            return {tile.data(), tile.template stride<axis::key>(),
-                    tile.template stride<axis::dim>()};
-        } else {
-            return copied<axis::dim>(tile, keys_, dim_);
-        }
-    }
-    /// Values as they lie, if they are floats in whole panels of columns.
-    template <storage_float V>
-    source tile_of(value_view<V const> values, index_t first, index_t count) noexcept {
-        auto const tile = values.template range<axis::key>(first, count);
-        if constexpr (std::same_as<V, float>) {
-            if (width_ == value_dim_ && tile.template stride<axis::value_dim>() == 1) {
-                return {tile.data(), tile.template stride<axis::key>(), 1};
-            }
-        }
-        return copied<axis::value_dim>(tile, values_, width_);
-    }
+    /// Row k: where it lies if it can be read there, else in `into`.
     template <class Column, class Tile>
-    static source copied(Tile tile, float* into, index_t width) noexcept {
-        for (index_t k = 0; k < tile.template extent<axis::key>(); ++k) {
-            float* const row = into + k * width;
-            index_t const columns = tile.template extent<Column>();
-            for (index_t d = 0; d < columns; ++d) {
-                row[d] = to_float(tile(k, d));
+    static element const* row_of(Tile const& tile, index_t k, element* into) noexcept {
+        index_t const columns = tile.template extent<Column>();
+        if constexpr (std::same_as<std::remove_const_t<typename Tile::element_type>, element>) {
+            if (tile.template stride<Column>() == 1) {
+                return &tile(k, 0);
             }
-            std::fill(row + columns, row + width, 0.0f);
         }
-        return {into, width, 1};
+        for (index_t d = 0; d < columns; ++d) {
+            into[d] = element(to_float(tile(k, d)));
+        }
+        return into;
     }
 
-    /// Keys of the tile that any of rows [from, to) sees.
-    [[nodiscard]] index_t seen_by(index_t to) const noexcept {
-        return static_cast<index_t>(visible_[to - 1]);
+    template <storage_float K>
+    source tile_of(key_view<K const> tile) noexcept {
+        if constexpr (std::same_as<K, element>) {
+            // Rows far apart may all want the same few places of the first cache.
+            if (dim_ % each == 0 && tile.template stride<axis::dim>() == 1 &&
+                tile.template stride<axis::key>() == dim_) {
+                return {reinterpret_cast<factor const*>(tile.data()), dim_ / each};
+            }
+        }
+        row_buffer buffer;
+        index_t const row = steps(dim_);
+        for (index_t k = 0; k < tile.template extent<axis::key>(); ++k) {
+            auto* const to = reinterpret_cast<element*>(keys_ + k * row);
+            to[row * each - 1] = element{};
+            std::copy_n(row_of<axis::dim>(tile, k, buffer.data()), dim_, to);
+        }
+        return {keys_, row};
     }
 
-    void attend_tile(source keys, source values) noexcept {
-        for (index_t p = 0; p < panels_; ++p) {
-            index_t const from = p * exec::tile_width;
-            index_t const count = seen_by(from + exec::tile_width);
-            if (count == 0) {
-                continue;
+    /// A group of columns after the other, [column / product_rows][key][column]: each is read in order.
+    template <storage_float V>
+    void pack_values(value_view<V const> tile) noexcept {
+        std::array<row_buffer, each> buffers;
+        static constexpr row_buffer nothing{};
+        index_t const count = tile.template extent<axis::key>();
+        for (index_t k = 0; k < count; k += each) {
+            std::array<element const*, each> rows;
+            for (index_t e = 0; e < each; ++e) {
+                auto const at = static_cast<std::size_t>(e);
+                rows[at] = k + e < count ? row_of<axis::value_dim>(tile, k + e, buffers[at].data())
+                                         : nothing.data();
             }
-            for (index_t k = 0; k < count; k += exec::tile_rows) {
-                exec::tile_product<exec::tile_start::zero>(
-                    std::min<index_t>(exec::tile_rows, count - k),
-                    {keys.data + k * keys.row, keys.row, keys.column, queries_ + from, rows_most,
-                     weights_ + k * rows_most + from, rows_most, dim_});
-            }
-            for (index_t i = from; i < from + exec::tile_width; i += exec::vector_width) {
-                weigh(i, count);
-            }
-            rescale(from);
-            index_t const to = std::min(rows_, from + exec::tile_width);
-            for (index_t d = 0; d < width_; d += exec::tile_width) {
-                for (index_t i = from; i < to; i += exec::tile_rows) {
-                    index_t const n = std::min<index_t>(exec::tile_rows, to - i);
-                    exec::tile_product<exec::tile_start::add>(
-                        n, {weights_ + i, 1, rows_most, values.data + d, values.row,
-                            output_ + i * width_ + d, width_, seen_by(i + n)});
+            for (index_t d = 0; d < value_dim_; d += exec::product_rows) {
+                factor* const to = values_ + d * value_rows + k / each * exec::product_rows;
+                if (value_dim_ - d < exec::product_rows) {
+                    for (index_t j = 0; d + j < value_dim_; ++j) {
+                        if constexpr (each == 1) {
+                            to[j] = rows[0][d + j];
+                        } else {
+                            to[j] = {rows[0][d + j], rows[1][d + j]};
+                        }
+                    }
+                } else if constexpr (each == 1) {
+                    std::copy_n(rows[0] + d, exec::product_rows, to);
+                } else {
+                    exec::eight_pairs(rows[0] + d, rows[1] + d, to);
                 }
             }
         }
     }
 
-    /// Logits of a vector of rows become weights; max, sum and the old sums' factor follow.
-    void weigh(index_t row, index_t count) noexcept {
+    /// What panel p sees of a tile.
+    void attend(index_t p, source keys) noexcept {
+        index_t const lane = p * panel;
+        index_t const begin = static_cast<index_t>(from_[lane]) / each * each;
+        auto const end = static_cast<index_t>(to_[lane + panel - 1]);
+        if (begin >= end) {
+            return;
+        }
+        // Where nothing is masked, maxima are made while the logits are in registers.
+        bool const all_see_all = from_[lane + panel - 1] <= static_cast<float>(begin) &&
+                                 to_[lane] >= static_cast<float>(end);
+        std::array<float, panel> top;
+        std::copy_n(max_ + lane, panel, top.begin());
+        factor const* const queries = queries_ + lane * steps(dim_);
+        for (index_t k = begin; k < end; k += exec::product_rows) {
+            exec::tile_product<exec::tile_start::zero, factor>(
+                std::min<index_t>(exec::product_rows, end - k),
+                {keys.data + k * keys.row, keys.row, 1, queries, panel, logits_ + k * panel, panel,
+                 steps(dim_), nullptr, all_see_all ? top.data() : nullptr});
+        }
+        for (index_t i = 0; i < panel; i += exec::vector_width) {
+            if (!all_see_all) {
+                mask(lane + i, logits_ + i, begin, end);
+                exec::store(top.data() + i,
+                            largest(exec::load(max_ + lane + i), logits_ + i, begin, end));
+            }
+            weigh(lane + i, exec::load(top.data() + i), logits_ + i, begin, end);
+        }
+        auto const* const weights = reinterpret_cast<factor const*>(logits_);
+        float* const output = output_ + lane * value_dim_;
+        for (index_t d = 0; d < value_dim_; d += exec::product_rows) {
+            exec::tile_product<exec::tile_start::scale, factor>(
+                std::min<index_t>(exec::product_rows, value_dim_ - d),
+                {values_ + d * value_rows + begin / each * exec::product_rows, 1,
+                 exec::product_rows, weights + begin / each * panel, panel, output + d * panel,
+                 panel, steps(end) - begin / each, factor_ + lane});
+        }
+    }
+
+    /// Logits of a vector of rows become weights relative to `max`; sum and the old sums' factor
+    /// follow. Weights take the places of logits, two in one where they are bf16.
+    void weigh(index_t row, exec::vector_float max, float* logits, index_t begin,
+               index_t end) noexcept {
         using exec::vector_float;
-        vector_float const visible = exec::load(visible_ + row);
-        float* const logits = weights_ + row;
-        // Where all rows see a key there is nothing to mask; rows are sorted by what they see.
-        for (auto k = static_cast<index_t>(visible_[row]); k < count; ++k) {
-            float* const at = logits + k * rows_most;
-            exec::store(at, exec::if_below(vector_float(static_cast<float>(k)), visible,
-                                           exec::load(at), vector_float(-masked)));
-        }
-        vector_float const old = exec::load(max_ + row);
-        std::array<vector_float, 2> top{old, old}; // two chains hide the latency
-        for (index_t k = 0; k < count; ++k) {
-            auto& chain = top[static_cast<std::size_t>(k & 1)];
-            chain = exec::larger(chain, exec::load(logits + k * rows_most));
-        }
-        vector_float const max = exec::larger(top[0], top[1]);
-        vector_float const factor = exec::exp2_of_negative(old - max);
-        vector_float sum = exec::load(sum_ + row) * factor;
-        for (index_t k = 0; k < count; ++k) {
-            float* const at = logits + k * rows_most;
-            vector_float const weight = exec::exp2_of_negative(exec::load(at) - max);
-            exec::store(at, weight);
-            sum = sum + weight;
+        vector_float const rescale = exec::exp2_of_negative(octaves(exec::load(max_ + row) - max));
+        vector_float sum = exec::load(sum_ + row) * rescale;
+        auto const weight_of = [&](index_t k) {
+            return exec::exp2_of_negative(octaves(exec::load(logits + k * panel) - max));
+        };
+        if constexpr (each == 1) {
+            for (index_t k = begin; k < end; ++k) {
+                vector_float const weight = weight_of(k);
+                exec::store(logits + k * panel, weight);
+                sum = sum + weight;
+            }
+        } else {
+            auto* const pairs = reinterpret_cast<exec::bf16_pair*>(logits);
+            if (end % each != 0) {
+                exec::store(logits + end * panel, vector_float(masked));
+            }
+            for (index_t k = begin; k < end; k += each) {
+                vector_float const first = weight_of(k);
+                vector_float const second = weight_of(k + 1);
+                exec::store(pairs + k / each * panel, exec::paired(first, second));
+                sum = sum + (first + second);
+            }
         }
         exec::store(max_ + row, max);
         exec::store(sum_ + row, sum);
-        exec::store(factor_ + row, factor);
+        exec::store(factor_ + row, rescale);
     }
 
-    /// A panel's outputs so far, to the new maxima; most rows have the old one still.
-    void rescale(index_t from) noexcept {
-        for (index_t i = from; i < from + exec::tile_width; ++i) {
-            if (factor_[i] != 1.0f) {
-                exec::vector_float const factor(factor_[i]);
-                float* const row = output_ + i * width_;
-                for (index_t d = 0; d < width_; d += exec::vector_width) {
-                    exec::store(row + d, exec::load(row + d) * factor);
-                }
-            }
+    /// The largest of `least` and the logits of a vector of rows.
+    [[nodiscard]] static exec::vector_float largest(exec::vector_float least, float const* logits,
+                                                    index_t begin, index_t end) noexcept {
+        for (index_t k = begin; k < end; ++k) {
+            least = exec::larger(least, exec::load(logits + k * panel));
         }
+        return least;
+    }
+
+    [[nodiscard]] exec::vector_float octaves(exec::vector_float logits) const noexcept {
+        if constexpr (each == 1) {
+            return logits;
+        } else {
+            return logits * exec::vector_float(octaves_);
+        }
+    }
+
+    /// Where all rows see a key there is nothing to mask; rows are sorted by what they see.
+    void mask(index_t row, float* logits, index_t begin, index_t end) const noexcept {
+        using exec::vector_float;
+        vector_float const from = exec::load(from_ + row);
+        vector_float const to = exec::load(to_ + row);
+        auto const all_from = static_cast<index_t>(from_[row + exec::vector_width - 1]);
+        auto const all_to = static_cast<index_t>(to_[row]);
+        auto const keys = [&](index_t first, index_t last) {
+            for (index_t k = first; k < last; ++k) {
+                float* const at = logits + k * panel;
+                vector_float const key(static_cast<float>(k));
+                vector_float const none(masked);
+                exec::store(at, exec::if_below(key, from, none,
+                                               exec::if_below(key, to, exec::load(at), none)));
+            }
+        };
+        keys(begin, std::min(all_from, end));
+        keys(std::max(std::max(all_from, all_to), begin), end);
     }
 
     index_t dim_;
     index_t value_dim_;
-    index_t width_; ///< of an output row, padded
-    index_t rows_ = 0;
-    index_t panels_ = 0;
-    float* queries_;                        ///< [dim, row], scaled
-    float* weights_;                        ///< [key, row], logits before
-    float* output_;                         ///< [row, width]
-    float* max_;                            ///< [row], octaves
-    float* sum_;                            ///< [row]
-    float* factor_;                         ///< [row]
-    float* visible_;                        ///< [row], keys of the tile
-    std::array<index_t, rows_most> sees_{}; ///< [row], keys
-    float* keys_;                           ///< [key, dim], where they are no floats
-    float* values_;                         ///< [key, width], where they cannot be read as they lie
+    float octaves_ = 1; ///< of a unit of the logits
+    float* logits_;     ///< [key, row] of a panel, then its weights
+    factor* queries_;   ///< [panel, dim, row], scaled
+    factor* keys_;      ///< [key, dim], where they cannot be read as they lie
+    factor* values_;    ///< [column / product_rows, key, column]
+    float* output_;     ///< [panel, column, row]
+    float* max_;        ///< [row]
+    float* sum_;        ///< [row]
+    float* factor_;     ///< [row]
+    float* from_;       ///< [row], first key of the tile that it sees
+    float* to_;         ///< [row], after the last
+    std::array<key_range, most_panels * panel> sees_{}; ///< [row]
 };
 
 } // namespace sofattn::sufa
