@@ -185,8 +185,7 @@ public:
     /// steps of channels are multiplied in first. query(row) gives [dim].
     template <class Query>
     void encode(index_t rows, Query query, scan_queries& into) const noexcept {
-        constexpr int limit = code_limit<Policy::query_bits>;
-        encode_with(magnitude_step(rows, query), limit, 0, rows, query, into);
+        encode_with(magnitude_step(rows, query), 0, rows, query, into);
     }
     /// The step of `rows` queries together, for those that are more than one scan takes.
     template <class Query>
@@ -202,8 +201,9 @@ public:
     }
     /// Rows [first, first + rows) of queries with that step.
     template <class Query>
-    void encode_with(quantiser_step step, int limit, index_t first, index_t rows, Query query,
+    void encode_with(quantiser_step step, index_t first, index_t rows, Query query,
                      scan_queries& into) const noexcept {
+        constexpr int limit = code_limit<Policy::query_bits>;
         into.rows = rows;
         for (index_t r = 0; r < rows; ++r) {
             auto const row = query(first + r);
