@@ -288,54 +288,72 @@ private:
 
     template <int Rows, class Take>
     void scan_rows(scan_queries const& queries, index_t count, Take take) const noexcept {
-        using exec::vector_int32;
-        alignas(64) std::array<std::uint8_t, (max_head_dim + 4) * block_keys> unpacked;
-        index_t const words = nibbles ? 2 * panels_ : panels_;
-        std::array<std::int32_t const*, Rows> four;
-        for (std::size_t r = 0; r < Rows; ++r) {
-            four[r] = queries.words[r].data();
+        // So many sums at a time hide the latency of their products.
+        constexpr int together = Rows == 1 ? 4 : 2;
+        index_t const blocks = ceil_div(count, block_keys);
+        index_t b = 0;
+        for (; b + together <= blocks; b += together) {
+            scan_blocks<Rows, together>(queries, b, take);
         }
-        constexpr index_t ahead = 4096; // bytes; a page's worth of requests in flight
-        for (index_t key = 0; key < count; key += block_keys) {
-            std::uint8_t const* panel = bytes_.data() + key / block_keys * block_bytes();
-            auto const left = static_cast<index_t>(bytes_.data() + bytes_.size() - panel);
-            if (left >= ahead + block_bytes()) {
-                exec::prefetch(panel + ahead, block_bytes());
-            }
-            if constexpr (nibbles) {
-                for (index_t p = 0; p < panels_; ++p) {
-                    exec::unpack_nibbles(panel + p * exec::vector_bytes, table,
-                                         unpacked.data() + 2 * p * exec::vector_bytes,
-                                         unpacked.data() + (2 * p + 1) * exec::vector_bytes);
-                }
-                panel = unpacked.data();
-            }
-            // Two chains per row hide the latency of the products.
-            std::array<vector_int32, Rows> even;
-            std::array<vector_int32, Rows> odd;
-            exec::detail::unrolled<Rows>([&](auto r) __attribute__((always_inline)) {
-                even[r] = vector_int32(queries.starts[r]);
-                odd[r] = vector_int32(0);
-            });
-            index_t w = 0;
-            for (; w + 2 <= words; w += 2) {
-                std::uint8_t const* const at = panel + w * exec::vector_bytes;
-                exec::detail::unrolled<Rows>([&](auto r) __attribute__((always_inline)) {
-                    even[r] = exec::dot(even[r], at, four[r][w]);
-                    odd[r] = exec::dot(odd[r], at + exec::vector_bytes, four[r][w + 1]);
-                });
-            }
-            if (w < words) {
-                exec::detail::unrolled<Rows>([&](auto r) __attribute__((always_inline)) {
-                    even[r] = exec::dot(even[r], panel + w * exec::vector_bytes, four[r][w]);
-                });
-            }
-            exec::detail::unrolled<Rows>([&](auto r) __attribute__((always_inline)) {
-                even[r] = even[r] + odd[r];
-            });
-            take(key, even);
+        for (; b < blocks; ++b) {
+            scan_blocks<Rows, 1>(queries, b, take);
         }
     }
+
+    template <int Rows, int Blocks, class Take>
+    [[gnu::always_inline]] void scan_blocks(scan_queries const& queries, index_t first,
+                                            Take take) const noexcept {
+        using exec::vector_int32;
+        std::array<std::uint8_t const*, Blocks> panels;
+        exec::detail::unrolled<Blocks>([&](auto b) __attribute__((always_inline)) {
+            panels[b] = bytes_.data() + (first + b) * block_bytes();
+        });
+        std::array<std::array<vector_int32, Rows>, Blocks> sums;
+        exec::detail::unrolled<Rows>([&](auto r) __attribute__((always_inline)) {
+            exec::detail::unrolled<Blocks>([&](auto b) __attribute__((always_inline)) {
+                sums[b][r] = vector_int32(queries.starts[r]);
+            });
+        });
+        // Requests are spread over the work: a burst of them would fill the processor's queue.
+        auto const left = static_cast<index_t>(bytes_.data() + bytes_.size() - panels[0]);
+        bool const ask = left >= bytes_ahead + Blocks * block_bytes();
+        for (index_t p = 0; p < panels_; ++p) {
+            if (ask) {
+                exec::detail::unrolled<Blocks>([&](auto b) __attribute__((always_inline)) {
+                    exec::prefetch(panels[b] + p * exec::vector_bytes + bytes_ahead,
+                                   exec::vector_bytes);
+                });
+            }
+            if constexpr (nibbles) {
+                std::array<exec::nibble_panels, Blocks> words;
+                exec::detail::unrolled<Blocks>([&](auto b) __attribute__((always_inline)) {
+                    words[b] = exec::nibble_panels::of(panels[b] + p * exec::vector_bytes, table);
+                });
+                exec::detail::unrolled<Rows>([&](auto r) __attribute__((always_inline)) {
+                    auto const four = queries.words[r].data() + 2 * p;
+                    exec::detail::unrolled<Blocks>([&](auto b) __attribute__((always_inline)) {
+                        sums[b][r] = exec::dot(sums[b][r], words[b].low, four[0]);
+                    });
+                    exec::detail::unrolled<Blocks>([&](auto b) __attribute__((always_inline)) {
+                        sums[b][r] = exec::dot(sums[b][r], words[b].high, four[1]);
+                    });
+                });
+            } else {
+                exec::detail::unrolled<Rows>([&](auto r) __attribute__((always_inline)) {
+                    std::int32_t const four = queries.words[r][static_cast<std::size_t>(p)];
+                    exec::detail::unrolled<Blocks>([&](auto b) __attribute__((always_inline)) {
+                        sums[b][r] =
+                            exec::dot(sums[b][r], panels[b] + p * exec::vector_bytes, four);
+                    });
+                });
+            }
+        }
+        exec::detail::unrolled<Blocks>([&](auto b) __attribute__((always_inline)) {
+            take((first + b) * block_keys, sums[b]);
+        });
+    }
+
+    static constexpr index_t bytes_ahead = 4096; ///< requests in flight
 
     key_calibration<Policy> calibration_;
     std::vector<std::uint8_t> bytes_; ///< [block, panel, key, channel of the word]

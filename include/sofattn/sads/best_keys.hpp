@@ -12,6 +12,7 @@
 #include <cstddef>
 #include <cstdint>
 #include <limits>
+#include <span>
 
 namespace sofattn::sads {
 
@@ -66,16 +67,50 @@ private:
         for (index_t i = 0; i < size; ++i) {
             sample[static_cast<std::size_t>(i)] = scores[i * step + i % step];
         }
-        std::nth_element(sample.begin(), sample.begin() + rank, sample.begin() + size,
-                         [](std::int32_t a, std::int32_t b) { return a > b; });
-        return sample[static_cast<std::size_t>(rank)];
+        auto const taken = std::span(sample).first(static_cast<std::size_t>(size));
+        auto const [low, high] = std::ranges::minmax(taken);
+        // The lowest score of the bin that holds that rank.
+        int const shift = shift_for(std::int64_t{high} - low);
+        bin_counts bins{};
+        for (std::int32_t const s : taken) {
+            ++bins[static_cast<std::size_t>((std::int64_t{high} - s) >> shift)];
+        }
+        index_t reached = 0;
+        std::int64_t bin = 0;
+        while (reached <= rank) {
+            reached += bins[static_cast<std::size_t>(bin++)];
+        }
+        return static_cast<std::int32_t>(std::max<std::int64_t>(low, high - (bin << shift) + 1));
+    }
+
+    static constexpr int bin_bits = 10;
+    using bin_counts = std::array<std::int32_t, std::size_t{1} << bin_bits>;
+
+    /// Scores that are so far apart at most fall into the bins.
+    static int shift_for(std::int64_t range) noexcept {
+        return std::max(0, static_cast<int>(std::bit_width(static_cast<std::uint64_t>(range))) -
+                               bin_bits);
     }
 
     /// Of `found` candidates, more than wanted, the best stay.
     static index_t cut(std::int32_t const* scores, index_t wanted, key_id first, key_id* keys,
                        index_t found) noexcept {
-        constexpr int bin_bits = 10;
-        auto const score = [&](index_t i) { return std::int64_t{scores[keys[i] - first]}; };
+        constexpr index_t few = 8192;
+        if (found > few) {
+            return cut_by([&](index_t i) { return std::int64_t{scores[keys[i] - first]}; }, wanted,
+                          keys, found);
+        }
+        // They are read several times: from the first cache, not from all over the row.
+        std::array<std::int32_t, static_cast<std::size_t>(few)> near;
+        for (index_t i = 0; i < found; ++i) {
+            near[static_cast<std::size_t>(i)] = scores[keys[i] - first];
+        }
+        return cut_by([&](index_t i) { return std::int64_t{near[static_cast<std::size_t>(i)]}; },
+                      wanted, keys, found);
+    }
+
+    template <class Score>
+    static index_t cut_by(Score score, index_t wanted, key_id* keys, index_t found) noexcept {
         std::int64_t low = score(0);
         std::int64_t high = low;
         for (index_t i = 1; i < found; ++i) {
@@ -85,10 +120,8 @@ private:
         // The threshold lies in [low, high]; so many of what is still wanted lie above.
         index_t ties = wanted;
         for (bool more = true; more;) {
-            int const shift = std::max(
-                0, static_cast<int>(std::bit_width(static_cast<std::uint64_t>(high - low))) -
-                       bin_bits);
-            std::array<index_t, std::size_t{1} << bin_bits> bins{};
+            int const shift = shift_for(high - low);
+            bin_counts bins{};
             for (index_t i = 0; i < found; ++i) {
                 std::int64_t const s = score(i);
                 if (s >= low && s <= high) {
