@@ -54,7 +54,7 @@ struct sparse_decode_layout {
     [[nodiscard]] static constexpr sparse_decode_layout
     of(problem_shape const& s, sparse_decode_options const& options, index_t element) noexcept {
         constexpr index_t line = 64;
-        auto const lines = [](index_t bytes) { return ceil_div(bytes, line) * line; };
+        auto const lines = [](index_t count) { return ceil_div(count, line) * line; };
         bool const together = options.scope == selection_scope::per_group;
         index_t const group = s.heads / s.kv_heads;
         sparse_decode_layout l{};
