@@ -2,7 +2,7 @@
 # Tests of vector code, built for other registers than those of every x86-64.
 include(CheckCXXCompilerFlag)
 
-set(simd_flags_avx2 -mavx2 -mfma)
+set(simd_flags_avx2 -mavx2 -mfma -mf16c)
 set(simd_flags_avx512 -mavx512f -mavx512bw -mavx512dq -mavx512vl -mavx512cd)
 set(simd_flags_avx512_dot ${simd_flags_avx512} -mavx512vnni -mavx512bf16)
 

@@ -15,6 +15,7 @@
 #include <array>
 #include <chrono>
 #include <cstddef>
+#include <vector>
 
 namespace sofattn::bench {
 
@@ -73,6 +74,35 @@ double peak(index_t threads, double operations, Step step) {
 #else
     return peak_flops(threads);
 #endif
+}
+
+/// Bytes per second that all threads together read from memory, each its pieces in order: eight
+/// streams of registers within a piece cost nothing. 512 MiB, far more than any last cache.
+/// Best of three.
+[[nodiscard]] inline double read_bandwidth(index_t threads) {
+    constexpr index_t floats = index_t{1} << 27;
+    constexpr index_t pieces = 256;
+    constexpr index_t registers = 8;
+    static std::vector<float> const memory(static_cast<std::size_t>(floats), 1.0f);
+    double best = 0;
+    for (int repeat = 0; repeat < 3; ++repeat) {
+        auto const start = std::chrono::steady_clock::now();
+        exec::openmp const run(threads);
+        run(pieces, [](index_t piece, index_t) {
+            std::array<exec::vector_float, registers> sum;
+            sum.fill(exec::vector_float(0.0f));
+            float const* const from = memory.data() + piece * (floats / pieces);
+            for (index_t at = 0; at < floats / pieces; at += registers * exec::vector_width) {
+                exec::detail::unrolled<static_cast<int>(registers)>([&](auto i) {
+                    sum[i] = sum[i] + exec::load(from + at + i * exec::vector_width);
+                });
+            }
+            benchmark::DoNotOptimize(sum);
+        });
+        std::chrono::duration<double> const time = std::chrono::steady_clock::now() - start;
+        best = std::max(best, sizeof(float) * static_cast<double>(floats) / time.count());
+    }
+    return best;
 }
 
 } // namespace sofattn::bench

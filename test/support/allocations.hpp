@@ -2,6 +2,8 @@
 // What a program asks of the heap. Replaces operator new: for one file of a test program only.
 #pragma once
 
+#include "support/allocation_counts.hpp"
+
 #include <algorithm>
 #include <atomic>
 #include <cstddef>
@@ -9,13 +11,6 @@
 #include <new>
 
 namespace sofattn::test {
-
-/// Since the program started, by any thread.
-struct allocation_counts {
-    std::atomic<long> requests{0};
-    std::atomic<std::size_t> largest{0}; ///< bytes; set it to 0 to begin anew
-};
-inline allocation_counts allocations;
 
 inline void* counted_block(std::size_t size, std::size_t alignment) {
     ++allocations.requests;

@@ -2,10 +2,15 @@
 // Floats side by side on the machine's registers: the one header that knows xsimd.
 #pragma once
 
+#include <sofattn/core/bfloat16.hpp>
+#include <sofattn/core/element.hpp>
+#include <sofattn/core/half.hpp>
 #include <sofattn/core/types.hpp>
 
 #include <xsimd/xsimd.hpp>
 
+#include <array>
+#include <cstddef>
 #include <cstdint>
 #include <type_traits>
 
@@ -28,6 +33,83 @@ inline constexpr int vector_registers =
 inline void store(float* to, vector_float x) noexcept { x.store_unaligned(to); }
 /// x in every lane.
 [[nodiscard]] inline vector_float repeated(float x) noexcept { return vector_float(x); }
+
+namespace detail {
+
+/// Element by element, where the target converts no vectors.
+template <storage_float T>
+[[nodiscard]] inline vector_float widened(T const* from) noexcept {
+    std::array<float, vector_float::size> wide;
+    for (std::size_t i = 0; i < wide.size(); ++i) {
+        wide[i] = to_float(from[i]);
+    }
+    return load(wide.data());
+}
+
+} // namespace detail
+
+/// vector_width halves as floats, exactly.
+[[nodiscard]] inline vector_float load(half const* from) noexcept {
+#if defined(__AVX512F__)
+    return _mm512_cvtph_ps(_mm256_loadu_si256(reinterpret_cast<__m256i const*>(from)));
+#elif defined(__AVX__) && defined(__F16C__)
+    return _mm256_cvtph_ps(_mm_loadu_si128(reinterpret_cast<__m128i const*>(from)));
+#else
+    return detail::widened(from);
+#endif
+}
+/// vector_width bfloat16 as floats, exactly: their bits are a float's upper ones.
+[[nodiscard]] inline vector_float load(bfloat16 const* from) noexcept {
+#if defined(__AVX512F__)
+    __m256i const bits = _mm256_loadu_si256(reinterpret_cast<__m256i const*>(from));
+    return _mm512_castsi512_ps(_mm512_slli_epi32(_mm512_cvtepu16_epi32(bits), 16));
+#elif defined(__AVX2__)
+    __m128i const bits = _mm_loadu_si128(reinterpret_cast<__m128i const*>(from));
+    return _mm256_castsi256_ps(_mm256_slli_epi32(_mm256_cvtepu16_epi32(bits), 16));
+#else
+    return detail::widened(from);
+#endif
+}
+
+/// Lane i is the sum of the lanes of rows[i], all of them added in the same order.
+[[nodiscard]] inline vector_float
+sums_of(std::array<vector_float, vector_float::size> const& rows) noexcept {
+#if defined(__AVX512F__) // xsimd 8.1 puts these sums in other lanes
+    // Sums of four rows in each quarter of a register, then quarters are added.
+    auto const quads = [&](std::size_t i) {
+        auto const pairs = [](__m512 a, __m512 b) {
+            return _mm512_castps_pd(
+                _mm512_add_ps(_mm512_unpacklo_ps(a, b), _mm512_unpackhi_ps(a, b)));
+        };
+        __m512d const ab = pairs(rows[i], rows[i + 1]);
+        __m512d const cd = pairs(rows[i + 2], rows[i + 3]);
+        return _mm512_add_ps(_mm512_castpd_ps(_mm512_unpacklo_pd(ab, cd)),
+                             _mm512_castpd_ps(_mm512_unpackhi_pd(ab, cd)));
+    };
+    auto const halves = [](__m512 a, __m512 b) {
+        return _mm512_add_ps(_mm512_shuffle_f32x4(a, b, _MM_SHUFFLE(1, 0, 1, 0)),
+                             _mm512_shuffle_f32x4(a, b, _MM_SHUFFLE(3, 2, 3, 2)));
+    };
+    __m512 const low = halves(quads(0), quads(4));
+    __m512 const high = halves(quads(8), quads(12));
+    return _mm512_add_ps(_mm512_shuffle_f32x4(low, high, _MM_SHUFFLE(2, 0, 2, 0)),
+                         _mm512_shuffle_f32x4(low, high, _MM_SHUFFLE(3, 1, 3, 1)));
+#else
+    return xsimd::haddp(rows.data());
+#endif
+}
+
+/// x, in a register from here on. GCC would rather load an operand again for each of its uses, which
+/// costs more than the multiply-adds that use it.
+[[nodiscard]] inline vector_float held(vector_float x) noexcept {
+#if defined(__GNUC__) && defined(__AVX512F__)
+    __m512 in = x;
+    asm("" : "+v"(in));
+    return in;
+#else
+    return x;
+#endif
+}
 
 /// a * b + c, fused where the target can.
 [[nodiscard]] inline vector_float multiply_add(vector_float a, vector_float b,

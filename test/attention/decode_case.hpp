@@ -1,0 +1,167 @@
+// SPDX-License-Identifier: MIT
+// Random layers of few queries, and how far an output is from double precision.
+#pragma once
+
+#include "support/generators.hpp"
+#include <sofattn/attention/problem.hpp>
+#include <sofattn/core/tensor.hpp>
+#include <sofattn/core/types.hpp>
+#include <sofattn/core/view.hpp>
+#include <sofattn/ref/dense_attention.hpp>
+
+#include <algorithm>
+#include <bit>
+#include <cmath>
+#include <cstddef>
+#include <cstdint>
+#include <limits>
+#include <span>
+#include <string>
+#include <vector>
+
+namespace sofattn::test {
+
+using decode_output = tensor<float, axis::head, axis::query, axis::value_dim>;
+
+struct decode_shape {
+    index_t kv_heads = 1;
+    index_t group = 4;
+    index_t queries = 1;
+    index_t keys = 300;
+    index_t dim = 32;
+    index_t value_dim = 32;
+    bool causal = true;
+};
+
+[[nodiscard]] inline std::string described(decode_shape const& s) {
+    std::string text = s.causal ? "causal" : "not causal";
+    auto const add = [&](char const* what, index_t value) {
+        text += ", " + std::to_string(value) + " " + what;
+    };
+    add("KV heads", s.kv_heads);
+    add("query heads each", s.group);
+    add("queries", s.queries);
+    add("keys", s.keys);
+    add("dimensions of keys", s.dim);
+    add("of values", s.value_dim);
+    return text;
+}
+
+/// Normal data; every other query looks for a key. Values are positive, so that no output comes
+/// close to 0 by chance, which no arithmetic gets right relatively.
+template <class T = float>
+struct decode_case {
+    decode_case(generator& random, decode_shape const& s)
+        : causal(s.causal), q(random_matrix<T, axis::head, axis::query, axis::dim>(
+                                random, {s.kv_heads * s.group, s.queries, s.dim})),
+          k(random_matrix<T, axis::kv_head, axis::key, axis::dim>(random,
+                                                                  {s.kv_heads, s.keys, s.dim})),
+          v(random_matrix<T, axis::kv_head, axis::key, axis::value_dim>(
+              random, {s.kv_heads, s.keys, s.value_dim})) {
+        for_each_index(v.view().extents(), [&](auto const& i) {
+            at(v.view(), i) = T(0.5f + std::abs(to_float(at(v.view(), i))));
+        });
+        for_each_index<2>({s.kv_heads * s.group, s.queries}, [&](auto const& row) {
+            if (random.chance(0.5)) {
+                index_t const match = random.integer<index_t>(0, s.keys - 1);
+                for (index_t d = 0; d < s.dim; ++d) {
+                    q(row[0], row[1], d) = T(to_float(q(row[0], row[1], d)) +
+                                             0.7f * to_float(k(row[0] / s.group, match, d)));
+                }
+            }
+        });
+    }
+
+    [[nodiscard]] problem<T> given() const { return {q.view(), k.view(), v.view(), causal, 0}; }
+
+    bool causal;
+    tensor<T, axis::head, axis::query, axis::dim> q;
+    tensor<T, axis::kv_head, axis::key, axis::dim> k;
+    tensor<T, axis::kv_head, axis::key, axis::value_dim> v;
+};
+
+/// Memory that starts `shift` bytes after a cache line and is followed by guard bytes.
+class guarded_bytes {
+public:
+    explicit guarded_bytes(std::size_t bytes, std::size_t shift = 0)
+        : all_(line + shift + bytes + guard, fill), bytes_(bytes) {
+        auto const at = reinterpret_cast<std::uintptr_t>(all_.data());
+        first_ = (line - at % line) % line + shift;
+    }
+    [[nodiscard]] std::span<std::byte> span() { return std::span(all_).subspan(first_, bytes_); }
+    [[nodiscard]] bool kept_outside() const {
+        auto const untouched = [](std::byte b) { return b == fill; };
+        auto const all = std::span(all_);
+        return std::ranges::all_of(all.first(first_), untouched) &&
+               std::ranges::all_of(all.subspan(first_ + bytes_), untouched);
+    }
+
+private:
+    static constexpr std::size_t line = 64;
+    static constexpr std::size_t guard = 256;
+    static constexpr std::byte fill{0xff}; ///< floats are NaN: what is read must have been written
+
+    std::vector<std::byte> all_;
+    std::size_t bytes_;
+    std::size_t first_ = 0;
+};
+
+[[nodiscard]] inline bool same_bits(decode_output const& a, decode_output const& b) {
+    bool same = a.view().extents() == b.view().extents();
+    for_each_index(a.view().extents(), [&](auto const& i) {
+        same = same && std::bit_cast<std::uint32_t>(at(a.view(), i)) ==
+                           std::bit_cast<std::uint32_t>(at(b.view(), i));
+    });
+    return same;
+}
+
+/// Relative Frobenius error of a head's rows, the worst head, of attention to the keys for which
+/// attended(head, query, key) holds; a row without any must be 0. NaN if an output is.
+template <class Q, class KV, class Attended>
+[[nodiscard]] double deviation(problem<Q, KV> const& given, decode_output const& output,
+                               Attended attended) {
+    problem_shape const s = given.shape();
+    double worst = 0;
+    for (index_t h = 0; h < s.heads; ++h) {
+        auto const keys = given.keys.template slice<axis::kv_head>(h / s.group());
+        auto const values = given.values.template slice<axis::kv_head>(h / s.group());
+        double error = 0;
+        double size = 0;
+        for (index_t r = 0; r < s.queries; ++r) {
+            std::vector<double> weights(static_cast<std::size_t>(s.visible(r)));
+            ref::row_logits(
+                given.queries.template slice<axis::head>(h).template slice<axis::query>(r), keys,
+                s.scale, weights);
+            bool any = false;
+            for (index_t k = 0; k < s.visible(r); ++k) {
+                bool const is = attended(h, r, k);
+                any = any || is;
+                weights[static_cast<std::size_t>(k)] =
+                    is ? weights[static_cast<std::size_t>(k)]
+                       : -std::numeric_limits<double>::infinity();
+            }
+            std::vector<double> truth(static_cast<std::size_t>(s.value_dim), 0.0);
+            if (any) {
+                ref::softmax(weights);
+                ref::weighted_sum<KV>(weights, values, truth);
+            }
+            for (index_t d = 0; d < s.value_dim; ++d) {
+                double const right = truth[static_cast<std::size_t>(d)];
+                double const off = double{output(h, r, d)} - right;
+                error += !any && std::bit_cast<std::uint32_t>(output(h, r, d)) != 0u
+                             ? std::numeric_limits<double>::quiet_NaN()
+                             : off * off;
+                size += right * right;
+            }
+        }
+        double const relative = size > 0 ? std::sqrt(error / size) : std::sqrt(error);
+        worst = relative <= worst ? worst : relative; // NaN stays
+    }
+    return worst;
+}
+template <class Q, class KV>
+[[nodiscard]] double deviation(problem<Q, KV> const& given, decode_output const& output) {
+    return deviation(given, output, [](index_t, index_t, index_t) { return true; });
+}
+
+} // namespace sofattn::test
