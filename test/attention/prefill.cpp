@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: MIT
 #include "attention/layer_case.hpp"
+#include "support/allocation_counts.hpp"
 #include "support/generators.hpp"
 #include "support/own_threads.hpp"
 #include <sofattn/attention/attention.hpp>
@@ -293,6 +294,32 @@ TEST_CASE("attention.prefill: the same bits for any number of threads") {
     auto const alone = prefill(sparse, layer.given());
     CHECK(same_bits(prefill(sparse, layer.given(), test::own_threads{}).output, alone.output));
     CHECK(same_bits(prefill(sparse, layer.given(), exec::openmp(4)).output, alone.output));
+}
+
+TEST_CASE("attention.prefill: kernels allocate nothing and stay in the workspace") {
+    SOFATTN_GENERATOR(random);
+    random_layer<float> const layer(random, {2, 2, 150, 600, 70, 50, true});
+    sparse_prefill<> const sparse(test::with(some_budget(random), 256));
+    auto const given = layer.given();
+    problem_shape const s = given.shape();
+    auto const indexes = sparse_prefill<>::index(given, exec::serial{});
+    output_tensor output({s.heads, s.queries, s.value_dim});
+    std::size_t const bytes = sparse_prefill<>::workspace_bytes(s, 1);
+    CHECK(bytes <= std::size_t{4} << 20);
+    std::vector<std::byte> memory(bytes + 64, std::byte{0x5a});
+    long const before = test::allocations.requests;
+    sparse(given, indexes, output.view(), std::span(memory).first(bytes), exec::serial{});
+    CHECK(test::allocations.requests == before);
+    CHECK(std::all_of(memory.end() - 64, memory.end(),
+                      [](std::byte b) { return b == std::byte{0x5a}; }));
+}
+
+TEST_CASE("attention.prefill: at 131072 keys and d = 256 a thread needs less than 4 MiB") {
+    problem_shape shape;
+    shape.heads = shape.kv_heads = 1;
+    shape.queries = shape.keys = 131072;
+    shape.dim = shape.value_dim = 256;
+    CHECK(sparse_prefill<>::workspace_bytes(shape, 1) <= std::size_t{4} << 20);
 }
 
 TEST_CASE("attention.prefill: heads have budgets of their own, and nothing dropped is dense") {

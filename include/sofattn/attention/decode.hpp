@@ -67,8 +67,8 @@ struct key_split {
 ///        workspace  at least decode_workspace_bytes(given.shape(), run.threads()) bytes
 ///        run        who does the work (exec::parallel_for); a task is a chunk of keys
 /// out    output     [head, query, value_dim]; rows that see no key are zero
-/// pre    given.shape() is valid and output fits it, workspace is large enough (SOFATTN_ASSERT);
-///        |logit| < 1e30
+/// pre    given.shape() is valid and has no window, output fits it, workspace is large enough
+///        (SOFATTN_ASSERT); |logit| < 1e30
 /// error  none: allocates and throws nothing
 /// exact  the same bits for any number of threads: chunks depend on the shape alone and are merged
 ///        in order; within 2e-5 of a double-precision oracle (relative, Frobenius), and 1e-6 more
@@ -83,6 +83,7 @@ void dense_decode(problem<Query, KeyValue> const& given,
     SOFATTN_ASSERT(output.extent<axis::head>() == shape.heads);
     SOFATTN_ASSERT(output.extent<axis::query>() == shape.queries);
     SOFATTN_ASSERT(output.extent<axis::value_dim>() == shape.value_dim);
+    SOFATTN_ASSERT(shape.window == 0);
     SOFATTN_ASSERT(workspace.size() >= decode_workspace_bytes(shape, run.threads()));
     void* start = workspace.data();
     std::size_t space = workspace.size();

@@ -113,6 +113,7 @@ public:
                     std::span<std::byte> workspace, Run const& run,
                     OnKept const& on_kept = {}) const noexcept {
         problem_shape const shape = given.shape();
+        SOFATTN_ASSERT(shape.window == 0);
         SOFATTN_ASSERT(std::ssize(indexes) == shape.kv_heads);
         SOFATTN_ASSERT(output.extent<axis::head>() == shape.heads);
         SOFATTN_ASSERT(output.extent<axis::query>() == shape.queries);

@@ -191,7 +191,7 @@ template <storage_float Query, storage_float KeyValue>
 ///        on_kept    on_kept(query head, query, keys) per selection, of the group's first head where
 ///                   it selects together; keys ascend. Called by the thread that does the work
 /// out    output     [head, query, value_dim]; rows that see no key are zero
-/// pre    shapes and sizes fit, workspace is large enough (SOFATTN_ASSERT); |logit| < 1e30
+/// pre    shapes and sizes fit, the problem has no window, workspace is large enough (SOFATTN_ASSERT); |logit| < 1e30
 /// error  none: allocates and throws nothing
 /// exact  the kept set is that of a full sort of predict_scores, in the total order; outputs are within
 ///        2e-5 of a double-precision oracle on that set, and the same for any number of threads
@@ -208,6 +208,7 @@ void sparse_decode(problem<Query, KeyValue> const& given,
     SOFATTN_ASSERT(output.extent<axis::head>() == shape.heads);
     SOFATTN_ASSERT(output.extent<axis::query>() == shape.queries);
     SOFATTN_ASSERT(output.extent<axis::value_dim>() == shape.value_dim);
+    SOFATTN_ASSERT(shape.window == 0);
     SOFATTN_ASSERT(options.count >= 0 && options.sinks >= 0 && options.window >= 0);
     SOFATTN_ASSERT(workspace.size() >=
                    sparse_decode_workspace_bytes(given, options, run.threads()));
