@@ -58,8 +58,8 @@ struct key_split {
     return static_cast<std::size_t>(states + threads * scratch) * sizeof(float) + 64;
 }
 
-/// Dense attention of a few queries, exact but for float rounding. For many (from about 16 rows per KV
-/// head on) `dense_attention` is faster, whose blocks multiply more than they read.
+/// Dense attention of a few queries, exact but for float rounding. For many there is
+/// `dense_attention`, whose blocks multiply more than they read.
 ///
 /// in     given      queries [head, query, dim], keys [kv_head, key, dim], values [kv_head, key,
 ///                   value_dim], any strides, f32, f16 or bf16; read as they lie where rows are
