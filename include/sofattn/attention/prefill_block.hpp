@@ -11,6 +11,7 @@
 #include <sofattn/core/view.hpp>
 #include <sofattn/dlzs/key_panels.hpp>
 #include <sofattn/exec/int8_tile.hpp>
+#include <sofattn/exec/prefetch.hpp>
 #include <sofattn/exec/xsimd_lanes.hpp>
 #include <sofattn/sads/tile_selection.hpp>
 #include <sofattn/sufa/logit_source.hpp>
@@ -145,7 +146,6 @@ private:
     static constexpr float exponent_most = 100.0f;
     static constexpr std::size_t list_most =
         static_cast<std::size_t>(tile_keys + selection::segments + segment + exec::vector_width);
-    static constexpr index_t cache_line = 64; ///< bytes
 
     [[nodiscard]] static constexpr index_t padded(index_t dims) noexcept {
         return ceil_div<index_t>(dims, 16) * 16;
@@ -255,20 +255,18 @@ private:
 
     /// A part of the next tile's values, nearly all of which some row of the block will keep.
     template <class V>
-    static void prefetch_next(index_t part, index_t parts, value_view<V const> values,
-                              index_t first, index_t seen) noexcept {
+    [[gnu::always_inline]] static void
+    prefetch_next(index_t part, index_t parts, value_view<V const> values, index_t first,
+                  index_t seen) noexcept { // GCC 12 drops calls of functions that only prefetch
         index_t const count = std::clamp<index_t>(seen - first, 0, tile_keys);
-        index_t const bytes =
+        index_t const row_bytes =
             values.template extent<axis::value_dim>() * static_cast<index_t>(sizeof(V));
         if (values.template stride<axis::value_dim>() != 1) {
             return;
         }
         for (index_t k = count * part / parts; k < count * (part + 1) / parts; ++k) {
-            auto const* const row = reinterpret_cast<char const*>(
-                values.data() + (first + k) * values.template stride<axis::key>());
-            for (index_t at = 0; at < bytes; at += cache_line) {
-                __builtin_prefetch(row + at, 0, 2);
-            }
+            exec::prefetch(values.data() + (first + k) * values.template stride<axis::key>(),
+                           row_bytes);
         }
     }
 
@@ -293,10 +291,7 @@ private:
         }
         c.near = static_cast<index_t>(near);
         for (std::int32_t const n : std::span(c.nearest).first(near)) {
-            float const* const key = key_of(c, n);
-            for (index_t d = 0; d < key_width_; d += cache_line / 4) {
-                __builtin_prefetch(key + d);
-            }
+            exec::prefetch(key_of(c, n), key_width_ * static_cast<index_t>(sizeof(float)));
         }
     }
     [[nodiscard]] float const* key_of(choice const& c, std::int32_t n) const noexcept {

@@ -32,9 +32,10 @@ struct score_calibration {
 /// Whether products are off by a factor. Integers of 8 bits and more are rounded to nearest, so that
 /// the best slope is 1 within 0.001 (test/dlzs/calibration.cpp), and nothing has to be measured.
 template <policy Policy>
-inline constexpr bool needs_slope =
-    Policy::query == operand::leading_zero || Policy::key == operand::leading_zero ||
-    (Policy::key != operand::real && (Policy::query_bits < 8 || Policy::key_bits < 8));
+inline constexpr bool needs_slope = Policy::query == operand::leading_zero ||
+                                    Policy::key == operand::leading_zero ||
+                                    (Policy::key != operand::real &&
+                                     (Policy::query_bits < 8 || Policy::key_bits < 8));
 
 namespace detail {
 
