@@ -112,8 +112,8 @@ public:
                 }
                 // All are selected before the first is attended, so that rows of keys and values
                 // are on their way meanwhile.
-                prefetch_next(i / exec::tile_rows, ceil_div<index_t>(rows, exec::tile_rows), values,
-                              first + tile_keys, seen);
+                prefetch_next(i / exec::tile_rows, ceil_div<index_t>(rows, exec::tile_rows),
+                              index.panels(), values, first + tile_keys, seen);
                 for (index_t j = 0; j < n; ++j) {
                     index_t const visible = std::clamp<index_t>(row(i + j).sees - first, 0, count);
                     if (visible > 0) {
@@ -253,27 +253,40 @@ private:
         return choices_[static_cast<std::size_t>(j)];
     }
 
-    /// A part of the next tile's values, nearly all of which some row of the block will keep.
+    /// A part of the next tile: codes, and values, most of which some row of the block will keep.
     template <class V>
-    [[gnu::always_inline]] static void
-    prefetch_next(index_t part, index_t parts, value_view<V const> values, index_t first,
-                  index_t seen) noexcept { // GCC 12 drops calls of functions that only prefetch
+    [[gnu::always_inline]] static void // GCC 12 drops calls of functions that only prefetch
+    prefetch_next(index_t part, index_t parts, dlzs::key_panels const& panels,
+                  value_view<V const> values, index_t first, index_t seen) noexcept {
         index_t const count = std::clamp<index_t>(seen - first, 0, tile_keys);
-        index_t const row_bytes =
-            values.template extent<axis::value_dim>() * static_cast<index_t>(sizeof(V));
-        if (values.template stride<axis::value_dim>() != 1) {
+        index_t const from = count * part / parts;
+        index_t const to = count * (part + 1) / parts;
+        if (from == to) {
             return;
         }
-        for (index_t k = count * part / parts; k < count * (part + 1) / parts; ++k) {
-            exec::prefetch(values.data() + (first + k) * values.template stride<axis::key>(),
-                           row_bytes);
+        index_t const key_bytes = panels.steps() * exec::dot_depth;
+        exec::prefetch<exec::into_cache::second>(
+            panels.panel(first / exec::tile_width) + from * key_bytes, (to - from) * key_bytes);
+        if (values.template stride<axis::value_dim>() == 1) {
+            index_t const row_bytes =
+                values.template extent<axis::value_dim>() * static_cast<index_t>(sizeof(V));
+            for (index_t k = from; k < to; ++k) {
+                exec::prefetch<exec::into_cache::second>(
+                    values.data() + (first + k) * values.template stride<axis::key>(), row_bytes);
+            }
         }
     }
 
     void select(index_t i, choice& c, std::int32_t const* scores, index_t first,
                 index_t visible) noexcept {
         row_state& state = row(i);
+        if (first == 0) { // a first guess; the row before it comes close
+            state.selected.cut = first_cut_;
+        }
         c.kept = selection_(scores, first, visible, state.rule, state.selected);
+        if (first == 0) {
+            first_cut_ = state.selected.cut;
+        }
         for (index_t s = 0; s < selection::segments; ++s) {
             c.dropped[static_cast<std::size_t>(s)] = selection_.dropped(s);
         }
@@ -396,16 +409,17 @@ private:
     index_t key_width_;
     index_t width_;
     index_t steps_;
-    double* wide_;         ///< [dim]
-    float* values_;        ///< [key, width], where they cannot be read as they lie
-    float* sums_;          ///< [segment, width], of the tile's values
-    float* keys_;          ///< [key, key_width], the same
-    float* output_;        ///< [row, width]
-    float* queries_;       ///< [row, key_width], in octaves
-    float* real_;          ///< [dim]
-    std::int32_t* packed_; ///< [row, step]
-    std::int32_t* scores_; ///< [row of tile_rows, key]
-    std::int8_t* codes_;   ///< [dim]
+    double* wide_;               ///< [dim]
+    float* values_;              ///< [key, width], where they cannot be read as they lie
+    float* sums_;                ///< [segment, width], of the tile's values
+    float* keys_;                ///< [key, key_width], the same
+    float* output_;              ///< [row, width]
+    float* queries_;             ///< [row, key_width], in octaves
+    float* real_;                ///< [dim]
+    std::int32_t* packed_;       ///< [row, step]
+    std::int32_t* scores_;       ///< [row of tile_rows, key]
+    std::int8_t* codes_;         ///< [dim]
+    std::int32_t first_cut_ = 0; ///< of the last row's first tile
     source tile_values_{};
     source tile_keys_{};
     selection selection_;

@@ -50,6 +50,14 @@ inline void store(std::int32_t* to, vector_int32 x) noexcept { x.store_unaligned
                                            vector_int32 b) noexcept {
     return xsimd::select(below < limit, a, b);
 }
+[[nodiscard]] inline std::int32_t smallest(vector_int32 x) noexcept {
+#if defined(__AVX512F__)
+    return _mm512_reduce_min_epi32(x);
+#else
+    auto const lanes = detail::lanes_of(x);
+    return *std::ranges::min_element(lanes);
+#endif
+}
 [[nodiscard]] inline std::int32_t largest(vector_int32 x) noexcept {
 #if defined(__AVX512F__)
     return _mm512_reduce_max_epi32(x);

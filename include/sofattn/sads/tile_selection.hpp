@@ -303,23 +303,22 @@ private:
         sum_dropped(limit_of(cut));
     }
 
-    /// The lowest grain above `low` before which `least` of the near keys lie.
+    /// The lowest grain above `low` before which `least` keys lie. pre: as many are near
     [[nodiscard]] std::int32_t cut_keeping(index_t least, std::int32_t low) const noexcept {
-        auto const near = std::span(near_).first(static_cast<std::size_t>(near_count_));
-        if (least == 1) { // as in most tiles
-            std::int32_t nearest = (near_end_ - 1) << weight_scale::grain_bits;
-            for (std::int32_t const key : near) {
-                nearest = std::min(nearest, distance_[static_cast<std::size_t>(key)]);
+        if (least == 1) { // as in most tiles of long rows
+            vector nearest((near_end_ - 1) << weight_scale::grain_bits);
+            for (index_t v = 0; v < vectors_; ++v) {
+                nearest = exec::smaller(nearest, distance(v));
             }
-            return (nearest >> weight_scale::grain_bits) + 1;
+            return (exec::smallest(nearest) >> weight_scale::grain_bits) + 1;
         }
         std::int32_t high = near_end_;
         while (low + 1 < high) {
             std::int32_t const middle = low + (high - low) / 2;
-            std::int32_t const limit = middle << weight_scale::grain_bits;
+            vector const limit = limit_of(middle);
             index_t kept = 0;
-            for (std::int32_t const key : near) {
-                kept += distance_[static_cast<std::size_t>(key)] < limit ? 1 : 0;
+            for (index_t v = 0; v < vectors_; ++v) {
+                kept += std::popcount(exec::lanes_below(distance(v), limit));
             }
             (kept < least ? low : high) = middle;
         }
