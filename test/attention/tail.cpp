@@ -75,8 +75,11 @@ estimates estimated_logits(layer_case const& layer, selection_scope scope) {
         dlzs::query_codes<P> const codes(layer.q.cview().range<axis::head>(leader, together),
                                          index);
         auto const queries = layer.q.cview().slice<axis::head>(h);
-        auto const calibration = dlzs::calibrate<P>(queries, codes, h - leader, keys, index,
-                                                    [&](index_t q) { return s.visible(q); });
+        dlzs::score_calibration calibration; // bytes need none
+        if (dlzs::needs_slope<P>) {
+            calibration = dlzs::calibrate<P>(queries, codes, h - leader, keys, index,
+                                             [&](index_t q) { return s.visible(q); });
+        }
         dlzs::key_means<P> const means(keys, index);
         for (index_t r = 0; r < s.queries; ++r) {
             std::vector<dlzs::score_type<P>> scores(static_cast<std::size_t>(s.keys));
