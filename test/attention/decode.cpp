@@ -30,7 +30,7 @@ template <class Run = exec::serial, class Q, class KV>
 decode_output attend(problem<Q, KV> const& given, Run const& run = {}, std::size_t shift = 0) {
     problem_shape const s = given.shape();
     decode_output output({s.heads, s.queries, s.value_dim});
-    guarded_bytes workspace(decode_workspace_bytes(s, run.threads()), shift);
+    guarded_workspace workspace(decode_workspace_bytes(s, run.threads()), shift);
     dense_decode(given, output.view(), workspace.span(), run);
     CHECK(workspace.kept_outside());
     return output;

@@ -3,6 +3,8 @@
 #pragma once
 
 #include "support/generators.hpp"
+#include "support/guarded_workspace.hpp"
+#include "support/same_bits.hpp"
 #include <sofattn/attention/problem.hpp>
 #include <sofattn/core/tensor.hpp>
 #include <sofattn/core/types.hpp>
@@ -79,41 +81,6 @@ struct decode_case {
     tensor<T, axis::kv_head, axis::key, axis::dim> k;
     tensor<T, axis::kv_head, axis::key, axis::value_dim> v;
 };
-
-/// Memory that starts `shift` bytes after a cache line and is followed by guard bytes.
-class guarded_bytes {
-public:
-    explicit guarded_bytes(std::size_t bytes, std::size_t shift = 0)
-        : all_(line + shift + bytes + guard, fill), bytes_(bytes) {
-        auto const at = reinterpret_cast<std::uintptr_t>(all_.data());
-        first_ = (line - at % line) % line + shift;
-    }
-    [[nodiscard]] std::span<std::byte> span() { return std::span(all_).subspan(first_, bytes_); }
-    [[nodiscard]] bool kept_outside() const {
-        auto const untouched = [](std::byte b) { return b == fill; };
-        auto const all = std::span(all_);
-        return std::ranges::all_of(all.first(first_), untouched) &&
-               std::ranges::all_of(all.subspan(first_ + bytes_), untouched);
-    }
-
-private:
-    static constexpr std::size_t line = 64;
-    static constexpr std::size_t guard = 256;
-    static constexpr std::byte fill{0xff}; ///< floats are NaN: what is read must have been written
-
-    std::vector<std::byte> all_;
-    std::size_t bytes_;
-    std::size_t first_ = 0;
-};
-
-[[nodiscard]] inline bool same_bits(decode_output const& a, decode_output const& b) {
-    bool same = a.view().extents() == b.view().extents();
-    for_each_index(a.view().extents(), [&](auto const& i) {
-        same = same && std::bit_cast<std::uint32_t>(at(a.view(), i)) ==
-                           std::bit_cast<std::uint32_t>(at(b.view(), i));
-    });
-    return same;
-}
 
 /// Relative Frobenius error of a head's rows, the worst head, of attention to the keys for which
 /// attended(head, query, key) holds; a row without any must be 0. NaN if an output is.

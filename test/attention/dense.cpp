@@ -2,7 +2,9 @@
 #include "core/aborts.hpp"
 #include "support/allocations.hpp"
 #include "support/generators.hpp"
+#include "support/guarded_workspace.hpp"
 #include "support/own_threads.hpp"
+#include "support/same_bits.hpp"
 #include <sofattn/attention/dense.hpp>
 #include <sofattn/attention/problem.hpp>
 #include <sofattn/core/bfloat16.hpp>
@@ -102,32 +104,6 @@ struct dense_case {
     value_tensor<T> v;
 };
 
-/// Memory that starts `shift` bytes after a cache line and is followed by guard bytes.
-class guarded_workspace {
-public:
-    explicit guarded_workspace(std::size_t bytes, std::size_t shift = 0)
-        : all_(line + shift + bytes + guard, fill), bytes_(bytes) {
-        auto const at = reinterpret_cast<std::uintptr_t>(all_.data());
-        first_ = (line - at % line) % line + shift;
-    }
-    [[nodiscard]] std::span<std::byte> span() { return std::span(all_).subspan(first_, bytes_); }
-    [[nodiscard]] bool kept_outside() const {
-        auto const untouched = [](std::byte b) { return b == fill; };
-        auto const all = std::span(all_);
-        return std::ranges::all_of(all.first(first_), untouched) &&
-               std::ranges::all_of(all.subspan(first_ + bytes_), untouched);
-    }
-
-private:
-    static constexpr std::size_t line = 64;
-    static constexpr std::size_t guard = 256;
-    static constexpr std::byte fill{0xff}; ///< floats are NaN: what is read must have been written
-
-    std::vector<std::byte> all_;
-    std::size_t bytes_;
-    std::size_t first_ = 0;
-};
-
 template <dense_products Products = dense_products::f32, class Run = exec::serial, class Q,
           class KV>
 output_tensor attend(problem<Q, KV> const& given, Run const& run = {}, std::size_t shift = 0) {
@@ -137,15 +113,6 @@ output_tensor attend(problem<Q, KV> const& given, Run const& run = {}, std::size
     dense_attention<Products>(given, output.view(), workspace.span(), run);
     CHECK(workspace.kept_outside());
     return output;
-}
-
-bool same_bits(output_tensor const& a, output_tensor const& b) {
-    bool same = a.view().extents() == b.view().extents();
-    for_each_index(a.view().extents(), [&](auto const& i) {
-        same = same && std::bit_cast<std::uint32_t>(at(a.view(), i)) ==
-                           std::bit_cast<std::uint32_t>(at(b.view(), i));
-    });
-    return same;
 }
 
 /// Relative Frobenius error of a head's rows, the worst head: at most `rows_most` rows of each, the

@@ -2,7 +2,9 @@
 #include "attention/layer_case.hpp"
 #include "support/allocation_counts.hpp"
 #include "support/generators.hpp"
+#include "support/guarded_workspace.hpp"
 #include "support/own_threads.hpp"
+#include "support/same_bits.hpp"
 #include <sofattn/attention/attention.hpp>
 #include <sofattn/attention/prefill.hpp>
 #include <sofattn/core/bfloat16.hpp>
@@ -18,7 +20,6 @@
 #include <doctest/doctest.h>
 
 #include <algorithm>
-#include <bit>
 #include <cmath>
 #include <cstddef>
 #include <cstdint>
@@ -233,15 +234,6 @@ void check_against_reference(test::generator& random, shape_case const& s) {
     CHECK(deviation<Predictor, Source, Compensates>(layer.given(), options, found) <= allowed);
 }
 
-bool same_bits(output_tensor const& a, output_tensor const& b) {
-    bool same = true;
-    test::for_each_index(a.cview().extents(), [&](auto const& i) {
-        same = same && std::bit_cast<std::uint32_t>(test::at(a.cview(), i)) ==
-                           std::bit_cast<std::uint32_t>(test::at(b.cview(), i));
-    });
-    return same;
-}
-
 } // namespace
 
 TEST_CASE("attention.prefill: the reference's keys, and outputs of double precision on them") {
@@ -283,7 +275,7 @@ TEST_CASE("attention.prefill: strides do not matter") {
         problem<float> const given{q.cview(), k.cview(), v.cview(), true, 0};
         auto const found = prefill(sparse, given);
         CHECK(found.kept == wanted.kept);
-        CHECK(same_bits(found.output, wanted.output));
+        CHECK(test::same_bits(found.output, wanted.output));
     }
 }
 
@@ -292,8 +284,9 @@ TEST_CASE("attention.prefill: the same bits for any number of threads") {
     random_layer<float> const layer(random, {2, 3, 150, 400, 64, 64, true});
     sparse_prefill<> const sparse(test::with(some_budget(random), 256));
     auto const alone = prefill(sparse, layer.given());
-    CHECK(same_bits(prefill(sparse, layer.given(), test::own_threads{}).output, alone.output));
-    CHECK(same_bits(prefill(sparse, layer.given(), exec::openmp(4)).output, alone.output));
+    CHECK(
+        test::same_bits(prefill(sparse, layer.given(), test::own_threads{}).output, alone.output));
+    CHECK(test::same_bits(prefill(sparse, layer.given(), exec::openmp(4)).output, alone.output));
 }
 
 TEST_CASE("attention.prefill: kernels allocate nothing and stay in the workspace") {
@@ -306,12 +299,11 @@ TEST_CASE("attention.prefill: kernels allocate nothing and stay in the workspace
     output_tensor output({s.heads, s.queries, s.value_dim});
     std::size_t const bytes = sparse_prefill<>::workspace_bytes(s, 1);
     CHECK(bytes <= std::size_t{4} << 20);
-    std::vector<std::byte> memory(bytes + 64, std::byte{0x5a});
+    test::guarded_workspace memory(bytes, 24);
     long const before = test::allocations.requests;
-    sparse(given, indexes, output.view(), std::span(memory).first(bytes), exec::serial{});
+    sparse(given, indexes, output.view(), memory.span(), exec::serial{});
     CHECK(test::allocations.requests == before);
-    CHECK(std::all_of(memory.end() - 64, memory.end(),
-                      [](std::byte b) { return b == std::byte{0x5a}; }));
+    CHECK(memory.kept_outside());
 }
 
 TEST_CASE("attention.prefill: at 131072 keys and d = 256 a thread needs less than 4 MiB") {

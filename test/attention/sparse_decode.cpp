@@ -113,7 +113,7 @@ attended attend(problem<T> const& given, std::vector<dlzs::packed_index<Policy>>
                 sparse_decode_options const& options, Run const& run = {}) {
     problem_shape const s = given.shape();
     attended result{decode_output({s.heads, s.queries, s.value_dim}), {}};
-    guarded_bytes workspace(sparse_decode_workspace_bytes(given, options, run.threads()));
+    guarded_workspace workspace(sparse_decode_workspace_bytes(given, options, run.threads()));
     std::mutex one_at_a_time;
     sparse_decode(given, std::span(indices), options, result.output.view(), workspace.span(), run,
                   [&](index_t head, index_t query, std::span<key_id const> keys) {
