@@ -47,8 +47,10 @@ namespace detail {
     sum.store_unaligned(lanes.data());
     for (std::size_t lane = 0; lane < lanes.size(); ++lane) {
         for (std::size_t i = 0; i < row.size(); ++i) {
-            int const code = static_cast<std::int8_t>(panel[lane * row.size() + i] - dot_bias);
-            lanes[lane] += (code + dot_bias) * row[i];
+            int const byte = panel[lane * row.size() + i];
+            // Signed where panels have no bias.
+            int const factor = dot_bias == 0 && byte > 127 ? byte - 256 : byte;
+            lanes[lane] += factor * static_cast<int>(row[i]);
         }
     }
     return vector_int32::load_unaligned(lanes.data());

@@ -90,7 +90,7 @@ private:
 
     void absorb_top(std::int32_t const* scores, index_t count, drop_rule const& drop,
                     grain_row& row) noexcept {
-        std::int32_t best;
+        std::int32_t best = 0;
         if (count >= exec::vector_width) {
             vector top = exec::load(scores);
             index_t k = exec::vector_width;
@@ -171,31 +171,38 @@ private:
         return exec::load(distance_.data() + v * exec::vector_width);
     }
 
-    /// Calls f(key of the tile) for the forced keys.
-    template <class F>
-    static void for_forced(index_t first, index_t count, row_rule const& rule, F f) noexcept {
+    struct key_run {
+        index_t from;
+        index_t to;
+    };
+    /// The tile's forced keys: sinks, and the window behind them.
+    [[nodiscard]] static std::array<key_run, 2> forced_keys(index_t first, index_t count,
+                                                            row_rule const& rule) noexcept {
         index_t const sinks = std::clamp<index_t>(rule.sinks - first, 0, count);
-        for (index_t k = 0; k < sinks; ++k) {
-            f(k);
-        }
-        index_t const end = rule.visible - rule.after_window;
-        index_t const to = std::clamp<index_t>(end - first, 0, count);
-        for (index_t k = std::clamp<index_t>(end - rule.window - first, sinks, to); k < to; ++k) {
-            f(k);
-        }
+        index_t const end = std::clamp<index_t>(rule.visible - rule.after_window - first, 0, count);
+        index_t const window =
+            std::clamp<index_t>(rule.visible - rule.after_window - rule.window - first, 0, end);
+        return {key_run{0, sinks}, key_run{std::max(sinks, window), std::max(sinks, end)}};
     }
 
-    /// Forced keys are far from any cut and cost nothing.
+    /// Forced keys are far from any cut, weigh and cost nothing.
     index_t take_out_forced(index_t first, index_t count, row_rule const& rule) noexcept {
         index_t forced = 0;
-        for_forced(first, count, rule, [&](index_t key) {
-            auto const k = static_cast<std::size_t>(key);
-            --dropped_[static_cast<std::size_t>(key / segment)].count;
-            weight_[k] = 0;
-            distance_[k] = nowhere;
-            costs_[k] = 0;
-            ++forced;
-        });
+        for (key_run const run : forced_keys(first, count, rule)) {
+            for (index_t key = run.from; key < run.to; ++key) {
+                auto const k = static_cast<std::size_t>(key);
+                distance_[k] = nowhere;
+                weight_[k] = 0;
+                costs_[k] = 0;
+            }
+            // Not one by one in the loop above: Clang 14 vectorises that, and counts a key in eight.
+            for (index_t s = 0; s * segment < count; ++s) {
+                index_t const from = std::max(run.from, s * segment);
+                index_t const to = std::min(run.to, (s + 1) * segment);
+                dropped_[static_cast<std::size_t>(s)].count -= std::max<index_t>(0, to - from);
+            }
+            forced += run.to - run.from;
+        }
         return forced;
     }
 
@@ -372,9 +379,11 @@ private:
     }
 
     void put_forced(index_t first, index_t count, row_rule const& rule) noexcept {
-        for_forced(first, count, rule, [&](index_t key) {
-            kept_[static_cast<std::size_t>(kept_count_++)] = static_cast<std::int32_t>(key);
-        });
+        for (key_run const run : forced_keys(first, count, rule)) {
+            for (index_t key = run.from; key < run.to; ++key) {
+                kept_[static_cast<std::size_t>(kept_count_++)] = static_cast<std::int32_t>(key);
+            }
+        }
     }
 
     static constexpr std::size_t places = static_cast<std::size_t>(tile_keys);
