@@ -251,13 +251,13 @@ private:
     void attend_tile(index_t rows, index_t first_key, index_t count, source<K> keys,
                      source<V> values, State state) noexcept {
         for_each_batch(rows, [&](auto batch, index_t first) {
-            constexpr int Rows = batch;
-            std::array<float*, Rows> out;
-            for (int r = 0; r < Rows; ++r) {
+            constexpr int together = batch;
+            std::array<float*, together> out;
+            for (int r = 0; r < together; ++r) {
                 out[static_cast<std::size_t>(r)] = state(first + r);
             }
-            weigh<Rows>(first, first_key, count, keys, values, out);
-            add_values<Rows>(first, count, values, out);
+            weigh<together>(first, first_key, count, keys, values, out);
+            add_values<together>(first, count, values, out);
         });
     }
 
@@ -266,9 +266,9 @@ private:
     void weigh(index_t first, index_t first_key, index_t count, source<K> keys, source<V> values,
                std::array<float*, Rows> const& out) noexcept {
         using exec::vector_float;
-        constexpr int block_keys = static_cast<int>(width) / Rows;
+        constexpr auto block_keys = static_cast<int>(width) / Rows;
         float const* const queries = queries_ + first * padded(dim_);
-        index_t const blocks = ceil_div<index_t>(count, block_keys);
+        auto const blocks = ceil_div<index_t>(count, block_keys);
         vector_float const sees = exec::load(sees_ + first * width);
         // All lanes see a block's first key and what follows it by less than the least.
         float const least = *std::min_element(sees_ + first * width, sees_ + (first + 1) * width);

@@ -63,6 +63,7 @@ class dense_block {
     using element = typename Products::element;
     using factor = typename Products::factor;
     /// Elements of a factor.
+    // NOLINTNEXTLINE(bugprone-sizeof-expression): one float, or two bf16
     static constexpr index_t each = sizeof(factor) / sizeof(element);
     static constexpr index_t panel = exec::product_width;
     static constexpr index_t tile_keys = Products::tile_keys;
@@ -181,7 +182,7 @@ private:
         // Logits in octaves: the exponential is a power of two. bf16 queries get the power of two of
         // the factor only, which rounds nothing.
         double const octaves = scale * std::numbers::log2e;
-        float before = static_cast<float>(octaves);
+        auto before = static_cast<float>(octaves);
         if constexpr (each == 2) {
             int exponent = 0;
             octaves_ = static_cast<float>(std::frexp(octaves, &exponent));
