@@ -48,7 +48,11 @@ inline void store(std::int32_t* to, vector_int32 x) noexcept { x.store_unaligned
 /// a where `below` < `limit`, else b.
 [[nodiscard]] inline vector_int32 if_below(vector_int32 below, vector_int32 limit, vector_int32 a,
                                            vector_int32 b) noexcept {
+#if defined(__AVX512F__) // xsimd 8's does not compile without optimisation
+    return _mm512_mask_blend_epi32(_mm512_cmplt_epi32_mask(below, limit), b, a);
+#else
     return xsimd::select(below < limit, a, b);
+#endif
 }
 [[nodiscard]] inline std::int32_t smallest(vector_int32 x) noexcept {
 #if defined(__AVX512F__)
