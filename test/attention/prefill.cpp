@@ -333,6 +333,27 @@ TEST_CASE("attention.prefill: heads have budgets of their own, and nothing dropp
           tolerance);
 }
 
+TEST_CASE("attention.prefill: budgets that let nearly all go leave finite rows") {
+    SOFATTN_GENERATOR(random);
+    random_layer<float> layer(random, {1, 1, 300, 700, 16, 16, true});
+    for (index_t k = 300; k < 700; ++k) { // weigh far more than float can tell from the first tile
+        for (index_t d = 0; d < 16; ++d) {
+            layer.k(0, k, d) = 40.0f * layer.q(0, 299, d);
+        }
+    }
+    auto const all_finite = [](output_tensor const& output) {
+        bool finite = true;
+        test::for_each_index(output.cview().extents(), [&](auto const& i) {
+            finite = finite && std::isfinite(test::at(output.cview(), i));
+        });
+        return finite;
+    };
+    auto const options = test::with(budget::of_output_error(1e6), 256);
+    sparse_prefill<dlzs::rotated_int8, sufa::recomputed, false> const bare(options);
+    CHECK(all_finite(prefill(bare, layer.given()).output));
+    CHECK(all_finite(prefill(sparse_prefill<>(options), layer.given()).output));
+}
+
 TEST_CASE("attention.prefill: what it does not do is refused with a reason") {
     problem_shape shape;
     shape.heads = 2;
@@ -354,6 +375,9 @@ TEST_CASE("attention.prefill: what it does not do is refused with a reason") {
     says(test::with(budget::of_mass(0.9), 256, selection_scope::per_group), "per_group");
     says(test::with(budget::of_ratio(0.5), 256), "a ratio");
     says(test::with(budget::of_count(5), 256), "a count");
+    budget limited = budget::of_mass(0.9);
+    limited.at_most = 5;
+    says(test::with(limited, 256), "maximum count");
     CHECK_NOTHROW(sparse_prefill<>(test::with(budget::of_mass(0.9), 256)).check(shape));
     shape.causal = true;
     shape.window = 4;

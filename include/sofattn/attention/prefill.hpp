@@ -37,7 +37,7 @@ struct ignore_kept_keys {
 /// in     given    queries [head, query, dim], keys [kv_head, key, dim], values [kv_head, key,
 ///                 value_dim], any strides, f32, f16 or bf16
 ///        indexes  [kv_head], made by `index`
-///        options  budget (mass, output error, radius, numbers of keys; no ratio and no count), the
+///        options  budget (mass, output error, radius, minimum; no ratio, no count, no maximum), the
 ///                 same for all heads or one each
 ///        workspace at least workspace_bytes(shape, run.threads()) bytes
 /// out    output   [head, query, value_dim]; rows that see no key are zero
@@ -81,6 +81,12 @@ public:
                 throw error("sparse_prefill: budget of query head " + std::to_string(h),
                             b.count ? "a count" : "a ratio",
                             "a mass, an output error, a radius or none");
+            }
+            if (b.at_most) {
+                throw error("sparse_prefill: maximum count of query head " + std::to_string(h),
+                            std::to_string(*b.at_most),
+                            "left out: keys are dropped in whole grains, and a maximum below the "
+                            "best grain's would leave a row nothing");
             }
         }
     }

@@ -130,11 +130,13 @@ public:
             }
         }
         for (index_t i = 0; i < rows; ++i) {
-            bool const sees_keys = row(i).sees > 0;
-            float const inverse = sees_keys ? 1.0f / row(i).sum : 0.0f;
+            // Nothing is seen, or a budget let all go but what float can hardly tell from 0.
+            bool const is_empty =
+                row(i).sees == 0 || row(i).sum < std::numeric_limits<float>::min();
+            float const inverse = is_empty ? 0.0f : 1.0f / row(i).sum;
             auto const out = output(i);
             for (index_t d = 0; d < value_dim_; ++d) {
-                out(d) = sees_keys ? output_[i * width_ + d] * inverse : 0.0f; // never -0
+                out(d) = is_empty ? 0.0f : output_[i * width_ + d] * inverse; // never -0
             }
         }
     }

@@ -61,8 +61,9 @@ concept adaptive_policy = requires {
 /// `at_most` holds against both (beside the forced keys; first come, first kept when running).
 /// Without mass and error in the budget nothing is dropped but by radius and `at_most`.
 ///
-/// In whole grains a radius ends with its grain, `at_most` drops all of the grain that goes over it,
-/// and otherwise a grain stays if it cannot go as a whole.
+/// In whole grains a radius ends with its grain, `at_most` drops all of the grain that goes over it
+/// (the best one too: a row of nearly equal scores may keep only its forced keys), and otherwise a
+/// grain stays if it cannot go as a whole.
 ///
 /// in     run    [key]  predicted scores of visible keys: the row, or (running) its next tile
 ///        rule          the row's budget
