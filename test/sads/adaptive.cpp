@@ -39,7 +39,7 @@ using counting_lanes =
 struct later : sads::tile_by_tile {};
 struct never {};
 struct numbered {
-    static constexpr int when = 1; // an enumerator, not a number, is asked for
+    [[maybe_unused]] static constexpr int when = 1; // an enumerator, not a number, is asked for
 };
 static_assert(sads::adaptive_policy<sads::whole_row> && sads::adaptive_policy<sads::tile_by_tile>);
 static_assert(sads::adaptive_policy<later>);
