@@ -2,6 +2,7 @@
 // Attention of one query per head to many keys, as a share of what memory could deliver.
 #include "support/data.hpp"
 #include "support/peak.hpp"
+#include "support/timing.hpp"
 #include <sofattn/attention/decode.hpp>
 #include <sofattn/attention/options.hpp>
 #include <sofattn/attention/problem.hpp>
@@ -94,11 +95,6 @@ void dense(benchmark::State& state, index_t keys, index_t threads) {
     state.counters["of_peak"] = bytes / read_bandwidth(threads);
 }
 
-double median(std::vector<double> times) {
-    std::ranges::sort(times);
-    return times[times.size() / 2];
-}
-
 /// A dense step and a sparse one in turn, so that neither finds its keys in a cache.
 template <class Policy>
 void sparse(benchmark::State& state, index_t keys, index_t threads, selection_scope scope) {
@@ -117,11 +113,11 @@ void sparse(benchmark::State& state, index_t keys, index_t threads, selection_sc
         std::max(decode_workspace_bytes(given.shape(), threads),
                  sparse_decode_workspace_bytes(given, options, threads)));
     auto const timed = [&](auto step) {
-        auto const start = std::chrono::steady_clock::now();
-        step();
-        benchmark::DoNotOptimize(output.view().data());
-        benchmark::ClobberMemory();
-        return seconds(std::chrono::steady_clock::now() - start).count();
+        return seconds_of([&] {
+            step();
+            benchmark::DoNotOptimize(output.view().data());
+            benchmark::ClobberMemory();
+        });
     };
     std::vector<double> dense_times;
     std::vector<double> sparse_times;

@@ -1,88 +1,193 @@
 // SPDX-License-Identifier: MIT
-// Sparse prefill against dense attention in f32 and bf16, run in turn in one process.
+// Sparse prefill against dense attention in f32 and bf16, run in turn in one process, on made-up and
+// on recorded heads. Budgets are searched for the share of keys that a row is about.
 #include "support/data.hpp"
+#include "support/head.hpp"
+#include "support/recorded.hpp"
+#include "support/timing.hpp"
 #include <sofattn/attention/dense.hpp>
+#include <sofattn/attention/options.hpp>
 #include <sofattn/attention/prefill.hpp>
 #include <sofattn/attention/problem.hpp>
-#include <sofattn/core/bfloat16.hpp>
+#include <sofattn/core/error.hpp>
+#include <sofattn/core/tensor.hpp>
 #include <sofattn/core/types.hpp>
 #include <sofattn/dlzs/policy.hpp>
 #include <sofattn/exec/parallel.hpp>
+#include <sofattn/sads/budget.hpp>
 #include <sofattn/sufa/logit_source.hpp>
 
 #include <benchmark/benchmark.h>
 
 #include <algorithm>
 #include <atomic>
-#include <chrono>
 #include <cmath>
 #include <cstddef>
 #include <cstdint>
+#include <limits>
+#include <map>
+#include <memory>
 #include <span>
 #include <string>
+#include <utility>
 #include <vector>
 
 namespace sofattn::bench {
 namespace {
 
-/// Made-up causal head: normal keys and values, queries with logits of spread 2, and a first key
-/// that all of them attend to with a logit of about 9, as trained models have.
-struct layer {
-    layer(index_t tokens, index_t dim)
-        : q(normal_tensor<axis::head, axis::query, axis::dim>(random, {1, tokens, dim})),
-          k(normal_tensor<axis::kv_head, axis::key, axis::dim>(random, {1, tokens, dim})),
-          v(normal_tensor<axis::kv_head, axis::key, axis::value_dim>(random, {1, tokens, dim})) {
-        float const along = 9.0f / std::sqrt(static_cast<float>(dim));
-        for (index_t i = 0; i < tokens; ++i) {
-            for (index_t d = 0; d < dim; ++d) {
-                q(0, i, d) = 2.0f * q(0, i, d) + along * k(0, 0, d);
-            }
+using output_tensor = tensor<float, axis::head, axis::query, axis::value_dim>;
+
+/// Relative Frobenius norm of the difference; of one head.
+double relative_error(output_tensor const& output, output_tensor const& right) {
+    double off = 0;
+    double size = 0;
+    auto const [heads, tokens, dim] = right.cview().extents();
+    for (index_t i = 0; i < tokens; ++i) {
+        for (index_t d = 0; d < dim; ++d) {
+            double const exact = right(0, i, d);
+            double const difference = output(0, i, d) - exact;
+            off += difference * difference;
+            size += exact * exact;
         }
     }
-    generator random;
-    tensor<float, axis::head, axis::query, axis::dim> q;
-    tensor<float, axis::kv_head, axis::key, axis::dim> k;
-    tensor<float, axis::kv_head, axis::key, axis::value_dim> v;
+    return std::sqrt(off / size);
+}
+
+// --- what a row runs on --------------------------------------------------------------------------
+
+/// Where a head comes from.
+struct source {
+    int layer; ///< recorded; 0: made up
+    index_t tokens;
+    index_t dim;
+
+    [[nodiscard]] std::string name() const {
+        return (layer == 0 ? "data:random" : "data:recorded/layer:" + std::to_string(layer));
+    }
+    friend bool operator==(source const&, source const&) = default;
+    friend auto operator<=>(source const&, source const&) = default;
 };
 
-double seconds_of(auto&& work) {
-    auto const start = std::chrono::steady_clock::now();
-    work();
-    std::chrono::duration<double> const time = std::chrono::steady_clock::now() - start;
-    return time.count();
-}
+/// A head, what dense attention makes of it, and how far bf16 is from that.
+struct input {
+    explicit input(source const& of)
+        : from(of), data(of.layer == 0 ? random_head(of.tokens, of.dim)
+                                       : recorded_head(of.layer, of.tokens, of.dim)),
+          dense({1, of.tokens, of.dim}) {
+        exec::openmp const run;
+        std::vector<std::byte> workspace(
+            dense_workspace_bytes(data.given().shape(), run.threads()));
+        output_tensor bf16({1, of.tokens, of.dim});
+        dense_attention(data.given(), dense.view(), workspace, run);
+        dense_attention<dense_products::bf16>(data.given(), bf16.view(), workspace, run);
+        bf16_error = relative_error(bf16, dense);
+    }
 
-double median(std::vector<double> values) {
-    auto const middle = values.begin() + std::ssize(values) / 2;
-    std::nth_element(values.begin(), middle, values.end());
-    return *middle;
-}
+    /// One at a time, as long ones are large: neighbouring rows share it.
+    static input const& of(source const& wanted) {
+        static std::unique_ptr<input> last;
+        if (!last || last->from != wanted) {
+            last.reset();
+            last = std::make_unique<input>(wanted);
+        }
+        return *last;
+    }
 
-template <sufa::logit_source Source>
-void prefill(benchmark::State& state, index_t tokens, index_t dim, double error, index_t threads) {
-    layer const data(tokens, dim);
-    problem<float> const given{data.q.cview(), data.k.cview(), data.v.cview(), /*causal=*/true};
-    problem_shape const shape = given.shape();
+    source from;
+    head data;
+    output_tensor dense;
+    double bf16_error = 0;
+};
+
+// --- budgets -------------------------------------------------------------------------------------
+
+/// No minimum count: it is spread over tiles and rounded up to whole grains, so in a head whose far
+/// keys all weigh about the same it decides how many are kept, not the budget.
+attention_options options_of(double output_error, index_t tile_keys) {
     attention_options options;
-    using sparse_type = sparse_prefill<dlzs::rotated_int8, Source, true>;
-    options.tile_keys = sparse_type::tile_keys;
-    options.budget = sads::budget::of_output_error(error);
-    options.budget.at_least = 32;
+    options.tile_keys = tile_keys;
+    options.budget = sads::budget::of_output_error(output_error);
     options.budget.sinks = 1;
     options.budget.window = 16;
-    sparse_type const sparse(options);
-    sparse.check(shape);
-    exec::openmp const run(threads);
-    tensor<float, axis::head, axis::query, axis::value_dim> output({1, tokens, dim});
-    std::vector<std::byte> workspace(sparse_type::workspace_bytes(shape, threads));
-    std::vector<std::byte> dense_workspace(dense_workspace_bytes(shape, threads));
+    return options;
+}
 
-    std::atomic<std::int64_t> kept{0};
+/// The budget of output error, from 1e-7 to 0.03, whose kept share is within 4 % of `wanted` or
+/// nearest to it: short rows keep their window, and in peaked ones there is little to keep. Of
+/// budgets that keep as much, the smallest one tried. `kept` falls where the budget grows, about in
+/// inverse proportion.
+double budget_for(double wanted, auto const& kept) {
+    double error = 0.01;
+    double slope = -1; // of the logarithms
+    double last_error = 0;
+    double last_share = 0;
+    double best = error;
+    double distance = std::numeric_limits<double>::infinity();
+    for (int step = 0; step < 10 && distance >= 0.04 && error != last_error; ++step) {
+        double const share = kept(error);
+        double const off = std::log(share / wanted);
+        if (std::abs(off) < distance - 0.01 || (std::abs(off) < distance + 0.01 && error < best)) {
+            distance = std::abs(off);
+            best = error;
+        }
+        if (step > 0) {
+            slope =
+                std::clamp(std::log(share / last_share) / std::log(error / last_error), -2.0, -0.2);
+        }
+        last_error = error;
+        last_share = share;
+        error = std::clamp(error * std::exp(-off / slope), 1e-7, 0.03);
+    }
+    return best;
+}
+
+// --- rows ----------------------------------------------------------------------------------------
+
+struct row {
+    source from;
+    int kept_percent;
+    index_t threads;
+};
+
+template <sufa::logit_source Source>
+void prefill(benchmark::State& state, row const& r) {
+    using sparse_type = sparse_prefill<dlzs::rotated_int8, Source, true>;
+    input const& in = input::of(r.from);
+    problem<float> const given = in.data.given();
+    problem_shape const shape = given.shape();
+    exec::openmp const run(r.threads);
+    exec::openmp const all_cores; // for what is not timed
+    output_tensor output({1, r.from.tokens, r.from.dim});
+    std::vector<std::byte> workspace(
+        sparse_type::workspace_bytes(shape, std::max(r.threads, all_cores.threads())));
+    std::vector<std::byte> dense_workspace(dense_workspace_bytes(shape, r.threads));
     auto indexes = sparse_type::index(given, run);
-    sparse(given, indexes, output.view(), workspace, run,
-           [&](index_t, index_t, index_t, std::span<std::int32_t const> keys) {
-               kept += std::ssize(keys);
-           });
+    auto const pairs = static_cast<double>(r.from.tokens * (r.from.tokens + 1) / 2);
+    auto const kept_by = [&](sparse_type const& sparse) {
+        std::atomic<std::int64_t> kept{0};
+        sparse(given, indexes, output.view(), workspace, all_cores,
+               [&](index_t, index_t, index_t, std::span<std::int32_t const> keys) {
+                   kept += std::ssize(keys);
+               });
+        return static_cast<double>(kept.load()) / pairs;
+    };
+    auto const made = [&](double budget) {
+        return sparse_type(options_of(budget, sparse_type::tile_keys));
+    };
+    // The same for any number of threads and either source of logits.
+    static std::map<std::pair<source, int>, double> budgets;
+    auto& budget = budgets[{r.from, r.kept_percent}];
+    if (budget == 0) {
+        budget = budget_for(r.kept_percent / 100.0,
+                            [&](double candidate) { return kept_by(made(candidate)); });
+    }
+    sparse_type const sparse = made(budget);
+    sparse.check(shape);
+    state.counters["kept"] = kept_by(sparse);
+    state.counters["budget"] = budget;
+    state.counters["error"] = relative_error(output, in.dense);
+    state.counters["bf16_error"] = in.bf16_error;
+
     std::vector<double> indexing;
     std::vector<double> attending;
     std::vector<double> f32;
@@ -100,35 +205,62 @@ void prefill(benchmark::State& state, index_t tokens, index_t dim, double error,
         benchmark::DoNotOptimize(output.view().data());
         benchmark::ClobberMemory();
     }
-    auto const pairs = static_cast<double>(tokens * (tokens + 1) / 2);
-    state.counters["kept"] = static_cast<double>(kept.load()) / pairs;
     state.counters["index_ms"] = 1e3 * median(indexing);
     state.counters["over_f32"] = median(f32) / median(attending);
     state.counters["over_bf16"] = median(bf16) / median(attending);
-    state.counters["ns_per_pair"] = 1e9 * median(attending) * static_cast<double>(threads) / pairs;
+    state.counters["ns_per_pair"] =
+        1e9 * median(attending) * static_cast<double>(r.threads) / pairs;
 }
 
 template <sufa::logit_source Source>
-void add_source(std::string const& name) {
-    for (index_t const tokens : {1024, 2048, 8192}) {
-        for (int const thousandths : {3, 5, 10, 20}) {
-            for (index_t const threads : {1, 2}) {
-                add("attention/prefill/simd/logits:" + name + "/tokens:" + std::to_string(tokens) +
-                        "/dim:128/error_thousandths:" + std::to_string(thousandths) +
-                        "/threads:" + std::to_string(threads),
-                    [=](benchmark::State& state) {
-                        prefill<Source>(state, tokens, 128, thousandths / 1000.0, threads);
-                    })
-                    ->Unit(benchmark::kMillisecond)
-                    ->UseManualTime();
+void add_row(std::string const& logits, row const& r) {
+    add("attention/prefill/simd/" + r.from.name() + "/logits:" + logits +
+            "/tokens:" + std::to_string(r.from.tokens) + "/dim:" + std::to_string(r.from.dim) +
+            "/kept_percent:" + std::to_string(r.kept_percent) +
+            "/threads:" + std::to_string(r.threads),
+        [=](benchmark::State& state) {
+            std::string const missing = r.from.layer == 0 ? "" : recorded_is_missing();
+            if (!missing.empty()) {
+                state.SkipWithError(missing.c_str());
+                return;
             }
-        }
-    }
+            try {
+                prefill<Source>(state, r);
+            } catch (error const& e) { // a file that is not as it should be
+                state.SkipWithError(e.what());
+            }
+        })
+        ->Unit(benchmark::kMillisecond)
+        ->UseManualTime();
 }
 
 [[maybe_unused]] bool const added = [] {
-    add_source<sufa::reused>("reused");
-    add_source<sufa::recomputed>("computed");
+    std::vector<int> layers{0};
+    layers.insert(layers.end(), recorded_layers.begin(), recorded_layers.end());
+    for (int const layer : layers) {
+        // Everything on one recorded layer and on made-up data; the rest shows how far layers differ.
+        bool const all = layer == 0 || layer == 16;
+        for (index_t const dim : {64, 128}) {
+            for (index_t const tokens : {512, 1024, 2048, 8192, 32768}) {
+                source const from{layer, tokens, dim};
+                bool const swept = tokens == 8192 && dim == 128;
+                for (int const percent : {20, 10, 5, 3, 2}) {
+                    bool const extreme = percent == 20 || percent == 2;
+                    bool const below_window = tokens == 512 && percent < 5;
+                    if (below_window || (extreme && !swept) || (!all && dim == 64)) {
+                        continue;
+                    }
+                    add_row<sufa::reused>("reused", {from, percent, 1});
+                    if (all && dim == 128) {
+                        add_row<sufa::reused>("reused", {from, percent, 2});
+                    }
+                    if (all && swept) {
+                        add_row<sufa::recomputed>("computed", {from, percent, 1});
+                    }
+                }
+            }
+        }
+    }
     return true;
 }();
 
