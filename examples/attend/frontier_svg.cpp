@@ -1,16 +1,22 @@
 // SPDX-License-Identifier: MIT
 // The frontier as a picture: kept share against error, both logarithmic, a panel per model.
 #include "attend/frontier.hpp"
+#include "attend/svg.hpp"
 
 #include <algorithm>
-#include <array>
-#include <cmath>
-#include <cstdio>
 #include <map>
+#include <string>
+#include <vector>
 
 namespace sofattn::attend {
 
 namespace {
+
+using svg::line;
+using svg::log_axis;
+using svg::number;
+using svg::place;
+using svg::words;
 
 constexpr double panel_width = 470;
 constexpr double panel_height = 400;
@@ -20,21 +26,6 @@ constexpr double bottom = 40;
 constexpr double gap = 16;
 constexpr double legend_width = 280;
 constexpr double legend_line = 18;
-
-std::string number(char const* format, double value) {
-    std::array<char, 64> text{};
-    std::snprintf(text.data(), text.size(), format, value);
-    return text.data();
-}
-std::string place(double value) { return number("%.1f", value); }
-
-std::string escaped(std::string const& text) {
-    std::string out;
-    for (char const c : text) {
-        out += c == '&' ? "&amp;" : c == '<' ? "&lt;" : c == '>' ? "&gt;" : std::string(1, c);
-    }
-    return out;
-}
 
 /// Hue: how keys are chosen. Dash: what becomes of the dropped ones. So a reader may follow either.
 struct look {
@@ -61,38 +52,6 @@ look look_of(std::string const& series) {
     }
     return l;
 }
-
-std::string line(double x1, double y1, double x2, double y2, std::string const& style) {
-    return "<line x1=\"" + place(x1) + "\" y1=\"" + place(y1) + "\" x2=\"" + place(x2) +
-           "\" y2=\"" + place(y2) + "\" " + style + "/>\n";
-}
-std::string words(double x, double y, std::string const& text, std::string const& style) {
-    return "<text x=\"" + place(x) + "\" y=\"" + place(y) + "\" " + style + ">" + escaped(text) +
-           "</text>\n";
-}
-
-/// A logarithmic axis that covers the given values.
-struct log_axis {
-    double low;
-    double high;
-    double from; ///< place of low
-    double to;   ///< place of high
-
-    [[nodiscard]] double at(double value) const {
-        return from + (to - from) * std::log(value / low) / std::log(high / low);
-    }
-    [[nodiscard]] std::vector<double> ticks() const {
-        std::vector<double> marks;
-        for (double decade = 1e-6; decade < 10; decade *= 10) {
-            for (double const step : {1.0, 2.0, 5.0}) {
-                if (decade * step >= low * 0.999 && decade * step <= high * 1.001) {
-                    marks.push_back(decade * step);
-                }
-            }
-        }
-        return marks;
-    }
-};
 
 std::string panel(frontier const& one, double x0) {
     double low = 1;
@@ -159,11 +118,9 @@ std::string to_svg(std::vector<frontier> const& frontiers) {
     auto const count = static_cast<double>(panels.size());
     double const width = count * (panel_width + gap) + legend_width;
     double const height = top + panel_height + bottom;
-    std::string out = "<svg xmlns=\"http://www.w3.org/2000/svg\" viewBox=\"0 0 " + place(width) +
-                      " " + place(height) + "\" width=\"" + place(width) + "\" height=\"" +
-                      place(height) + "\" font-family=\"sans-serif\">\n" +
-                      "<title>Relative output error against the share of keys kept</title>\n" +
-                      "<rect width=\"100%\" height=\"100%\" fill=\"white\"/>\n";
+    std::string out =
+        svg::opening(width, height, "Relative output error against the share of keys kept") +
+        "<rect width=\"100%\" height=\"100%\" fill=\"white\"/>\n";
     double x = 0;
     for (auto const& entry : panels) {
         out += panel(*entry.second, x);
