@@ -156,10 +156,8 @@ std::string date_of(json const& root) {
 
 /// Median of a member over the rows of one name.
 double median(std::vector<measurement> const& rows, double measurement::*member) {
-    std::vector<double> values;
-    for (auto const& row : rows) {
-        values.push_back(row.*member);
-    }
+    std::vector<double> values(rows.size());
+    std::ranges::transform(rows, values.begin(), [=](auto const& row) { return row.*member; });
     std::ranges::sort(values);
     return (values[(values.size() - 1) / 2] + values[values.size() / 2]) / 2;
 }

@@ -140,7 +140,8 @@ std::string drawn(panel const& p, linear_axis const& up, double x0) {
             for (auto const& at : one.points) {
                 double const x = across.at(p.across(at.mean));
                 double const y = up.at(at.mean.*against.over);
-                path += (path.empty() ? "M" : " L") + place(x) + " " + place(y);
+                path += path.empty() ? "M" : " L";
+                path += place(x) + " " + place(y);
                 dots += dot(x, y, 3, name + " dot");
                 for (auto const& layer : at.layers) {
                     if (at.layers.size() > 1) {
