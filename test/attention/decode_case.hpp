@@ -2,6 +2,7 @@
 // Random layers of few queries, and how far an output is from double precision.
 #pragma once
 
+#include "attention/random_layer.hpp"
 #include "support/generators.hpp"
 #include "support/guarded_workspace.hpp"
 #include "support/same_bits.hpp"
@@ -49,37 +50,16 @@ struct decode_shape {
     return text;
 }
 
-/// Normal data; every other query looks for a key. Values are positive, so that no output comes
-/// close to 0 by chance, which no arithmetic gets right relatively.
+/// Every other query looks for a key; values are positive.
 template <class T = float>
-struct decode_case {
+struct decode_case : random_layer<T> {
     decode_case(generator& random, decode_shape const& s)
-        : causal(s.causal), q(random_matrix<T, axis::head, axis::query, axis::dim>(
-                                random, {s.kv_heads * s.group, s.queries, s.dim})),
-          k(random_matrix<T, axis::kv_head, axis::key, axis::dim>(random,
-                                                                  {s.kv_heads, s.keys, s.dim})),
-          v(random_matrix<T, axis::kv_head, axis::key, axis::value_dim>(
-              random, {s.kv_heads, s.keys, s.value_dim})) {
-        for_each_index(v.view().extents(), [&](auto const& i) {
-            at(v.view(), i) = T(0.5f + std::abs(to_float(at(v.view(), i))));
-        });
-        for_each_index<2>({s.kv_heads * s.group, s.queries}, [&](auto const& row) {
-            if (random.chance(0.5)) {
-                index_t const match = random.integer<index_t>(0, s.keys - 1);
-                for (index_t d = 0; d < s.dim; ++d) {
-                    q(row[0], row[1], d) = T(to_float(q(row[0], row[1], d)) +
-                                             0.7f * to_float(k(row[0] / s.group, match, d)));
-                }
-            }
-        });
+        : random_layer<T>(random,
+                          {s.kv_heads * s.group, s.kv_heads, s.queries, s.keys, s.dim, s.value_dim},
+                          s.causal) {
+        this->make_values_positive();
+        this->plant_matches(random, 0.5);
     }
-
-    [[nodiscard]] problem<T> given() const { return {q.view(), k.view(), v.view(), causal, 0}; }
-
-    bool causal;
-    tensor<T, axis::head, axis::query, axis::dim> q;
-    tensor<T, axis::kv_head, axis::key, axis::dim> k;
-    tensor<T, axis::kv_head, axis::key, axis::value_dim> v;
 };
 
 /// Relative Frobenius error of a head's rows, the worst head, of attention to the keys for which

@@ -1,4 +1,5 @@
 // SPDX-License-Identifier: MIT
+#include "attention/random_layer.hpp"
 #include "core/aborts.hpp"
 #include "support/allocations.hpp"
 #include "support/generators.hpp"
@@ -63,45 +64,22 @@ struct dense_shape {
     index_t window = 0;
 };
 
-/// A random layer: normal, so logits are of order 1, but some queries look for a key. Of few outputs
-/// all may come close to 0 by chance, which no arithmetic gets right relatively: values are positive.
+/// Every other query looks for a key. Of few outputs all may come close to 0 by chance: values are
+/// positive then.
 template <class T = float>
-struct dense_case {
+struct dense_case : random_layer<T> {
     dense_case(generator& random, dense_shape const& s)
-        : causal(s.causal), scale(s.scale), window(s.window),
-          q(random_matrix<T, axis::head, axis::query, axis::dim>(
-              random, {s.kv_heads * s.group, s.queries, s.dim})),
-          k(random_matrix<T, axis::kv_head, axis::key, axis::dim>(random,
-                                                                  {s.kv_heads, s.keys, s.dim})),
-          v(random_matrix<T, axis::kv_head, axis::key, axis::value_dim>(
-              random, {s.kv_heads, s.keys, s.value_dim})) {
-        for_each_index<2>({s.kv_heads * s.group, s.queries}, [&](auto const& row) {
-            if (random.chance(0.5)) {
-                index_t const match = random.integer<index_t>(0, s.keys - 1);
-                for (index_t d = 0; d < s.dim; ++d) {
-                    q(row[0], row[1], d) = T(to_float(q(row[0], row[1], d)) +
-                                             0.7f * to_float(k(row[0] / s.group, match, d)));
-                }
-            }
-        });
+        : random_layer<T>(random,
+                          {s.kv_heads * s.group, s.kv_heads, s.queries, s.keys, s.dim, s.value_dim},
+                          s.causal) {
+        this->scale = s.scale;
+        this->window = s.window;
+        this->plant_matches(random, 0.5);
         index_t const seeing = s.causal ? std::min(s.queries, s.keys) : s.queries;
         if (std::min(seeing, judged_rows) * s.value_dim < 64) {
-            for_each_index(v.view().extents(), [&](auto const& i) {
-                at(v.view(), i) = T(0.5f + std::abs(to_float(at(v.view(), i))));
-            });
+            this->make_values_positive();
         }
     }
-
-    [[nodiscard]] problem<T> given() const {
-        return {q.view(), k.view(), v.view(), causal, scale, window};
-    }
-
-    bool causal;
-    double scale;
-    index_t window;
-    query_tensor<T> q;
-    key_tensor<T> k;
-    value_tensor<T> v;
 };
 
 template <dense_products Products = dense_products::f32, class Run = exec::serial, class Q,

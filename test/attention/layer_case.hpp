@@ -2,6 +2,7 @@
 // A random layer, and what attention over a given selection of it must be.
 #pragma once
 
+#include "attention/random_layer.hpp"
 #include "support/generators.hpp"
 #include <sofattn/attention/attention.hpp>
 #include <sofattn/core/tensor.hpp>
@@ -14,15 +15,6 @@
 
 namespace sofattn::test {
 
-struct layer_shape {
-    index_t heads = 4;
-    index_t kv_heads = 2;
-    index_t queries = 70;
-    index_t keys = 70;
-    index_t dim = 16;
-    index_t value_dim = 24;
-};
-
 /// Options that tests vary; tiles are short, so that small layers have several.
 [[nodiscard]] inline attention_options
 with(sads::budget budget, index_t tile = 16,
@@ -34,32 +26,14 @@ with(sads::budget budget, index_t tile = 16,
     return options;
 }
 
-/// Float arrays with some planted matches, so that top-k means something.
-struct layer_case {
+/// Every query looks for some key.
+struct layer_case : random_layer<float> {
     layer_case(generator& random, layer_shape s, bool causal_mask)
-        : shape(s), causal(causal_mask), q(random_matrix<float, axis::head, axis::query, axis::dim>(
-                                             random, {s.heads, s.queries, s.dim})),
-          k(random_matrix<float, axis::kv_head, axis::key, axis::dim>(random,
-                                                                      {s.kv_heads, s.keys, s.dim})),
-          v(random_matrix<float, axis::kv_head, axis::key, axis::value_dim>(
-              random, {s.kv_heads, s.keys, s.value_dim})) {
-        for (index_t h = 0; h < s.heads; ++h) {
-            for (index_t r = 0; r < s.queries; ++r) {
-                index_t const match = random.integer<index_t>(0, s.keys - 1);
-                for (index_t d = 0; d < s.dim; ++d) {
-                    q(h, r, d) += 0.7f * k(h / (s.heads / s.kv_heads), match, d);
-                }
-            }
-        }
+        : random_layer(random, s, causal_mask), shape(s) {
+        plant_matches(random, 1.0);
     }
 
-    [[nodiscard]] problem<float> given() const { return {q.view(), k.view(), v.view(), causal, 0}; }
-
     layer_shape shape;
-    bool causal;
-    tensor<float, axis::head, axis::query, axis::dim> q;
-    tensor<float, axis::kv_head, axis::key, axis::dim> k;
-    tensor<float, axis::kv_head, axis::key, axis::value_dim> v;
 };
 
 /// What a run gave.

@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: MIT
 #include "attention/layer_case.hpp"
+#include "attention/random_layer.hpp"
 #include "support/allocation_counts.hpp"
 #include "support/generators.hpp"
 #include "support/guarded_workspace.hpp"
@@ -182,30 +183,21 @@ budget some_budget(test::generator& random) {
     return b;
 }
 
+/// Logits of spreads from 0.5 to 3; few values are never all near 0 by chance.
 template <class T>
-struct random_layer {
-    random_layer(test::generator& random, shape_case const& s)
-        : causal(s.causal), q(test::random_matrix<T, axis::head, axis::query, axis::dim>(
-                                random, {s.kv_heads * s.group, s.queries, s.dim})),
-          k(test::random_matrix<T, axis::kv_head, axis::key, axis::dim>(
-              random, {s.kv_heads, s.keys, s.dim})),
-          v(test::random_matrix<T, axis::kv_head, axis::key, axis::value_dim>(
-              random, {s.kv_heads, s.keys, s.value_dim})) {
+struct prefill_case : test::random_layer<T> {
+    prefill_case(test::generator& random, shape_case const& s)
+        : test::random_layer<T>(
+              random, {s.kv_heads * s.group, s.kv_heads, s.queries, s.keys, s.dim, s.value_dim},
+              s.causal) {
         float const sharp = static_cast<float>(random.uniform(0.5, 3.0));
-        test::for_each_index(q.view().extents(), [&](auto const& i) {
-            test::at(q.view(), i) = T(sharp * to_float(test::at(q.view(), i)));
+        test::for_each_index(this->q.view().extents(), [&](auto const& i) {
+            test::at(this->q.view(), i) = T(sharp * to_float(test::at(this->q.view(), i)));
         });
-        // Few values are never all near 0 by chance, which no arithmetic gets right relatively.
-        test::for_each_index(v.view().extents(), [&](auto const& i) {
-            test::at(v.view(), i) = T(0.3f + to_float(test::at(v.view(), i)));
+        test::for_each_index(this->v.view().extents(), [&](auto const& i) {
+            test::at(this->v.view(), i) = T(0.3f + to_float(test::at(this->v.view(), i)));
         });
     }
-    [[nodiscard]] problem<T> given() const { return {q.view(), k.view(), v.view(), causal, 0}; }
-
-    bool causal;
-    tensor<T, axis::head, axis::query, axis::dim> q;
-    tensor<T, axis::kv_head, axis::key, axis::dim> k;
-    tensor<T, axis::kv_head, axis::key, axis::value_dim> v;
 };
 
 template <class Predictor, class Source, bool Compensates, class T = float>
@@ -217,7 +209,7 @@ void check_against_reference(test::generator& random, shape_case const& s) {
     CAPTURE(s.dim);
     CAPTURE(s.value_dim);
     CAPTURE(s.causal);
-    random_layer<T> const layer(random, s);
+    prefill_case<T> const layer(random, s);
     auto const options = test::with(some_budget(random), 256);
     auto const found =
         prefill(sparse_prefill<Predictor, Source, Compensates>(options), layer.given());
@@ -265,7 +257,7 @@ TEST_CASE_TEMPLATE("attention.prefill: 16-bit storage", T, half, bfloat16) {
 
 TEST_CASE("attention.prefill: strides do not matter") {
     SOFATTN_GENERATOR(random);
-    random_layer<float> const layer(random, {2, 2, 40, 280, 48, 64, true});
+    prefill_case<float> const layer(random, {2, 2, 40, 280, 48, 64, true});
     sparse_prefill<> const sparse(test::with(some_budget(random), 256));
     auto const wanted = prefill(sparse, layer.given());
     for (test::layout const kind : test::all_layouts) {
@@ -281,7 +273,7 @@ TEST_CASE("attention.prefill: strides do not matter") {
 
 TEST_CASE("attention.prefill: the same bits for any number of threads") {
     SOFATTN_GENERATOR(random);
-    random_layer<float> const layer(random, {2, 3, 150, 400, 64, 64, true});
+    prefill_case<float> const layer(random, {2, 3, 150, 400, 64, 64, true});
     sparse_prefill<> const sparse(test::with(some_budget(random), 256));
     auto const alone = prefill(sparse, layer.given());
     CHECK(
@@ -291,7 +283,7 @@ TEST_CASE("attention.prefill: the same bits for any number of threads") {
 
 TEST_CASE("attention.prefill: kernels allocate nothing and stay in the workspace") {
     SOFATTN_GENERATOR(random);
-    random_layer<float> const layer(random, {2, 2, 150, 600, 70, 50, true});
+    prefill_case<float> const layer(random, {2, 2, 150, 600, 70, 50, true});
     sparse_prefill<> const sparse(test::with(some_budget(random), 256));
     auto const given = layer.given();
     problem_shape const s = given.shape();
@@ -317,7 +309,7 @@ TEST_CASE("attention.prefill: at 131072 keys and d = 256 a thread needs less tha
 
 TEST_CASE("attention.prefill: heads have budgets of their own, and nothing dropped is dense") {
     SOFATTN_GENERATOR(random);
-    random_layer<float> const layer(random, {1, 2, 70, 300, 32, 32, true});
+    prefill_case<float> const layer(random, {1, 2, 70, 300, 32, 32, true});
     auto options = test::with(budget{}, 256);
     options.head_budgets = {budget{}, budget::of_output_error(0.2)};
     sparse_prefill<dlzs::rotated_int8, sufa::recomputed, false> const sparse(options);
@@ -335,7 +327,7 @@ TEST_CASE("attention.prefill: heads have budgets of their own, and nothing dropp
 
 TEST_CASE("attention.prefill: budgets that let nearly all go leave finite rows") {
     SOFATTN_GENERATOR(random);
-    random_layer<float> layer(random, {1, 1, 300, 700, 16, 16, true});
+    prefill_case<float> layer(random, {1, 1, 300, 700, 16, 16, true});
     for (index_t k = 300; k < 700; ++k) { // weigh far more than float can tell from the first tile
         for (index_t d = 0; d < 16; ++d) {
             layer.k(0, k, d) = 40.0f * layer.q(0, 299, d);
