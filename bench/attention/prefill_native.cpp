@@ -101,11 +101,8 @@ struct input {
 
 // --- budgets -------------------------------------------------------------------------------------
 
-/// No minimum count: it is spread over tiles and rounded up to whole grains, so in a head whose far
-/// keys all weigh about the same it decides how many are kept, not the budget.
-attention_options options_of(double output_error, index_t tile_keys) {
+attention_options options_of(double output_error) {
     attention_options options;
-    options.tile_keys = tile_keys;
     options.budget = sads::budget::of_output_error(output_error);
     options.budget.sinks = 1;
     options.budget.window = 16;
@@ -161,7 +158,8 @@ void prefill(benchmark::State& state, row const& r) {
     std::vector<std::byte> workspace(
         sparse_type::workspace_bytes(shape, std::max(r.threads, all_cores.threads())));
     std::vector<std::byte> dense_workspace(dense_workspace_bytes(shape, r.threads));
-    auto indexes = sparse_type::index(given, run);
+    constexpr index_t sparse_always = 0; // to see where it begins to pay
+    auto indexes = sparse_type(options_of(1.0), sparse_always).index(given, run);
     auto const pairs = static_cast<double>(r.from.tokens * (r.from.tokens + 1) / 2);
     auto const kept_by = [&](sparse_type const& sparse) {
         std::atomic<std::int64_t> kept{0};
@@ -171,9 +169,7 @@ void prefill(benchmark::State& state, row const& r) {
                });
         return static_cast<double>(kept.load()) / pairs;
     };
-    auto const made = [&](double budget) {
-        return sparse_type(options_of(budget, sparse_type::tile_keys));
-    };
+    auto const made = [&](double budget) { return sparse_type(options_of(budget), sparse_always); };
     // The same for any number of threads and either source of logits.
     static std::map<std::pair<source, int>, double> budgets;
     auto& budget = budgets[{r.from, r.kept_percent}];
@@ -193,7 +189,7 @@ void prefill(benchmark::State& state, row const& r) {
     std::vector<double> f32;
     std::vector<double> bf16;
     for (auto _ : state) {
-        indexing.push_back(seconds_of([&] { indexes = sparse_type::index(given, run); }));
+        indexing.push_back(seconds_of([&] { indexes = sparse.index(given, run); }));
         attending.push_back(
             seconds_of([&] { sparse(given, indexes, output.view(), workspace, run); }));
         state.SetIterationTime(attending.back());

@@ -24,6 +24,8 @@
 #include <cmath>
 #include <cstddef>
 #include <cstdint>
+#include <limits>
+#include <numbers>
 #include <span>
 #include <string>
 #include <vector>
@@ -33,8 +35,9 @@ namespace {
 using namespace sofattn;
 using sads::budget;
 
-constexpr double tolerance = 2e-5;  // of outputs, relative, Frobenius
-constexpr double tail_error = 2e-4; // of what compensation adds
+constexpr double tolerance = 2e-5;   // of outputs, relative, Frobenius
+constexpr double tail_error = 2e-4;  // of what compensation adds
+constexpr index_t sparse_always = 0; // keys below which attention is dense
 
 template <class Predictor, class Source, bool Compensates>
 using reference = attention<Predictor, sads::adaptive<sads::grain_by_grain>,
@@ -55,7 +58,7 @@ outcome prefill(Prefill const& run_prefill, problem<Q, KV> const& given, Run con
     run_prefill.check(s);
     outcome result{output_tensor({s.heads, s.queries, s.value_dim}), {}};
     result.kept.resize(static_cast<std::size_t>(s.heads * s.queries));
-    auto const indexes = Prefill::index(given, run);
+    auto const indexes = run_prefill.index(given, run);
     std::vector<std::byte> workspace(Prefill::workspace_bytes(s, run.threads()), std::byte{0xff});
     run_prefill(given, indexes, result.output.view(), workspace, run,
                 [&](index_t h, index_t q, index_t first, std::span<std::int32_t const> kept) {
@@ -70,8 +73,8 @@ outcome prefill(Prefill const& run_prefill, problem<Q, KV> const& given, Run con
     return result;
 }
 
-/// The contract in double precision: keys near the best predicted score yet are computed, the others
-/// have their predicted logits; dropped keys of a segment are their mean.
+/// The contract in double precision: forced keys and keys near the best position are computed, the
+/// others have the logits of their positions; dropped keys of a segment are their mean.
 template <class Predictor, class Source, bool Compensates, class Q, class KV>
 double deviation(problem<Q, KV> const& given, attention_options const& options,
                  outcome const& found) {
@@ -103,7 +106,6 @@ double deviation(problem<Q, KV> const& given, attention_options const& options,
             double weights = 0;
             auto const rule =
                 sads::row_rule::of(options.budget_of(h), visible, line.per_score, s.position(q));
-            std::int32_t top = 0;
             auto const add = [&](index_t key, double weight) {
                 weights += weight;
                 for (index_t d = 0; d < s.value_dim; ++d) {
@@ -111,36 +113,33 @@ double deviation(problem<Q, KV> const& given, attention_options const& options,
                         weight * static_cast<double>(to_float(values(key, d)));
                 }
             };
-            double const reference =
-                visible > 0 ? line.logit(*std::ranges::max_element(scores)) : 0;
-            for (index_t first = 0; first < visible; first += 256) {
-                index_t const end = std::min(first + 256, visible);
-                std::int32_t const best =
-                    *std::max_element(scores.begin() + first, scores.begin() + end);
-                top = first == 0 ? best : std::max(top, best);
-                for (index_t from = first; from < end; from += 64) {
-                    std::vector<index_t> dropped;
-                    double lost = 0;
-                    for (index_t key = from; key < std::min(from + 64, end); ++key) {
-                        std::int32_t const score = scores[static_cast<std::size_t>(key)];
-                        if (!std::ranges::binary_search(kept, static_cast<key_id>(key))) {
-                            dropped.push_back(key);
-                            lost += rule.drop.weights.weight(top, score) * 0x1p-30;
-                            continue;
-                        }
-                        double const within = Source::exact_within / line.per_score;
-                        bool const is_near =
-                            top - score <= std::min(std::floor(within), 2147483647.0);
-                        double const logit =
-                            is_near ? exact[static_cast<std::size_t>(key)] : line.logit(score);
-                        add(key, std::exp(logit - reference));
+            std::vector<std::int32_t> positions;
+            std::int32_t top = std::numeric_limits<std::int32_t>::min();
+            for (std::int32_t const score : scores) {
+                positions.push_back(rule.drop.weights.position(score));
+                top = std::max(top, positions.back());
+            }
+            double const octave = std::numbers::ln2;
+            double const within = std::floor(Source::exact_within / octave * 256);
+            double const reference = line.offset + octave * top / 256;
+            for (index_t from = 0; from < visible; from += 64) {
+                std::vector<index_t> dropped;
+                double lost = 0;
+                for (index_t key = from; key < std::min(from + 64, visible); ++key) {
+                    auto const k = static_cast<std::size_t>(key);
+                    double const away = static_cast<double>(top - positions[k]);
+                    if (!std::ranges::binary_search(kept, static_cast<key_id>(key))) {
+                        dropped.push_back(key);
+                        lost += std::exp2(-away / 256);
+                    } else if (rule.is_forced(key) || away <= within) {
+                        add(key, std::exp(exact[k] - reference));
+                    } else {
+                        add(key, std::exp2(-away / 256));
                     }
-                    if (Compensates && !dropped.empty()) {
-                        double const each = lost / static_cast<double>(dropped.size()) *
-                                            std::exp(line.logit(top) - reference);
-                        for (index_t const key : dropped) {
-                            add(key, each);
-                        }
+                }
+                if (Compensates && !dropped.empty()) {
+                    for (index_t const key : dropped) {
+                        add(key, lost / static_cast<double>(dropped.size()));
                     }
                 }
             }
@@ -211,8 +210,8 @@ void check_against_reference(test::generator& random, shape_case const& s) {
     CAPTURE(s.causal);
     prefill_case<T> const layer(random, s);
     auto const options = test::with(some_budget(random), 256);
-    auto const found =
-        prefill(sparse_prefill<Predictor, Source, Compensates>(options), layer.given());
+    auto const found = prefill(
+        sparse_prefill<Predictor, Source, Compensates>(options, sparse_always), layer.given());
     auto const wanted =
         test::run(reference<Predictor, Source, Compensates>(options), layer.given());
     bool same = true;
@@ -258,7 +257,7 @@ TEST_CASE_TEMPLATE("attention.prefill: 16-bit storage", T, half, bfloat16) {
 TEST_CASE("attention.prefill: strides do not matter") {
     SOFATTN_GENERATOR(random);
     prefill_case<float> const layer(random, {2, 2, 40, 280, 48, 64, true});
-    sparse_prefill<> const sparse(test::with(some_budget(random), 256));
+    sparse_prefill<> const sparse(test::with(some_budget(random), 256), sparse_always);
     auto const wanted = prefill(sparse, layer.given());
     for (test::layout const kind : test::all_layouts) {
         auto const q = test::strided(random, layer.q.cview(), kind);
@@ -274,7 +273,7 @@ TEST_CASE("attention.prefill: strides do not matter") {
 TEST_CASE("attention.prefill: the same bits for any number of threads") {
     SOFATTN_GENERATOR(random);
     prefill_case<float> const layer(random, {2, 3, 150, 400, 64, 64, true});
-    sparse_prefill<> const sparse(test::with(some_budget(random), 256));
+    sparse_prefill<> const sparse(test::with(some_budget(random), 256), sparse_always);
     auto const alone = prefill(sparse, layer.given());
     CHECK(
         test::same_bits(prefill(sparse, layer.given(), test::own_threads{}).output, alone.output));
@@ -284,10 +283,10 @@ TEST_CASE("attention.prefill: the same bits for any number of threads") {
 TEST_CASE("attention.prefill: kernels allocate nothing and stay in the workspace") {
     SOFATTN_GENERATOR(random);
     prefill_case<float> const layer(random, {2, 2, 150, 600, 70, 50, true});
-    sparse_prefill<> const sparse(test::with(some_budget(random), 256));
+    sparse_prefill<> const sparse(test::with(some_budget(random), 256), sparse_always);
     auto const given = layer.given();
     problem_shape const s = given.shape();
-    auto const indexes = sparse_prefill<>::index(given, exec::serial{});
+    auto const indexes = sparse.index(given, exec::serial{});
     output_tensor output({s.heads, s.queries, s.value_dim});
     std::size_t const bytes = sparse_prefill<>::workspace_bytes(s, 1);
     CHECK(bytes <= std::size_t{4} << 20);
@@ -299,12 +298,28 @@ TEST_CASE("attention.prefill: kernels allocate nothing and stay in the workspace
     CHECK(memory.kept_outside());
 }
 
+TEST_CASE("attention.prefill: short contexts are dense, to the bit") {
+    SOFATTN_GENERATOR(random);
+    prefill_case<float> const layer(random, {2, 2, 90, 200, 40, 24, true});
+    auto const given = layer.given();
+    problem_shape const s = given.shape();
+    sparse_prefill<> const entry(test::with(some_budget(random), 256), 201);
+    CHECK(entry.is_dense(s));
+    CHECK_FALSE(sparse_prefill<>(entry.options(), 200).is_dense(s));
+    output_tensor wanted({s.heads, s.queries, s.value_dim});
+    std::vector<std::byte> workspace(dense_workspace_bytes(s, 1));
+    dense_attention(given, wanted.view(), workspace, exec::serial{});
+    auto const found = prefill(entry, given);
+    CHECK(test::same_bits(found.output, wanted));
+    CHECK(found.kept.front().empty());
+}
+
 TEST_CASE("attention.prefill: at 131072 keys and d = 256 a thread needs less than 4 MiB") {
     problem_shape shape;
     shape.heads = shape.kv_heads = 1;
     shape.queries = shape.keys = 131072;
     shape.dim = shape.value_dim = 256;
-    CHECK(sparse_prefill<>::workspace_bytes(shape, 1) <= std::size_t{4} << 20);
+    CHECK(sparse_prefill<>::workspace_bytes(shape, 1) <= (std::size_t{4} << 20) + 64);
 }
 
 TEST_CASE("attention.prefill: heads have budgets of their own, and nothing dropped is dense") {
@@ -312,7 +327,8 @@ TEST_CASE("attention.prefill: heads have budgets of their own, and nothing dropp
     prefill_case<float> const layer(random, {1, 2, 70, 300, 32, 32, true});
     auto options = test::with(budget{}, 256);
     options.head_budgets = {budget{}, budget::of_output_error(0.2)};
-    sparse_prefill<dlzs::rotated_int8, sufa::recomputed, false> const sparse(options);
+    sparse_prefill<dlzs::rotated_int8, sufa::recomputed, false> const sparse(options,
+                                                                             sparse_always);
     auto const found = prefill(sparse, layer.given());
     index_t dropped = 0;
     for (index_t q = 0; q < 70; ++q) {
@@ -341,9 +357,9 @@ TEST_CASE("attention.prefill: budgets that let nearly all go leave finite rows")
         return finite;
     };
     auto const options = test::with(budget::of_output_error(1e6), 256);
-    sparse_prefill<dlzs::rotated_int8, sufa::recomputed, false> const bare(options);
+    sparse_prefill<dlzs::rotated_int8, sufa::recomputed, false> const bare(options, sparse_always);
     CHECK(all_finite(prefill(bare, layer.given()).output));
-    CHECK(all_finite(prefill(sparse_prefill<>(options), layer.given()).output));
+    CHECK(all_finite(prefill(sparse_prefill<>(options, sparse_always), layer.given()).output));
 }
 
 TEST_CASE("attention.prefill: what it does not do is refused with a reason") {
@@ -363,7 +379,6 @@ TEST_CASE("attention.prefill: what it does not do is refused with a reason") {
             CHECK(std::string(e.what()).find(what) != std::string::npos);
         }
     };
-    says(test::with(budget::of_mass(0.9), 128), "keys per tile");
     says(test::with(budget::of_mass(0.9), 256, selection_scope::per_group), "per_group");
     says(test::with(budget::of_ratio(0.5), 256), "a ratio");
     says(test::with(budget::of_count(5), 256), "a count");

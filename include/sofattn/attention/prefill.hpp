@@ -2,6 +2,7 @@
 // Sparse prefill on the machine at hand.
 #pragma once
 
+#include <sofattn/attention/dense.hpp>
 #include <sofattn/attention/options.hpp>
 #include <sofattn/attention/prefill_block.hpp>
 #include <sofattn/attention/prefill_index.hpp>
@@ -13,6 +14,7 @@
 #include <sofattn/dlzs/calibration.hpp>
 #include <sofattn/dlzs/policy.hpp>
 #include <sofattn/exec/parallel.hpp>
+#include <sofattn/exec/tile_product.hpp>
 #include <sofattn/sads/budget.hpp>
 #include <sofattn/sufa/logit_source.hpp>
 
@@ -45,8 +47,9 @@ struct ignore_kept_keys {
 /// error  sofattn::error from `check` and `index` only
 /// events none: this is no circuit
 /// exact  scores and selections bit-identical to the reference; outputs the same bits for any number
-///        of threads, within 2e-5 (relative, Frobenius) of a double-precision oracle on the same keys,
-///        plus 2e-4 of what compensation adds, whose weights are the selector's
+///        of threads, within 2e-5 (relative, Frobenius) of a double-precision oracle on the same keys
+///        whose reused logits are the positions of scores (0.14 % of a weight at most), plus 2e-4 of
+///        what compensation adds, whose weights are the selector's; where dense, dense_attention's bits
 /// paper  Fig. 6 and 11 on a CPU; section III for its stages, policies as in their headers
 template <dlzs::byte_policy Predictor = dlzs::rotated_int8,
           sufa::logit_source Source = sufa::reused, bool Compensates = true>
@@ -55,19 +58,18 @@ class sparse_prefill {
     using block_type = prefill_block<Predictor, Source, Compensates>;
 
 public:
-    static constexpr index_t tile_keys = block_type::tile_keys;
-
-    explicit sparse_prefill(attention_options options) : options_(std::move(options)) {}
+    /// Where fewer keys than `dense_below` are, attention is dense.
+    explicit sparse_prefill(attention_options options, index_t dense_below = 2048)
+        : options_(std::move(options)), dense_below_(dense_below) {}
 
     [[nodiscard]] attention_options const& options() const noexcept { return options_; }
+    [[nodiscard]] bool is_dense(problem_shape const& shape) const noexcept {
+        return shape.keys < dense_below_;
+    }
 
     /// Throws `error` for what this path does not do.
     void check(problem_shape const& shape) const {
         options_.validate(shape);
-        if (options_.tile_keys != tile_keys) {
-            throw error("sparse_prefill: keys per tile", std::to_string(options_.tile_keys),
-                        std::to_string(tile_keys) + ", as kernels are built for");
-        }
         if (shape.window > 0) {
             throw error("sparse_prefill: window of the problem", std::to_string(shape.window),
                         "0, no window; dense_attention has them");
@@ -93,15 +95,19 @@ public:
 
     [[nodiscard]] static constexpr std::size_t workspace_bytes(problem_shape const& shape,
                                                                index_t threads) noexcept {
-        return static_cast<std::size_t>(threads) * bytes_per_thread(shape) + line;
+        return std::max(static_cast<std::size_t>(threads) * bytes_per_thread(shape) + line,
+                        dense_workspace_bytes(shape, threads));
     }
 
-    /// Allocates; one index per KV head.
+    /// Allocates; one index per KV head, empty ones if attention will be dense.
     template <storage_float Query, storage_float KeyValue, exec::parallel_for Run>
-    [[nodiscard]] static std::vector<prefill_index<Predictor>>
-    index(problem<Query, KeyValue> const& given, Run const& run) {
+    [[nodiscard]] std::vector<prefill_index<Predictor>> index(problem<Query, KeyValue> const& given,
+                                                              Run const& run) const {
         problem_shape const shape = given.shape();
         std::vector<prefill_index<Predictor>> indexes(static_cast<std::size_t>(shape.kv_heads));
+        if (is_dense(shape)) {
+            return indexes;
+        }
         run(shape.kv_heads, [&](index_t kv, index_t) {
             indexes[static_cast<std::size_t>(kv)] =
                 prefill_index<Predictor>(given.keys.template slice<axis::kv_head>(kv),
@@ -110,7 +116,8 @@ public:
         return indexes;
     }
 
-    /// on_kept(head, query, first key of a tile, kept keys of it), from any thread.
+    /// on_kept(head, query, first key of a tile, kept keys of it), from any thread; not called where
+    /// attention is dense.
     template <storage_float Query, storage_float KeyValue, exec::parallel_for Run,
               class OnKept = ignore_kept_keys>
     void operator()(problem<Query, KeyValue> const& given,
@@ -125,29 +132,38 @@ public:
         SOFATTN_ASSERT(output.extent<axis::query>() == shape.queries);
         SOFATTN_ASSERT(output.extent<axis::value_dim>() == shape.value_dim);
         SOFATTN_ASSERT(workspace.size() >= workspace_bytes(shape, run.threads()));
+        if (is_dense(shape)) {
+            dense_attention(given, output, workspace, run);
+            return;
+        }
         void* start = workspace.data();
         std::size_t space = workspace.size();
         std::align(line, 1, start, space);
         auto* const memory = static_cast<std::byte*>(start);
 
         // Rows of a block: all heads of a group at one query, then at the next, so that rows are
-        // sorted by what they see. The last blocks see most and go first.
+        // sorted by what they see. The last blocks see most and go first; four or more for each
+        // thread.
         index_t const group = shape.group();
         index_t const rows = group * shape.queries;
-        index_t const blocks = ceil_div(rows, block_type::rows_most);
+        index_t const share = ceil_div(rows * shape.kv_heads, 4 * index_t{run.threads()});
+        index_t const block_rows = std::clamp(
+            ceil_div<index_t>(share, exec::tile_rows) * exec::tile_rows, index_t{exec::tile_rows},
+            block_type::rows_for(shape.keys, shape.dim, shape.value_dim));
+        index_t const blocks = ceil_div(rows, block_rows);
         run(shape.kv_heads * blocks, [&](index_t task, index_t thread) {
             index_t const kv = task % shape.kv_heads;
-            index_t const first = (blocks - 1 - task / shape.kv_heads) * block_type::rows_most;
+            index_t const first = (blocks - 1 - task / shape.kv_heads) * block_rows;
             auto const row = [&](index_t i) {
                 return prefill_row{kv * group + (first + i) % group, (first + i) / group};
             };
-            block_type block(shape.dim, shape.value_dim,
+            block_type block(shape.keys, shape.dim, shape.value_dim,
                              memory + static_cast<std::size_t>(thread) * bytes_per_thread(shape));
             auto listen = [&](index_t i, index_t key, std::span<std::int32_t const> kept) {
                 on_kept(row(i).head, row(i).query, key, kept);
             };
             block(
-                std::min(block_type::rows_most, rows - first), shape.scale,
+                std::min(block_rows, rows - first), shape.scale,
                 [&](index_t i) {
                     return given.queries.template slice<axis::head>(row(i).head)
                         .template slice<axis::query>(row(i).query);
@@ -173,10 +189,11 @@ private:
 
     [[nodiscard]] static constexpr std::size_t
     bytes_per_thread(problem_shape const& shape) noexcept {
-        return (block_type::bytes(shape.dim, shape.value_dim) + line - 1) / line * line;
+        return (block_type::bytes(shape.keys, shape.dim, shape.value_dim) + line - 1) / line * line;
     }
 
     attention_options options_;
+    index_t dense_below_;
 };
 
 } // namespace sofattn

@@ -1,9 +1,10 @@
 // SPDX-License-Identifier: MIT
-// Sparse attention of a block of queries, tile of keys by tile: predicted, selected and attended
-// while it lies in the caches.
+// Sparse attention of a block of queries: all their scores are predicted, rows are cut, and what
+// is kept is attended tile of keys by tile.
 #pragma once
 
 #include <sofattn/attention/prefill_index.hpp>
+#include <sofattn/attention/prefill_tile.hpp>
 #include <sofattn/core/assert.hpp>
 #include <sofattn/core/element.hpp>
 #include <sofattn/core/score_line.hpp>
@@ -12,8 +13,10 @@
 #include <sofattn/dlzs/key_panels.hpp>
 #include <sofattn/exec/int8_tile.hpp>
 #include <sofattn/exec/prefetch.hpp>
+#include <sofattn/exec/short_lanes.hpp>
 #include <sofattn/exec/xsimd_lanes.hpp>
-#include <sofattn/sads/tile_selection.hpp>
+#include <sofattn/sads/kept_tile.hpp>
+#include <sofattn/sads/row_cut.hpp>
 #include <sofattn/sufa/logit_source.hpp>
 #include <sofattn/sufa/weighted_rows.hpp>
 
@@ -37,35 +40,42 @@ struct prefill_row {
 
 /// Sparse attention of up to `rows_most` rows of one KV head.
 ///
-/// `Source` says where logits come from: sufa::recomputed, or the predicted ones but for keys near
-/// the best (sufa::reused). "Near" is decided on predicted scores, against the best predicted yet,
-/// so that the choice is the same bits everywhere. With `Compensates`, the mean of each segment's
-/// dropped values gets their weight: the sum over a segment less its kept values, so a segment costs
-/// one more row and not one per dropped key.
+/// A row is cut when all its scores are known, so they are kept, as positions of 16 bits: predicting
+/// them twice would cost as much as all the rest. Blocks have fewer rows where rows are long, to stay
+/// within `bytes_most`.
 ///
-/// The reference of every row is its best predicted score yet; outputs are rescaled when it rises.
+/// `Source` says where logits come from: sufa::recomputed, or the predicted ones but for forced keys
+/// and keys near the best (sufa::reused). "Near" is decided on positions, so that the choice is the
+/// same bits everywhere. With `Compensates`, the mean of each segment's dropped values gets their
+/// weight: the sum over a segment less its kept values, so a segment costs one more row and not one
+/// per dropped key.
 template <dlzs::byte_policy Predictor, sufa::logit_source Source, bool Compensates>
 class prefill_block {
-    using selection = sads::tile_selection;
-
 public:
-    static constexpr index_t rows_most = 96; ///< whole blocks of exec::tile_rows
-    static constexpr index_t tile_keys = selection::tile_keys;
-    static_assert(rows_most % exec::tile_rows == 0 && tile_keys % exec::tile_width == 0);
+    static constexpr index_t tile_keys = sads::kept_tile::most;
+    static constexpr std::size_t bytes_most = std::size_t{4} << 20; ///< up to 131072 keys, d = 256
+    static_assert(tile_keys % exec::tile_width == 0);
 
+    /// Rows of a block: whole blocks of exec::tile_rows.
+    [[nodiscard]] static constexpr index_t rows_for(index_t keys, index_t dim,
+                                                    index_t value_dim) noexcept {
+        std::size_t const others = bytes(0, dim, value_dim, rows_most);
+        auto const row = static_cast<std::size_t>(row_places(keys)) * sizeof(std::int16_t);
+        std::size_t const fit = others < bytes_most ? (bytes_most - others) / row : 0;
+        return std::clamp<index_t>(static_cast<index_t>(fit) / exec::tile_rows * exec::tile_rows,
+                                   exec::tile_rows, rows_most);
+    }
     /// Scratch of one thread, bytes.
-    [[nodiscard]] static constexpr std::size_t bytes(index_t dim, index_t value_dim) noexcept {
-        index_t const floats =
-            (tile_keys + selection::segments) * padded(value_dim) + tile_keys * padded(dim) +
-            rows_most * (padded(value_dim) + padded(dim)) + 2 * padded(dim) +
-            rows_most * padded_steps(dim) + exec::tile_rows * tile_keys + 3 * padded(dim);
-        return static_cast<std::size_t>(floats) * sizeof(float);
+    [[nodiscard]] static constexpr std::size_t bytes(index_t keys, index_t dim,
+                                                     index_t value_dim) noexcept {
+        return bytes(keys, dim, value_dim, rows_for(keys, dim, value_dim));
     }
 
-    /// `memory` [bytes(dim, value_dim)], aligned to a cache line.
-    prefill_block(index_t dim, index_t value_dim, std::byte* memory) noexcept
+    /// `memory` [bytes(keys, dim, value_dim)], aligned to a cache line.
+    prefill_block(index_t keys, index_t dim, index_t value_dim, std::byte* memory) noexcept
         : dim_(dim), value_dim_(value_dim), key_width_(padded(dim)), width_(padded(value_dim)),
-          steps_(padded_steps(dim)) {
+          steps_(padded_steps(dim)), places_(row_places(keys)),
+          rows_for_(rows_for(keys, dim, value_dim)) {
         auto* next = reinterpret_cast<float*>(memory);
         auto const take = [&](index_t count) {
             float* const start = next;
@@ -74,15 +84,14 @@ public:
         };
         wide_ = reinterpret_cast<double*>(take(2 * key_width_));
         values_ = take(tile_keys * width_);
-        sums_ = take(selection::segments * width_);
+        sums_ = take(sads::kept_tile::segments * width_);
         keys_ = take(tile_keys * key_width_);
-        output_ = take(rows_most * width_);
-        queries_ = take(rows_most * key_width_);
+        output_ = take(rows_for_ * width_);
+        queries_ = take(rows_for_ * key_width_);
         real_ = take(key_width_);
-        packed_ = reinterpret_cast<std::int32_t*>(take(rows_most * steps_));
-        scores_ = reinterpret_cast<std::int32_t*>(take(exec::tile_rows * tile_keys));
+        packed_ = reinterpret_cast<std::int32_t*>(take(rows_for_ * steps_));
         codes_ = reinterpret_cast<std::int8_t*>(take(key_width_));
-        std::fill_n(scores_, exec::tile_rows * tile_keys, 0);
+        positions_ = reinterpret_cast<std::int16_t*>(next);
     }
 
     /// rule(i, line) makes the row's budget, sees(i) how many keys it sees, not decreasing in i;
@@ -92,47 +101,35 @@ public:
     void operator()(index_t rows, double scale, Query query, Sees sees, Rule rule,
                     prefill_index<Predictor> const& index, key_view<K const> keys,
                     value_view<V const> values, Output output, OnKept& on_kept) noexcept {
-        SOFATTN_ASSERT(rows > 0 && rows <= rows_most);
+        SOFATTN_ASSERT(rows > 0 && rows <= rows_for_);
         for (index_t i = 0; i < rows; ++i) {
             begin_row(i, scale, query(i), sees(i), rule, index);
         }
-        index_t const seen = row(rows - 1).sees;
+        for (index_t i = 0; i < rows; i += predict_rows) {
+            predict(i, std::min(rows, i + predict_rows), index.panels());
+        }
+        for (index_t i = 0; i < rows; ++i) {
+            cut(i);
+        }
         std::fill_n(output_, rows * width_, 0.0f);
+        index_t const seen = row(rows - 1).sees();
         for (index_t first = 0; first < seen; first += tile_keys) {
-            index_t const count = std::min(tile_keys, seen - first);
-            load_tile(index, keys, values, first, count);
-            for (index_t i = 0; i < rows; i += exec::tile_rows) {
-                index_t const n = std::min<index_t>(exec::tile_rows, rows - i);
-                index_t const most = std::clamp<index_t>(row(i + n - 1).sees - first, 0, count);
-                for (index_t p = 0; p * exec::tile_width < most; ++p) {
-                    exec::int8_tile(n, {packed_ + i * steps_, steps_, starts_.data() + i,
-                                        index.panels().panel(first / exec::tile_width + p),
-                                        scores_ + p * exec::tile_width, tile_keys,
-                                        index.panels().steps()});
+            load_tile(index, keys, values, first, std::min(tile_keys, seen - first));
+            // A row's keys and values are asked for while the row before it is attended.
+            index_t const begin = first_seeing(rows, first);
+            choose(begin, first);
+            for (index_t i = begin; i < rows; ++i) {
+                prefetch_next(i, rows, values, first + tile_keys, seen);
+                if (i + 1 < rows) {
+                    choose(i + 1, first);
                 }
-                // All are selected before the first is attended, so that rows of keys and values
-                // are on their way meanwhile.
-                prefetch_next(i / exec::tile_rows, ceil_div<index_t>(rows, exec::tile_rows),
-                              index.panels(), values, first + tile_keys, seen);
-                for (index_t j = 0; j < n; ++j) {
-                    index_t const visible = std::clamp<index_t>(row(i + j).sees - first, 0, count);
-                    if (visible > 0) {
-                        select(i + j, chosen(j), scores_ + j * tile_keys, first, visible);
-                        on_kept(i + j, first, selection_.kept());
-                    }
-                }
-                for (index_t j = 0; j < n; ++j) {
-                    index_t const visible = std::clamp<index_t>(row(i + j).sees - first, 0, count);
-                    if (visible > 0) {
-                        attend(i + j, chosen(j), visible);
-                    }
-                }
+                attend(i, first);
+                on_kept(i, first, tile(i).keys());
             }
         }
         for (index_t i = 0; i < rows; ++i) {
             // Nothing is seen, or a budget let all go but what float can hardly tell from 0.
-            bool const is_empty =
-                row(i).sees == 0 || row(i).sum < std::numeric_limits<float>::min();
+            bool const is_empty = row(i).sum < std::numeric_limits<float>::min();
             float const inverse = is_empty ? 0.0f : 1.0f / row(i).sum;
             auto const out = output(i);
             for (index_t d = 0; d < value_dim_; ++d) {
@@ -142,12 +139,12 @@ public:
     }
 
 private:
-    static constexpr index_t segment = selection::segment;
-
-    /// Weights stay finite where a prediction is off by more than any real one.
-    static constexpr float exponent_most = 100.0f;
-    static constexpr std::size_t list_most =
-        static_cast<std::size_t>(tile_keys + selection::segments + segment + exec::vector_width);
+    static constexpr index_t rows_most = 192;
+    /// Rows between two readings of a panel of codes: their positions stay in the second cache.
+    static constexpr index_t predict_rows = 24;
+    static constexpr index_t segment = sads::kept_tile::segment;
+    static_assert(rows_most % predict_rows == 0 && predict_rows % exec::tile_rows == 0);
+    static_assert(segment % exec::tile_width == 0 && segment % exec::short_width == 0);
 
     [[nodiscard]] static constexpr index_t padded(index_t dims) noexcept {
         return ceil_div<index_t>(dims, 16) * 16;
@@ -155,17 +152,28 @@ private:
     [[nodiscard]] static constexpr index_t padded_steps(index_t dim) noexcept {
         return ceil_div<index_t>(dlzs::dot_steps(dim), 16) * 16;
     }
+    /// Positions of a row; a cache line more, so that rows do not share their sets.
+    [[nodiscard]] static constexpr index_t row_places(index_t keys) noexcept {
+        return ceil_div(keys, segment) * segment + 32;
+    }
+    [[nodiscard]] static constexpr std::size_t bytes(index_t keys, index_t dim, index_t value_dim,
+                                                     index_t rows) noexcept {
+        index_t const floats = (tile_keys + sads::kept_tile::segments + rows) * padded(value_dim) +
+                               (tile_keys + rows + 5) * padded(dim) + rows * padded_steps(dim);
+        return static_cast<std::size_t>(floats) * sizeof(float) +
+               static_cast<std::size_t>(rows * row_places(keys)) * sizeof(std::int16_t);
+    }
 
     struct row_state {
         sads::row_rule rule;
-        sads::grain_row selected;
-        index_t sees = 0;
-        score_line line;         ///< logits
-        float octaves = 0;       ///< per unit of score
-        std::int32_t within = 0; ///< units of score below the best that are computed
-        float reference = 0;     ///< octaves, of the best predicted score yet
-        std::int32_t top = 0;    ///< that score
-        float sum = 0;           ///< of weights
+        sads::row_cut cut;
+        score_line line;           ///< logits
+        float positions = 0;       ///< per unit of score
+        float reference = 0;       ///< octaves, of the best predicted score
+        float sum = 0;             ///< of weights
+        std::int16_t computed = 0; ///< positions above it are
+
+        [[nodiscard]] index_t sees() const noexcept { return rule.visible; }
     };
     [[nodiscard]] row_state& row(index_t i) noexcept { return rows_[static_cast<std::size_t>(i)]; }
 
@@ -174,7 +182,6 @@ private:
                    prefill_index<Predictor> const& index) noexcept {
         row_state& state = row(i);
         state = {};
-        state.sees = sees;
         auto const count = static_cast<std::size_t>(dim_);
         auto const codes = std::span(codes_, count);
         double const product_step = dlzs::query_coder<Predictor>{}(
@@ -184,10 +191,7 @@ private:
         state.line = index.means().line(query, view<std::int8_t const, axis::dim>(codes_, {dim_}),
                                         product_step, scale, {}, sees);
         state.rule = rule(i, state.line);
-        state.octaves = static_cast<float>(state.line.per_score * std::numbers::log2e);
-        double const within = Source::exact_within / state.line.per_score;
-        state.within = within < 0x1p30 ? static_cast<std::int32_t>(within)
-                                       : std::numeric_limits<std::int32_t>::max();
+        state.positions = state.rule.drop.weights.positions_per_score();
         // Logits in octaves: the exponential is a power of two.
         auto const octaves = static_cast<float>(scale * std::numbers::log2e);
         float* const into = queries_ + i * key_width_;
@@ -197,11 +201,72 @@ private:
         }
     }
 
+    /// Positions of rows [from, to), as far as the last of them sees.
+    void predict(index_t from, index_t to, dlzs::key_panels const& panels) noexcept {
+        index_t const seen = row(to - 1).sees();
+        for (index_t p = 0; p * exec::tile_width < seen; ++p) {
+            for (index_t i = from; i < to; i += exec::tile_rows) {
+                ask_for_panel(panels, p + 1, i - from, to - from);
+                index_t const rows = std::min<index_t>(exec::tile_rows, to - i);
+                exec::int8_tile(rows,
+                                {packed_ + i * steps_, steps_, starts_.data() + i, panels.panel(p),
+                                 scores_.data(), exec::tile_width, panels.steps()});
+                for (index_t r = 0; r < rows; ++r) {
+                    put_positions(scores_.data() + r * exec::tile_width, row(i + r).positions,
+                                  positions_of(i + r) + p * exec::tile_width);
+                }
+            }
+        }
+    }
+    static void put_positions(std::int32_t const* scores, float scale,
+                              std::int16_t* into) noexcept {
+        constexpr auto lowest = static_cast<float>(sads::weight_scale::lowest_position);
+        constexpr auto highest = static_cast<float>(sads::weight_scale::highest_position);
+        auto const at = [&](index_t k) {
+            return exec::larger(
+                exec::smaller(exec::to_float(exec::load(scores + k)) * exec::vector_float(scale),
+                              exec::vector_float(highest)),
+                exec::vector_float(lowest));
+        };
+        for (index_t k = 0; k < exec::tile_width; k += exec::short_width) {
+            exec::store(into + k, exec::rounded_shorts(at(k), at(k + exec::vector_width)));
+        }
+    }
+    /// A row block's part of the next panel, and the places of its positions.
+    [[gnu::always_inline]] void ask_for_panel(dlzs::key_panels const& panels, index_t p,
+                                              index_t part, index_t parts) noexcept {
+        if (p * exec::tile_width < panels.keys()) {
+            index_t const bytes = panels.steps() * exec::tile_width * exec::dot_depth;
+            index_t const at = bytes * part / parts;
+            index_t const end = bytes * std::min(part + exec::tile_rows, parts) / parts;
+            exec::prefetch(panels.panel(p) + at, end - at);
+        }
+    }
+    [[nodiscard]] std::int16_t* positions_of(index_t i) noexcept {
+        return positions_ + i * places_;
+    }
+    /// In whole segments.
+    [[nodiscard]] static std::size_t places_of(index_t keys) noexcept {
+        return static_cast<std::size_t>(ceil_div(keys, segment) * segment);
+    }
+
+    void cut(index_t i) noexcept {
+        row_state& state = row(i);
+        if (state.sees() == 0) {
+            return;
+        }
+        auto const positions = std::span(positions_of(i), places_of(state.sees()));
+        state.cut = find_cut_(positions, state.rule);
+        constexpr auto octave = static_cast<double>(1 << sads::weight_scale::position_bits);
+        state.reference = static_cast<float>(state.line.offset * std::numbers::log2e +
+                                             static_cast<double>(state.cut.top) / octave);
+        double const within = std::floor(Source::exact_within * std::numbers::log2e * octave);
+        state.computed = static_cast<std::int16_t>(
+            std::max<double>(static_cast<double>(state.cut.top) - within - 1.0, sads::no_key));
+    }
+
     /// Rows of floats.
-    struct source {
-        float const* data;
-        index_t row;
-    };
+    using source = prefill_tile_rows;
 
     template <class K, class V>
     void load_tile(prefill_index<Predictor> const& index, key_view<K const> keys,
@@ -242,168 +307,58 @@ private:
         return {into, width};
     }
 
-    /// A row's choice of one tile.
-    struct choice {
-        index_t kept = 0;
-        index_t near = 0;
-        std::array<selection::dropped_keys, static_cast<std::size_t>(selection::segments)> dropped;
-        std::array<std::int32_t, static_cast<std::size_t>(tile_keys) + 1> nearest; ///< in which
-        alignas(64) std::array<std::int32_t, list_most> which;                     ///< kept keys
-        alignas(64) std::array<float, list_most> weight; ///< octaves before
-    };
-    [[nodiscard]] choice& chosen(index_t j) noexcept {
-        return choices_[static_cast<std::size_t>(j)];
-    }
-
-    /// A part of the next tile: codes, and values, most of which some row of the block will keep.
+    /// A part of the next tile's values, most of which some row of the block will keep.
     template <class V>
     [[gnu::always_inline]] static void // GCC 12 drops calls of functions that only prefetch
-    prefetch_next(index_t part, index_t parts, dlzs::key_panels const& panels,
-                  value_view<V const> values, index_t first, index_t seen) noexcept {
+    prefetch_next(index_t part, index_t parts, value_view<V const> values, index_t first,
+                  index_t seen) noexcept {
         index_t const count = std::clamp<index_t>(seen - first, 0, tile_keys);
-        index_t const from = count * part / parts;
-        index_t const to = count * (part + 1) / parts;
-        if (from == to) {
-            return;
-        }
-        index_t const key_bytes = panels.steps() * exec::dot_depth;
-        exec::prefetch<exec::into_cache::second>(
-            panels.panel(first / exec::tile_width) + from * key_bytes, (to - from) * key_bytes);
         if (values.template stride<axis::value_dim>() == 1) {
             index_t const row_bytes =
                 values.template extent<axis::value_dim>() * static_cast<index_t>(sizeof(V));
-            for (index_t k = from; k < to; ++k) {
+            for (index_t k = count * part / parts; k < count * (part + 1) / parts; ++k) {
                 exec::prefetch<exec::into_cache::second>(
                     values.data() + (first + k) * values.template stride<axis::key>(), row_bytes);
             }
         }
     }
 
-    void select(index_t i, choice& c, std::int32_t const* scores, index_t first,
-                index_t visible) noexcept {
-        row_state& state = row(i);
-        if (first == 0) { // a first guess; the row before it comes close
-            state.selected.cut = first_cut_;
+    /// The first row that sees key `first`. pre: the last one does
+    [[nodiscard]] index_t first_seeing(index_t rows, index_t first) noexcept {
+        index_t i = rows;
+        while (i > 0 && row(i - 1).sees() > first) {
+            --i;
         }
-        c.kept = selection_(scores, first, visible, state.rule, state.selected);
-        if (first == 0) {
-            first_cut_ = state.selected.cut;
-        }
-        for (index_t s = 0; s < selection::segments; ++s) {
-            c.dropped[static_cast<std::size_t>(s)] = selection_.dropped(s);
-        }
-        rise(i, first == 0);
-        std::size_t near = 0;
-        for (index_t n = 0; n < c.kept; ++n) {
-            auto const at = static_cast<std::size_t>(n);
-            std::int32_t const key = selection_.kept()[at];
-            std::int32_t const away = state.top - scores[key];
-            c.which[at] = key;
-            c.weight[at] = -static_cast<float>(away) * state.octaves;
-            // Counted without a branch, which would be guessed wrong too often.
-            c.nearest[near] = static_cast<std::int32_t>(n);
-            near += away <= state.within ? 1 : 0;
-        }
-        c.near = static_cast<index_t>(near);
-        for (std::int32_t const n : std::span(c.nearest).first(near)) {
-            exec::prefetch(key_of(c, n), key_width_ * static_cast<index_t>(sizeof(float)));
-        }
+        return i;
     }
-    [[nodiscard]] float const* key_of(choice const& c, std::int32_t n) const noexcept {
-        return tile_keys_.data + c.which[static_cast<std::size_t>(n)] * tile_keys_.row;
+    [[nodiscard]] index_t visible(index_t i, index_t first) noexcept {
+        return std::min(tile_keys, row(i).sees() - first);
+    }
+    [[nodiscard]] prefill_tile& tile(index_t i) noexcept {
+        return tiles_[static_cast<std::size_t>(i % 2)];
     }
 
-    void attend(index_t i, choice& c, index_t visible) noexcept {
+    [[gnu::always_inline]] void choose(index_t i, index_t first) noexcept {
+        row_state const& state = row(i);
+        tile(i).template choose<Compensates>(
+            std::span(positions_of(i) + first, places_of(visible(i, first))), state.cut);
+        for (auto const& run : sads::forced_keys(state.rule, first, first + visible(i, first))) {
+            for (index_t key = run.from; key < run.to; ++key) {
+                tile(i).add(static_cast<std::int16_t>(key - first), state.cut.top);
+            }
+        }
+        tile(i).list(state.cut.top, state.computed);
+        tile(i).ask_for(tile_keys_, key_width_);
+    }
+
+    void attend(index_t i, index_t first) noexcept {
         row_state& state = row(i);
-        state.sum += weigh(i, c);
-        index_t whole = 0; // segments that their sums stand for
-        index_t all = c.kept;
+        state.sum +=
+            tile(i).weigh(state.reference, queries_ + i * key_width_, key_width_, tile_keys_);
         if constexpr (Compensates) {
-            state.sum += compensate(c, visible, all, whole);
+            state.sum += tile(i).compensate(visible(i, first));
         }
-        float* const out = output_ + i * width_;
-        sufa::add_weighted_rows(out, width_, tile_values_.data, tile_values_.row, c.which.data(),
-                                c.weight.data(), all);
-        sufa::add_weighted_rows(out, width_, sums_, width_, whole_.data(), whole_weight_.data(),
-                                whole);
-    }
-
-    /// Turns sums and outputs to a new best score.
-    void rise(index_t i, bool is_first) noexcept {
-        row_state& state = row(i);
-        std::int32_t const top = state.selected.top;
-        if (!is_first && top == state.top) {
-            return;
-        }
-        if (!is_first) {
-            float const factor = std::exp2(-static_cast<float>(top - state.top) * state.octaves);
-            state.sum *= factor;
-            float* const out = output_ + i * width_;
-            for (index_t d = 0; d < width_; ++d) {
-                out[d] *= factor;
-            }
-        }
-        state.top = top;
-        state.reference =
-            static_cast<float>(state.line.logit(static_cast<double>(top)) * std::numbers::log2e);
-    }
-
-    /// Weights of the kept keys; returns their sum.
-    float weigh(index_t i, choice& c) noexcept {
-        float const* const query = queries_ + i * key_width_;
-        for (std::int32_t const n : std::span(c.nearest).first(static_cast<std::size_t>(c.near))) {
-            c.weight[static_cast<std::size_t>(n)] =
-                std::min(logit(query, key_of(c, n)) - row(i).reference, exponent_most);
-        }
-        exec::vector_float sum(0.0f);
-        std::fill_n(c.weight.data() + c.kept, exec::vector_width, -1e30f); // weighs 0
-        for (index_t n = 0; n < c.kept; n += exec::vector_width) {
-            float* const at = c.weight.data() + n;
-            exec::vector_float const weight = exec::exp2_of_negative(exec::load(at));
-            exec::store(at, weight);
-            sum = sum + weight;
-        }
-        return exec::sum_of(sum);
-    }
-    [[nodiscard]] float logit(float const* query, float const* key) const noexcept {
-        exec::vector_float sum(0.0f);
-        for (index_t d = 0; d < key_width_; d += exec::vector_width) {
-            sum = exec::multiply_add(exec::load(query + d), exec::load(key + d), sum);
-        }
-        return exec::sum_of(sum);
-    }
-
-    /// Lists what stands for the dropped keys: the sums of whole segments, and behind the kept keys
-    /// all visible ones of the last, cut segment. What that gives to kept keys as well is taken off
-    /// them. Returns the weight of the dropped keys.
-    float compensate(choice& c, index_t visible, index_t& all, index_t& whole) noexcept {
-        constexpr float unit = 1.0f / static_cast<float>(sads::weight_scale::unit);
-        std::array<float, static_cast<std::size_t>(selection::segments)> share{};
-        float total = 0.0f;
-        for (index_t s = 0; s * segment < visible; ++s) {
-            auto const dropped = c.dropped[static_cast<std::size_t>(s)];
-            if (dropped.count == 0) {
-                continue;
-            }
-            float const weight = static_cast<float>(dropped.weight) * unit;
-            float const each = weight / static_cast<float>(dropped.count);
-            total += weight;
-            share[static_cast<std::size_t>(s)] = each;
-            if ((s + 1) * segment <= visible) {
-                whole_[static_cast<std::size_t>(whole)] = static_cast<std::int32_t>(s);
-                whole_weight_[static_cast<std::size_t>(whole++)] = each;
-            } else {
-                for (index_t k = s * segment; k < visible; ++k, ++all) {
-                    c.which[static_cast<std::size_t>(all)] = static_cast<std::int32_t>(k);
-                    c.weight[static_cast<std::size_t>(all)] = each;
-                }
-            }
-        }
-        for (index_t n = 0; n < c.kept; ++n) {
-            auto const at = static_cast<std::size_t>(n);
-            c.weight[at] -= share[static_cast<std::size_t>(c.which[at] / segment)];
-        }
-        return total;
+        tile(i).add_values(output_ + i * width_, width_, tile_values_, sums_);
     }
 
     index_t dim_;
@@ -411,25 +366,26 @@ private:
     index_t key_width_;
     index_t width_;
     index_t steps_;
-    double* wide_;               ///< [dim]
-    float* values_;              ///< [key, width], where they cannot be read as they lie
-    float* sums_;                ///< [segment, width], of the tile's values
-    float* keys_;                ///< [key, key_width], the same
-    float* output_;              ///< [row, width]
-    float* queries_;             ///< [row, key_width], in octaves
-    float* real_;                ///< [dim]
-    std::int32_t* packed_;       ///< [row, step]
-    std::int32_t* scores_;       ///< [row of tile_rows, key]
-    std::int8_t* codes_;         ///< [dim]
-    std::int32_t first_cut_ = 0; ///< of the last row's first tile
+    index_t places_;
+    index_t rows_for_;
+    double* wide_;            ///< [dim]
+    float* values_;           ///< [key, width], where they cannot be read as they lie
+    float* sums_;             ///< [segment, width], of the tile's values
+    float* keys_;             ///< [key, key_width], the same
+    float* output_;           ///< [row, width]
+    float* queries_;          ///< [row, key_width], in octaves
+    float* real_;             ///< [dim]
+    std::int32_t* packed_;    ///< [row, step]
+    std::int8_t* codes_;      ///< [dim]
+    std::int16_t* positions_; ///< [row, place]
     source tile_values_{};
     source tile_keys_{};
-    selection selection_;
+    alignas(64) std::array<std::int32_t,
+                           static_cast<std::size_t>(exec::tile_rows* exec::tile_width)> scores_{};
+    sads::find_cut find_cut_;
+    std::array<prefill_tile, 2> tiles_;
     std::array<std::int32_t, static_cast<std::size_t>(rows_most)> starts_;
     std::array<row_state, static_cast<std::size_t>(rows_most)> rows_;
-    std::array<choice, static_cast<std::size_t>(exec::tile_rows)> choices_;
-    std::array<std::int32_t, static_cast<std::size_t>(selection::segments)> whole_;
-    std::array<float, static_cast<std::size_t>(selection::segments)> whole_weight_;
 };
 
 } // namespace sofattn

@@ -9,7 +9,7 @@
 #include <sofattn/dlzs/calibration.hpp>
 #include <sofattn/dlzs/key_panels.hpp>
 #include <sofattn/dlzs/operands.hpp>
-#include <sofattn/sads/tile_selection.hpp>
+#include <sofattn/sads/kept_tile.hpp>
 
 namespace sofattn {
 
@@ -18,7 +18,7 @@ namespace sofattn {
 template <dlzs::byte_policy Predictor>
 class prefill_index {
 public:
-    static constexpr index_t segment = sads::tile_selection::segment;
+    static constexpr index_t segment = sads::kept_tile::segment;
 
     prefill_index() = default;
 

@@ -34,10 +34,11 @@ struct tile_by_tile : whole_row {
     static constexpr char const* name = "adaptive_running";
     static constexpr decision when = decision::tile_by_tile;
 };
-/// The running rule on grains: all keys of an eighth of an octave below the row's best are dropped
-/// together or none of them. A tile is then cut by comparing with a threshold, which is found
-/// without sorting; what CPUs run (tile_selection.hpp).
-struct grain_by_grain : tile_by_tile {
+/// Whole rows in grains: all keys of an eighth of an octave below the row's best are dropped together
+/// or none of them, and scores count by their 16-bit positions (weight_scale::position). A row is
+/// then cut by comparing with a threshold, which is found without sorting; what CPUs run
+/// (row_cut.hpp).
+struct grain_by_grain : whole_row {
     static constexpr char const* name = "adaptive_grains";
     static constexpr bool whole_grains = true;
 };
@@ -82,6 +83,8 @@ concept adaptive_policy = requires {
 ///        not fine-tuned most of its quality
 template <adaptive_policy Policy = whole_row>
 struct adaptive {
+    static_assert(!Policy::whole_grains || Policy::when == decision::whole_row,
+                  "adaptive: whole grains are cut when the whole row is known");
     static constexpr bool is_running = Policy::when == decision::tile_by_tile;
     static constexpr char const* name = Policy::name;
     static constexpr bool tile_ready = is_running;
@@ -155,7 +158,7 @@ private:
             row.rise(rule, top);
         }
         for (index_t i = 0; i < run.size(); ++i) {
-            row.mass += rule.weights.weight(row.top, run.entry(i).score);
+            row.mass += weight_scale::weight_at(away(rule, row.top, run.entry(i).score));
         }
         return compares;
     }
@@ -185,7 +188,7 @@ private:
         while (count > 0) {
             Score const worst = entries[static_cast<std::size_t>(count - 1)].score;
             index_t from = count - 1; // of what goes or stays together
-            std::uint64_t after = row.dropped + rule.drop.cost(row.top, worst);
+            std::uint64_t after = row.dropped + cost(rule, row.top, worst);
             ++considered;
             if constexpr (Policy::whole_grains) {
                 for (; from > 0; --from) {
@@ -193,7 +196,7 @@ private:
                     if (grain(rule, row.top, score) != grain(rule, row.top, worst)) {
                         break;
                     }
-                    after += rule.drop.cost(row.top, score);
+                    after += cost(rule, row.top, score);
                     ++considered;
                 }
             }
@@ -211,9 +214,23 @@ private:
         return count;
     }
 
+    /// Steps from the top, as the policy measures them.
+    template <class Score>
+    static std::int32_t away(drop_rule const& rule, Score top, Score score) noexcept {
+        if constexpr (Policy::whole_grains) {
+            return weight_scale::position_distance(rule.weights.position(top),
+                                                   rule.weights.position(score));
+        } else {
+            return rule.weights.distance(top, score);
+        }
+    }
+    template <class Score>
+    static std::uint64_t cost(row_rule const& rule, Score top, Score score) noexcept {
+        return rule.drop.cost_at(away(rule.drop, top, score));
+    }
     template <class Score>
     static std::int32_t grain(row_rule const& rule, Score top, Score score) noexcept {
-        return rule.drop.weights.distance(top, score) >> weight_scale::grain_bits;
+        return away(rule.drop, top, score) >> weight_scale::grain_bits;
     }
 
     template <class X, class Score>

@@ -51,8 +51,12 @@ struct drop_rule {
     /// Cost of dropping, in units of 2^-30 of the best key's.
     template <class Score>
     [[nodiscard]] constexpr std::uint64_t cost(Score top, Score score) const noexcept {
-        return measure == drop_measure::error ? weights.squared(top, score)
-                                              : weights.weight(top, score);
+        return cost_at(weights.distance(top, score));
+    }
+    /// The same of a key so many steps from the top.
+    [[nodiscard]] constexpr std::uint64_t cost_at(std::int32_t away) const noexcept {
+        return measure == drop_measure::error ? weight_scale::squared_at(away)
+                                              : weight_scale::weight_at(away);
     }
     /// What may be dropped in all of a row whose weights sum to `mass`.
     [[nodiscard]] std::uint64_t allowance(std::uint64_t mass) const noexcept {

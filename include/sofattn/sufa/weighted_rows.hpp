@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: MIT
-// Sums of few of many rows: what selected keys do to an output.
+// Few of many rows: products with selected keys, and sums of selected values.
 #pragma once
 
 #include <sofattn/core/types.hpp>
@@ -7,6 +7,7 @@
 #include <sofattn/exec/xsimd_lanes.hpp>
 
 #include <array>
+#include <cstddef>
 #include <cstdint>
 #include <span>
 
@@ -51,6 +52,48 @@ inline void add_weighted_rows(float* sums, index_t width, float const* rows, ind
     for (; at < width; at += exec::vector_width) {
         detail::add_weighted<1>(sums + at, rows + at, stride, which, weights, count);
     }
+}
+
+namespace detail {
+
+template <int Vectors>
+inline void multiply_row(float const* query, float const* row, exec::vector_float& sum) noexcept {
+    // Two sums, so that half as many additions wait for each other.
+    exec::vector_float even = sum;
+    exec::vector_float odd(0.0f);
+    exec::detail::unrolled<Vectors>([&](auto v) __attribute__((always_inline)) {
+        auto& into = v % 2 == 0 ? even : odd;
+        into = exec::multiply_add(exec::load(query + v * exec::vector_width),
+                                  exec::load(row + v * exec::vector_width), into);
+    });
+    sum = even + odd;
+}
+
+} // namespace detail
+
+/// query [width] times rows[which[i]], for up to vector_width rows: lane i has the product of row i,
+/// and lanes from `count` on have 0. `width` as above.
+[[nodiscard]] inline exec::vector_float products_of_rows(float const* query, index_t width,
+                                                         float const* rows, index_t stride,
+                                                         std::int32_t const* which,
+                                                         index_t count) noexcept {
+    std::array<exec::vector_float, static_cast<std::size_t>(exec::vector_width)> sums;
+    sums.fill(exec::vector_float(0.0f));
+    constexpr index_t most = 8 * exec::vector_width;
+    index_t at = 0;
+    for (; at + most <= width; at += most) {
+        for (index_t i = 0; i < count; ++i) {
+            detail::multiply_row<8>(query + at, rows + which[i] * stride + at,
+                                    sums[static_cast<std::size_t>(i)]);
+        }
+    }
+    for (; at < width; at += exec::vector_width) {
+        for (index_t i = 0; i < count; ++i) {
+            detail::multiply_row<1>(query + at, rows + which[i] * stride + at,
+                                    sums[static_cast<std::size_t>(i)]);
+        }
+    }
+    return exec::sums_of(sums);
 }
 
 } // namespace sofattn::sufa

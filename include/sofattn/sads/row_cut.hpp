@@ -1,0 +1,457 @@
+// SPDX-License-Identifier: MIT
+// Where a row is cut: the threshold of adaptive<grain_by_grain>, found without sorting.
+#pragma once
+
+#include <sofattn/core/assert.hpp>
+#include <sofattn/core/types.hpp>
+#include <sofattn/exec/integer_lanes.hpp>
+#include <sofattn/exec/short_lanes.hpp>
+#include <sofattn/exec/xsimd_lanes.hpp>
+#include <sofattn/sads/budget.hpp>
+#include <sofattn/sads/drop_rule.hpp>
+#include <sofattn/sads/softmax_weight.hpp>
+
+#include <algorithm>
+#include <array>
+#include <bit>
+#include <cstddef>
+#include <cstdint>
+#include <limits>
+#include <span>
+
+namespace sofattn::sads {
+
+/// In the place of a key that does not compete; weighs nothing beside any key.
+inline constexpr std::int16_t no_key = std::numeric_limits<std::int16_t>::min();
+
+/// What a row keeps beside its forced keys: those of positions above `limit`.
+struct row_cut {
+    std::int16_t top = 0;         ///< position of the best key
+    std::int16_t limit = no_key;  ///< no kept key's, and no dropped key's is above it
+    std::int16_t dropped_top = 0; ///< position of the best dropped key; below all if none is
+};
+
+struct key_run {
+    index_t from;
+    index_t to;
+};
+/// A row's forced keys among [first, end), which are visible: sinks, and the window behind them.
+[[nodiscard]] inline std::array<key_run, 2> forced_keys(row_rule const& rule, index_t first,
+                                                        index_t end) noexcept {
+    index_t const window_end = rule.visible - rule.after_window;
+    index_t const sinks = std::clamp(rule.sinks, first, end);
+    index_t const from = std::clamp(window_end - rule.window, sinks, end);
+    return {key_run{first, sinks}, key_run{from, std::clamp(window_end, from, end)}};
+}
+
+/// Finds the cut of a row, the lowest grain from which on all may go.
+///
+/// A sample of the row says where the cut about is. One pass over the row then sums the mass and what
+/// it costs to drop from an octave behind the guess on, and lists the positions before that. Among
+/// these few the cut is searched.
+///
+/// in     positions [key]  of the row's scores (weight_scale::position), a multiple of short_width
+///                         of them, of which rule.visible are keys
+///        rule             the row's budget; no at_most
+/// out    the cut; positions of forced keys, and of places behind the visible ones, become no_key
+/// pre    lengths as above, a visible key (SOFATTN_ASSERT)
+/// error  none
+/// events none: this is no circuit
+/// exact  the keys of adaptive<grain_by_grain>, bit for bit, on every target
+/// paper  not in the paper; a threshold takes the place of section III-B's sorting
+class find_cut {
+public:
+    [[nodiscard]] row_cut operator()(std::span<std::int16_t> positions,
+                                     row_rule const& rule) noexcept {
+        SOFATTN_ASSERT(positions.size() % short_size == 0);
+        SOFATTN_ASSERT(rule.visible > 0 && rule.visible <= std::ssize(positions));
+        std::ranges::fill(positions.subspan(static_cast<std::size_t>(rule.visible)), no_key);
+        row_ = {positions, highest(positions), 0};
+        index_t forced = 0;
+        for (auto const& [from, to] : forced_keys(rule, 0, rule.visible)) {
+            take_out(from, to);
+            forced += to - from;
+        }
+        std::int32_t cut = all_stay;
+        if (rule.drop.measure != drop_measure::nothing) {
+            sample const some(row_, rule.drop);
+            std::int32_t const guess = some.cut(guess_);
+            guess_ = guess;
+            cut = rule.drop.measure == drop_measure::error ? cheapest<true>(rule.drop, guess)
+                                                           : cheapest<false>(rule.drop, guess);
+            index_t const least = std::min(rule.at_least, rule.visible) - forced;
+            if (least > some.keys_before(cut) && least > count_above(limit_of(cut))) {
+                cut = cut_keeping(least, cut);
+            }
+        }
+        std::int16_t const limit = limit_of(std::min(cut, rule.grains() + 1));
+        return {row_.top, limit, best_dropped(limit)};
+    }
+
+private:
+    static constexpr auto short_size = static_cast<std::size_t>(exec::short_width);
+    static constexpr int distance_bits = weight_scale::step_bits - weight_scale::position_bits;
+    static constexpr int grain_bits = weight_scale::grain_bits - distance_bits;
+    static constexpr int limits = 4;
+    /// Beyond the last grain that keys can lie in.
+    static constexpr std::int32_t all_stay =
+        (weight_scale::farthest >> weight_scale::grain_bits) + 1;
+    static constexpr std::int32_t octave = 1 << weight_scale::position_bits;
+
+    using vector = exec::vector_int32;
+
+    struct row_state {
+        std::span<std::int16_t> competing;
+        std::int16_t top = 0;
+        std::uint64_t forced_mass = 0;
+    };
+
+    [[nodiscard]] std::int16_t limit_of(std::int32_t grain) const noexcept {
+        return grain >= all_stay ? no_key
+                                 : static_cast<std::int16_t>(row_.top - (grain << grain_bits));
+    }
+
+    [[nodiscard]] static std::int16_t highest(std::span<std::int16_t const> positions) noexcept {
+        exec::vector_int16 most = exec::load(positions.data());
+        for (std::size_t at = short_size; at < positions.size(); at += short_size) {
+            most = exec::larger(most, exec::load(&positions[at]));
+        }
+        return exec::largest(most);
+    }
+
+    [[nodiscard]] std::int16_t best_dropped(std::int16_t limit) const noexcept {
+        // Kept keys are below the limit by less than 0, which is much where numbers are unsigned.
+        exec::vector_int16 const from = exec::all_shorts(limit);
+        exec::vector_int16 least = exec::all_shorts(-1);
+        for (std::size_t at = 0; at < row_.competing.size(); at += short_size) {
+            exec::vector_int16 const away = from - exec::load(&row_.competing[at]);
+            least = least - exec::less_by(least, away); // the smaller one
+        }
+        std::int32_t const away = exec::smallest_unsigned(least);
+        bool const is_none = limit == no_key || limit - away < weight_scale::lowest_position;
+        return static_cast<std::int16_t>(is_none ? weight_scale::lowest_position - 1
+                                                 : limit - away);
+    }
+
+    /// Forced keys weigh, but do not compete.
+    void take_out(index_t from, index_t to) noexcept {
+        std::array<std::int16_t, 8 * short_size> part;
+        while (from < to) {
+            auto const keys =
+                row_.competing.subspan(static_cast<std::size_t>(from),
+                                       std::min(part.size(), static_cast<std::size_t>(to - from)));
+            std::ranges::copy(keys, part.begin());
+            std::fill(part.begin() + std::ssize(keys), part.end(), no_key);
+            std::size_t const used = ceil_div(keys.size(), short_size) * short_size;
+            row_.forced_mass += sums<false>(std::span(part).first(used), row_.top, {}).mass;
+            std::ranges::fill(keys, no_key);
+            from += std::ssize(keys);
+        }
+    }
+
+    /// Weights and costs of vector_width keys.
+    struct weighed {
+        vector away; ///< positions below the top
+        vector weight;
+        vector cost;
+    };
+    /// Of the two halves of short_width keys, in an order of the target's choice: use(weighed).
+    template <bool Squares, class Use>
+    static void weigh(exec::vector_int16 top, exec::vector_int16 at, Use use) noexcept {
+        auto const constant = [](std::uint32_t c) { return exec::all_shorts(static_cast<int>(c)); };
+        exec::vector_int16 const away = top - at;
+        exec::vector_int16 const f = exec::shifted_left<16 - weight_scale::position_bits>(away);
+        exec::vector_int16 r =
+            constant(weight_scale::c2) - exec::high_product(constant(weight_scale::c3), f);
+        r = constant(weight_scale::c1) - exec::high_product(r, f);
+        auto const aways = exec::widened(away);
+        auto const losses = exec::widened(exec::high_product(r, f)); // 1 - 2^-f
+        use(weigh_half<Squares>(aways[0], losses[0]));
+        use(weigh_half<Squares>(aways[1], losses[1]));
+    }
+    template <bool Squares>
+    [[nodiscard]] static weighed weigh_half(vector away, vector loss) noexcept {
+        vector const octaves = away >> weight_scale::position_bits;
+        vector const mantissa = vector(1 << 16) - loss;
+        vector const weight =
+            exec::shifted_right(mantissa << (weight_scale::unit_bits - 16), octaves);
+        if constexpr (Squares) {
+            vector const half = mantissa >> 1;
+            return {away, weight, exec::shifted_right(half * half, octaves + octaves)};
+        } else {
+            return {away, weight, weight};
+        }
+    }
+
+    /// A few keys, evenly spread: all of a short row.
+    class sample {
+    public:
+        sample(row_state const& row, drop_rule const& rule) noexcept : rule_(rule) {
+            auto const registers = static_cast<index_t>(row.competing.size() / short_size);
+            step_ = std::max<index_t>(1, registers / (keys / exec::short_width));
+            exec::vector_int16 const top = exec::all_shorts(row.top);
+            bool const squares = rule.measure == drop_measure::error;
+            exec::vector_float mass(0.0f);
+            for (index_t r = step_ / 2; r < registers && count_ < keys; r += step_) {
+                exec::vector_int16 const at =
+                    exec::load(row.competing.data() + r * exec::short_width);
+                auto const take = [&](weighed const& w) {
+                    exec::store(away_.data() + count_, w.away);
+                    exec::store(cost_.data() + count_, exec::to_float(w.cost));
+                    mass = mass + exec::to_float(w.weight);
+                    count_ += exec::vector_width;
+                };
+                if (squares) {
+                    weigh<true>(top, at, take);
+                } else {
+                    weigh<false>(top, at, take);
+                }
+            }
+            mass_ = static_cast<double>(exec::sum_of(mass)) * static_cast<double>(step_) +
+                    static_cast<double>(row.forced_mass);
+        }
+
+        /// The cut of a row of which this is a fair sample; looked for around `hint`.
+        [[nodiscard]] std::int32_t cut(std::int32_t hint) const noexcept {
+            auto const mass = std::max(mass_, static_cast<double>(weight_scale::unit));
+            auto const most = static_cast<float>(
+                static_cast<double>(rule_.allowance(static_cast<std::uint64_t>(mass))) /
+                static_cast<double>(step_));
+            std::int32_t low = -1; // too dear
+            std::int32_t high = all_stay;
+            std::int32_t at = hint;
+            for (std::int32_t step = 2; high - low > 1; step *= 4) {
+                (cost_from(at) > most ? low : high) = at;
+                at = high == all_stay ? std::min(low + step, high - 1)
+                     : low == -1      ? std::max(high - step, 0)
+                                      : low + (high - low) / 2;
+            }
+            return high;
+        }
+        [[nodiscard]] index_t keys_before(std::int32_t grain) const noexcept {
+            vector const limit(std::min(grain, all_stay - 1) << grain_bits);
+            index_t count = 0;
+            for (index_t at = 0; at < count_; at += exec::vector_width) {
+                count += std::popcount(exec::lanes_below(exec::load(away_.data() + at), limit));
+            }
+            return count;
+        }
+
+    private:
+        static constexpr index_t keys = 256;
+
+        [[nodiscard]] float cost_from(std::int32_t grain) const noexcept {
+            vector const limit(grain << grain_bits);
+            exec::vector_float sum(0.0f);
+            for (index_t at = 0; at < count_; at += exec::vector_width) {
+                sum = exec::add_from(sum, exec::load(away_.data() + at), limit,
+                                     exec::load(cost_.data() + at));
+            }
+            return exec::sum_of(sum);
+        }
+
+        drop_rule const& rule_;
+        index_t step_ = 1;
+        index_t count_ = 0;
+        double mass_ = 0; ///< of the row
+        alignas(64) std::array<std::int32_t, static_cast<std::size_t>(keys)> away_;
+        alignas(64) std::array<float, static_cast<std::size_t>(keys)> cost_;
+    };
+
+    /// Sums of costs that lie at least so far from the top stay within 32 bits, 16 to a lane.
+    static constexpr std::int32_t far = 3 * octave;
+    static constexpr index_t block = 8 * exec::short_width; // 16 costs to a lane
+
+    /// The mass, the cost of dropping from `from` on, and all nearer positions in near_. False if
+    /// there is no room for them.
+    template <bool Squares, bool Far>
+    bool split(std::int32_t from, std::uint64_t& mass, std::uint64_t& cost) noexcept {
+        auto const positions = row_.competing;
+        exec::vector_int16 const best = exec::all_shorts(row_.top);
+        exec::vector_int16 const above = exec::all_shorts(row_.top - from);
+        vector const limit(from);
+        exec::wide_sum masses;
+        exec::wide_sum costs;
+        auto const count = std::ssize(positions);
+        index_t filled = 0;
+        for (index_t first = 0; first < count; first += block) {
+            if (filled + block > near_most) {
+                return false;
+            }
+            index_t const end = std::min(first + block, count);
+            vector sum(0);
+            for (index_t k = first; k < end; k += exec::short_width) {
+                exec::vector_int16 const at = exec::load(positions.data() + k);
+                vector both(0);
+                weigh<Squares>(best, at, [&](weighed const& w) {
+                    both = both + w.weight;
+                    sum = exec::add_from(sum, w.away, limit, w.cost);
+                });
+                masses.add(both);
+                if constexpr (!Far) {
+                    costs.add(sum);
+                    sum = vector(0);
+                }
+                filled += exec::compress(exec::lanes_above(at, above), at, near_.data() + filled);
+            }
+            if constexpr (Far) {
+                costs.add(sum);
+            }
+        }
+        for (std::size_t i = 0; i < short_size; ++i) {
+            near_[static_cast<std::size_t>(filled) + i] = no_key;
+        }
+        near_count_ = filled;
+        mass = masses.total();
+        cost = costs.total();
+        return true;
+    }
+
+    /// The lowest grain from which on no more than the allowance is dropped.
+    template <bool Squares>
+    [[nodiscard]] std::int32_t cheapest(drop_rule const& rule, std::int32_t guess) noexcept {
+        constexpr std::int32_t octave_grains = octave >> grain_bits;
+        constexpr std::int32_t margin = octave_grains * 3 / 4; // seldom too little
+        // Far from the guess dropping is cheap; the few nearer keys are listed and searched.
+        for (std::int32_t beyond = guess + margin; beyond < all_stay; beyond += 2 * octave_grains) {
+            std::int32_t const from = beyond << grain_bits;
+            std::uint64_t mass = 0;
+            std::uint64_t cost = 0;
+            if (!(from >= far ? split<Squares, true>(from, mass, cost)
+                              : split<Squares, false>(from, mass, cost))) {
+                break;
+            }
+            std::uint64_t const allowed = rule.allowance(row_.forced_mass + mass);
+            if (cost <= allowed) {
+                auto const registers = ceil_div(static_cast<std::size_t>(near_count_), short_size);
+                return search<Squares>(std::span(near_).first(registers * short_size), guess,
+                                       beyond, allowed - cost);
+            }
+        }
+        std::uint64_t const mass = sums<Squares>(row_.competing, row_.top, {}).mass;
+        return search<Squares>(row_.competing, guess, all_stay,
+                               rule.allowance(row_.forced_mass + mass));
+    }
+
+    using distances = std::array<std::int32_t, static_cast<std::size_t>(limits)>;
+    struct pass {
+        std::uint64_t mass = 0;
+        std::array<std::uint64_t, static_cast<std::size_t>(limits)> cost{}; ///< from each limit on
+    };
+    template <bool Squares>
+    [[nodiscard]] static pass sums(std::span<std::int16_t const> positions, std::int16_t top,
+                                   distances const& from) noexcept {
+        return from[0] >= far ? sums_of<Squares, true>(positions, top, from)
+                              : sums_of<Squares, false>(positions, top, from);
+    }
+    template <bool Squares, bool Far>
+    [[nodiscard]] static pass sums_of(std::span<std::int16_t const> positions, std::int16_t top,
+                                      distances const& from) noexcept {
+        exec::vector_int16 const best = exec::all_shorts(top);
+        std::array<vector, limits> limit;
+        for (std::size_t i = 0; i < limit.size(); ++i) {
+            limit[i] = vector(from[i]);
+        }
+        exec::wide_sum mass;
+        std::array<exec::wide_sum, limits> cost;
+        auto const count = std::ssize(positions);
+        for (index_t first = 0; first < count; first += block) {
+            index_t const end = std::min(first + block, count);
+            std::array<vector, limits> part;
+            part.fill(vector(0));
+            for (index_t k = first; k < end; k += exec::short_width) {
+                vector both(0);
+                weigh<Squares>(best, exec::load(positions.data() + k), [&](weighed const& w) {
+                    both = both + w.weight;
+                    for (std::size_t i = 0; i < part.size(); ++i) {
+                        part[i] = exec::add_from(part[i], w.away, limit[i], w.cost);
+                    }
+                });
+                mass.add(both);
+                if constexpr (!Far) {
+                    for (std::size_t i = 0; i < part.size(); ++i) {
+                        cost[i].add(part[i]);
+                        part[i] = vector(0);
+                    }
+                }
+            }
+            if constexpr (Far) {
+                for (std::size_t i = 0; i < part.size(); ++i) {
+                    cost[i].add(part[i]);
+                }
+            }
+        }
+        pass all;
+        all.mass = mass.total();
+        for (std::size_t i = 0; i < cost.size(); ++i) {
+            all.cost[i] = cost[i].total();
+        }
+        return all;
+    }
+
+    /// The lowest grain up to `high`, which will do, from which on the positions cost no more than
+    /// `allowed`: four are tried at once.
+    template <bool Squares>
+    [[nodiscard]] std::int32_t search(std::span<std::int16_t const> positions, std::int32_t guess,
+                                      std::int32_t high, std::uint64_t allowed) const noexcept {
+        std::int32_t low = -1; // will not do
+        std::int32_t step = 1;
+        std::int32_t base = guess - limits / 2;
+        bool is_low_found = false;
+        bool is_high_found = false;
+        while (high - low > 1) {
+            distances from;
+            for (std::int32_t i = 0; i < limits; ++i) {
+                from[static_cast<std::size_t>(i)] = std::clamp(base + i * step, low + 1, high - 1)
+                                                    << grain_bits;
+            }
+            pass const all = sums<Squares>(positions, row_.top, from);
+            for (std::size_t i = 0; i < from.size(); ++i) {
+                if (all.cost[i] > allowed) {
+                    low = from[i] >> grain_bits;
+                    is_low_found = true;
+                } else {
+                    high = from[i] >> grain_bits;
+                    is_high_found = true;
+                    break;
+                }
+            }
+            // In growing steps; in equal parts, once there is an end on either side.
+            if (is_low_found && is_high_found) {
+                step = ceil_div(high - low - 1, limits + 1);
+                base = low + step;
+            } else {
+                step *= limits;
+                base = is_low_found ? low + step : high - limits * step;
+            }
+        }
+        return high;
+    }
+
+    [[nodiscard]] index_t count_above(std::int16_t limit) const noexcept {
+        exec::vector_int16 const above = exec::all_shorts(limit);
+        index_t count = 0;
+        for (std::size_t at = 0; at < row_.competing.size(); at += short_size) {
+            count += std::popcount(exec::lanes_above(exec::load(&row_.competing[at]), above));
+        }
+        return count;
+    }
+    /// The lowest grain above `low` before which `least` keys lie. pre: there are as many
+    [[nodiscard]] std::int32_t cut_keeping(index_t least, std::int32_t low) const noexcept {
+        std::int32_t high = all_stay;
+        while (high - low > 1) {
+            std::int32_t const middle = low + (high - low) / 2;
+            (count_above(limit_of(middle)) < least ? low : high) = middle;
+        }
+        return high;
+    }
+
+    static constexpr index_t near_most = 4096;
+
+    row_state row_;
+    std::int32_t guess_ = 40; ///< of the last row; the next one is like it
+    index_t near_count_ = 0;
+    alignas(64) std::array<std::int16_t, static_cast<std::size_t>(near_most) + short_size> near_;
+};
+
+} // namespace sofattn::sads
