@@ -37,8 +37,8 @@ enum class dense_products {
     f32, ///< floats
     bf16, ///< queries, keys, values and weights rounded to bf16, where the target multiplies pairs of
           ///< them (exec::has_bf16_dot): half the time for an error of 1e-2. Elsewhere floats.
-    int8 ///< codes of 8 bits, exact sums on every target: half the time again, for an error of 1e-2
-         ///< to 4e-2 (sufa/int8_block.hpp)
+    int8 ///< codes of 8 bits, exact sums on every target; with VNNI up to 1.8 times as fast as bf16,
+         ///< for an error of 1e-2 to 4e-2 (sufa/int8_block.hpp)
 };
 
 namespace detail {
