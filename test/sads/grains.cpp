@@ -130,7 +130,8 @@ TEST_CASE("sads.adaptive: whole grains go as far as the budget allows, on every 
     }
 }
 
-TEST_CASE("sads.adaptive: in whole grains never fewer keys than one by one, and the same best ones") {
+TEST_CASE(
+    "sads.adaptive: in whole grains never fewer keys than one by one, and the same best ones") {
     SOFATTN_GENERATOR(random);
     for (int round = 0; round < 300; ++round) {
         auto const shape =

@@ -64,7 +64,16 @@ namespace detail {
 [[nodiscard]] inline vector_int32 dot(vector_int32 sum, std::uint8_t const* panel,
                                       std::int32_t four) noexcept {
 #if defined(__AVX512VNNI__) && defined(__AVX512BW__)
-    return _mm512_dpbusd_epi32(sum, _mm512_loadu_si512(panel), _mm512_set1_epi32(four));
+    __m512i const codes = _mm512_loadu_si512(panel);
+    __m512i const row = _mm512_set1_epi32(four);
+#if defined(__GNUC__) && !defined(__clang__)
+    // GCC 12 copies the sum before the intrinsic adds to it, and runs out of registers.
+    __m512i total = sum;
+    asm("vpdpbusd\t%2, %1, %0" : "+v"(total) : "v"(codes), "v"(row));
+    return total;
+#else
+    return _mm512_dpbusd_epi32(sum, codes, row);
+#endif
 #elif defined(__AVX512BW__)
     // Two products of 127 * 127 fit 16 bits, so nothing saturates.
     __m512i const row = _mm512_set1_epi32(four);

@@ -26,8 +26,11 @@ struct int8_operands {
 
 namespace detail {
 
-template <int Rows>
-inline void int8_tile(int8_operands const& t) noexcept {
+/// finish(sums [Rows][tile_vectors]), while they are in registers; `t.sums` is not written. From a
+/// row's step to its next are `row_step`.
+template <int Rows, class Finish>
+[[gnu::always_inline]] inline void int8_sums(int8_operands const& t, index_t row_step,
+                                             Finish&& finish) noexcept {
     std::array<std::array<vector_int32, tile_vectors>, Rows> sum;
     unrolled<Rows>([&](auto r) __attribute__((always_inline)) {
         unrolled<tile_vectors>([&](auto v) __attribute__((always_inline)) {
@@ -36,7 +39,7 @@ inline void int8_tile(int8_operands const& t) noexcept {
     });
     for (index_t step = 0; step < t.steps; ++step) {
         std::uint8_t const* const panel = t.panel + step * tile_vectors * vector_bytes;
-        std::int32_t const* const rows = t.rows + step;
+        std::int32_t const* const rows = t.rows + step * row_step;
         unrolled<Rows>([&](auto r) __attribute__((always_inline)) {
             std::int32_t const four = rows[r * t.row_stride];
             unrolled<tile_vectors>([&](auto v) __attribute__((always_inline)) {
@@ -44,11 +47,19 @@ inline void int8_tile(int8_operands const& t) noexcept {
             });
         });
     }
-    unrolled<Rows>([&](auto r) __attribute__((always_inline)) {
-        unrolled<tile_vectors>([&](auto v) __attribute__((always_inline)) {
-            sum[r][v].store_unaligned(t.sums + r * t.sum_stride + v * vector_width);
+    finish(sum);
+}
+
+template <int Rows>
+inline void int8_tile(int8_operands const& t) noexcept {
+    int8_sums<Rows>(
+        t, 1, [&](auto const& sum) __attribute__((always_inline)) {
+            unrolled<Rows>([&](auto r) __attribute__((always_inline)) {
+                unrolled<tile_vectors>([&](auto v) __attribute__((always_inline)) {
+                    sum[r][v].store_unaligned(t.sums + r * t.sum_stride + v * vector_width);
+                });
+            });
         });
-    });
 }
 
 } // namespace detail
