@@ -137,7 +137,8 @@ public:
     template <class Take>
     void scan(scan_queries const& queries, index_t count, Take take) const noexcept {
         SOFATTN_ASSERT(count >= 0 && count <= size_);
-        scan_blocks(queries, ceil_div(count, block_rows), [](index_t block) { return block; }, take);
+        scan_blocks<false>(
+            queries, ceil_div(count, block_rows), [](index_t block) { return block; }, take);
     }
     /// Rows page * p to page * (p + 1) for each p of `pages`.
     template <class Take>
@@ -154,11 +155,12 @@ public:
         index_t const blocks = (std::ssize(pages) - 1) * each + in_last;
         auto const numbers = pages.data();
         if (each == 1) {
-            scan_blocks(queries, blocks, [=](index_t b) { return index_t{numbers[b]}; }, take);
+            scan_blocks<true>(
+                queries, blocks, [=](index_t b) { return index_t{numbers[b]}; }, take);
         } else {
-            scan_blocks(
-                queries, blocks,
-                [=](index_t b) { return numbers[b / each] * each + b % each; }, take);
+            scan_blocks<true>(
+                queries, blocks, [=](index_t b) { return numbers[b / each] * each + b % each; },
+                take);
         }
     }
 
@@ -180,36 +182,46 @@ private:
         return t;
     }();
 
-    /// Blocks block(0), block(1), ..., which ascend.
-    template <class Block, class Take>
+    /// Blocks block(0), block(1), ..., which ascend, with `Gaps` or without.
+    template <bool Gaps, class Block, class Take>
     void scan_blocks(scan_queries const& queries, index_t blocks, Block block,
                      Take take) const noexcept {
         switch (queries.rows) {
-        case 1: return scan_rows<1>(queries, blocks, block, take);
-        case 2: return scan_rows<2>(queries, blocks, block, take);
-        case 3: return scan_rows<3>(queries, blocks, block, take);
-        case 4: return scan_rows<4>(queries, blocks, block, take);
+        case 1: return scan_rows<1, Gaps>(queries, blocks, block, take);
+        case 2: return scan_rows<2, Gaps>(queries, blocks, block, take);
+        case 3: return scan_rows<3, Gaps>(queries, blocks, block, take);
+        case 4: return scan_rows<4, Gaps>(queries, blocks, block, take);
         default: SOFATTN_ASSERT(queries.rows == 0);
         }
     }
 
-    template <int Rows, class Block, class Take>
+    template <int Rows, bool Gaps, class Block, class Take>
     void scan_rows(scan_queries const& queries, index_t blocks, Block block,
                    Take take) const noexcept {
         // So many sums at a time hide the latency of their products.
         constexpr int together = Rows == 1 ? 4 : 2;
         index_t const ahead = std::max<index_t>(bytes_ahead / block_bytes(), 1);
+        index_t const burst = std::max<index_t>(bytes_burst / block_bytes(), together);
+        index_t asked = 0;
         index_t b = 0;
         for (; b + together <= blocks; b += together) {
-            some_blocks<Rows, together>(queries, b, std::min(b + ahead, blocks - together), block,
-                                        take);
+            if constexpr (Gaps) {
+                if (b + burst >= asked && asked < blocks) {
+                    index_t const end = std::min(asked + burst, blocks);
+                    for (; asked < end; ++asked) {
+                        exec::prefetch(bytes_.data() + block(asked) * block_bytes(), block_bytes());
+                    }
+                }
+            }
+            some_blocks<Rows, together, !Gaps>(queries, b, std::min(b + ahead, blocks - together),
+                                               block, take);
         }
         for (; b < blocks; ++b) {
-            some_blocks<Rows, 1>(queries, b, b, block, take);
+            some_blocks<Rows, 1, false>(queries, b, b, block, take);
         }
     }
 
-    template <int Rows, int Blocks, class Block, class Take>
+    template <int Rows, int Blocks, bool Ask, class Block, class Take>
     [[gnu::always_inline]] void some_blocks(scan_queries const& queries, index_t first,
                                             index_t next, Block block, Take take) const noexcept {
         using exec::vector_int32;
@@ -226,10 +238,11 @@ private:
             });
         });
         for (index_t p = 0; p < panels_; ++p) {
-            // Requests are spread over the work: a burst of them would fill the processor's queue.
-            exec::detail::unrolled<Blocks>([&](auto b) __attribute__((always_inline)) {
-                exec::prefetch(ahead[b] + p * exec::vector_bytes, exec::vector_bytes);
-            });
+            if constexpr (Ask) {
+                exec::detail::unrolled<Blocks>([&](auto b) __attribute__((always_inline)) {
+                    exec::prefetch(ahead[b] + p * exec::vector_bytes, exec::vector_bytes);
+                });
+            }
             if constexpr (nibbles) {
                 std::array<exec::nibble_panels, Blocks> words;
                 exec::detail::unrolled<Blocks>([&](auto b) __attribute__((always_inline)) {
@@ -259,7 +272,11 @@ private:
         });
     }
 
-    static constexpr index_t bytes_ahead = 4096; ///< requests in flight
+    /// Where blocks follow each other requests are spread over the work, for a burst of them would fill
+    /// the processor's queue; blocks with gaps are asked for in bursts, so that their addresses are
+    /// translated side by side (8 ns per key of 64 bytes, spread).
+    static constexpr index_t bytes_ahead = 4096;
+    static constexpr index_t bytes_burst = 16384;
 
     std::vector<std::uint8_t> bytes_; ///< [block, panel, row, code of the word]
     index_t codes_ = 0;               ///< per row

@@ -92,9 +92,7 @@ public:
     }
 
     /// Room for so many keys, so that appending up to there allocates nothing.
-    void reserve(index_t keys) {
-        codes_.reserve(keys);
-    }
+    void reserve(index_t keys) { codes_.reserve(keys); }
 
     template <storage_float T>
     void append(view<T const, axis::dim> key) {
