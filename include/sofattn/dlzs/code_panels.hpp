@@ -274,7 +274,7 @@ private:
 
     /// Where blocks follow each other requests are spread over the work, for a burst of them would fill
     /// the processor's queue; blocks with gaps are asked for in bursts, so that their addresses are
-    /// translated side by side (8 ns per key of 64 bytes, spread).
+    /// translated side by side.
     static constexpr index_t bytes_ahead = 4096;
     static constexpr index_t bytes_burst = 16384;
 
