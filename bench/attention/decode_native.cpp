@@ -11,6 +11,7 @@
 #include <sofattn/core/tensor.hpp>
 #include <sofattn/core/types.hpp>
 #include <sofattn/dlzs/packed_index.hpp>
+#include <sofattn/dlzs/page_ranges.hpp>
 #include <sofattn/dlzs/policy.hpp>
 #include <sofattn/exec/parallel.hpp>
 
@@ -95,15 +96,22 @@ void dense(benchmark::State& state, index_t keys, index_t threads) {
     state.counters["of_peak"] = bytes / read_bandwidth(threads);
 }
 
+template <class Index>
+struct policy_of;
+template <template <class> class Index, class Policy>
+struct policy_of<Index<Policy>> {
+    using type = Policy;
+};
+
 /// A dense step and a sparse one in turn, so that neither finds its keys in a cache.
-template <class Policy>
+template <class Index>
 void sparse(benchmark::State& state, index_t keys, index_t threads, selection_scope scope) {
     problem<half> const given = layer::of(keys).given();
-    std::vector<dlzs::packed_index<Policy>> indices;
+    std::vector<Index> indices;
     for (index_t h = 0; h < kv_heads; ++h) {
         auto const all = given.keys.slice<axis::kv_head>(h);
-        indices.emplace_back(
-            dlzs::key_calibration<Policy>::of(all.range<axis::key>(0, 4096), 1.2f));
+        indices.emplace_back(dlzs::key_calibration<typename policy_of<Index>::type>::of(
+            all.range<axis::key>(0, 4096), 1.2f));
         indices.back().append(all);
     }
     sparse_decode_options const options{2048, 4, 64, scope};
@@ -124,8 +132,8 @@ void sparse(benchmark::State& state, index_t keys, index_t threads, selection_sc
     for (auto _ : state) {
         dense_times.push_back(timed([&] { dense_decode(given, output.view(), workspace, run); }));
         sparse_times.push_back(timed([&] {
-            sparse_decode(given, std::span<dlzs::packed_index<Policy> const>(indices), options,
-                          output.view(), workspace, run);
+            sparse_decode(given, std::span<Index const>(indices), options, output.view(), workspace,
+                          run);
         }));
         state.SetIterationTime(sparse_times.back());
     }
@@ -134,13 +142,14 @@ void sparse(benchmark::State& state, index_t keys, index_t threads, selection_sc
     state.counters["speedup"] = median(dense_times) / median(sparse_times);
 }
 
-template <class Policy>
-void add_sparse(index_t keys, index_t threads) {
+template <class Index>
+void add_sparse(char const* pages, index_t keys, index_t threads) {
+    using policy = typename policy_of<Index>::type;
     for (auto const scope : {selection_scope::per_group, selection_scope::per_query_head}) {
-        add("attention/decode/simd/sparse/index:" + std::string(Policy::name) +
+        add("attention/decode/simd/sparse/index:" + std::string(policy::name) + "/pages:" + pages +
                 "/scope:" + (scope == selection_scope::per_group ? "group" : "head") +
                 "/keys:" + std::to_string(keys) + "/threads:" + std::to_string(threads),
-            [=](benchmark::State& state) { sparse<Policy>(state, keys, threads, scope); })
+            [=](benchmark::State& state) { sparse<Index>(state, keys, threads, scope); })
             ->Unit(benchmark::kMillisecond)
             ->Iterations(15)
             ->UseManualTime();
@@ -155,9 +164,10 @@ void add_sparse(index_t keys, index_t threads) {
                 [=](benchmark::State& state) { dense(state, keys, threads); })
                 ->Unit(benchmark::kMillisecond)
                 ->UseRealTime();
-            add_sparse<dlzs::centred_int4>(keys, threads);
-            add_sparse<dlzs::lz_keys>(keys, threads);
-            add_sparse<dlzs::int8>(keys, threads);
+            add_sparse<dlzs::paged_index<dlzs::centred_int4>>("16", keys, threads);
+            add_sparse<dlzs::packed_index<dlzs::centred_int4>>("none", keys, threads);
+            add_sparse<dlzs::packed_index<dlzs::lz_keys>>("none", keys, threads);
+            add_sparse<dlzs::packed_index<dlzs::int8>>("none", keys, threads);
         }
     }
     return true;

@@ -8,7 +8,11 @@
 #include <sofattn/attention/sparse_decode.hpp>
 #include <sofattn/core/half.hpp>
 #include <sofattn/core/order.hpp>
+#include <sofattn/dlzs/code_panels.hpp>
+#include <sofattn/dlzs/lz_code.hpp>
+#include <sofattn/dlzs/operands.hpp>
 #include <sofattn/dlzs/packed_index.hpp>
+#include <sofattn/dlzs/page_ranges.hpp>
 #include <sofattn/dlzs/policy.hpp>
 #include <sofattn/dlzs/predict_scores.hpp>
 #include <sofattn/exec/executor.hpp>
@@ -19,6 +23,7 @@
 #include <algorithm>
 #include <cstddef>
 #include <cstdint>
+#include <limits>
 #include <map>
 #include <mutex>
 #include <span>
@@ -43,11 +48,83 @@ std::vector<dlzs::packed_index<Policy>> indices_of(decode_case<T> const& layer) 
     return indices;
 }
 
+template <class Policy, class T>
+std::vector<dlzs::paged_index<Policy>> paged_indices_of(decode_case<T> const& layer,
+                                                        dlzs::page_options const& pages) {
+    std::vector<dlzs::paged_index<Policy>> indices;
+    for (index_t h = 0; h < layer.k.template extent<axis::kv_head>(); ++h) {
+        auto const keys = layer.k.cview().template slice<axis::kv_head>(h);
+        indices.emplace_back(dlzs::key_calibration<Policy>::of(keys), pages);
+        indices.back().append(keys);
+    }
+    return indices;
+}
+
 using selections = std::map<std::pair<index_t, index_t>, std::vector<key_id>>;
 
-/// What a full sort of the reference's scores keeps, by head and query.
+/// Codes of the keys' and query's, as numbers: [key, channel], [channel].
+template <class Policy>
+int key_factor(dlzs::key_index<Policy> const& index, index_t key, index_t d) {
+    return dlzs::code_panels<Policy>::factor(index.codes()(key, d));
+}
+
+/// Which keys compete where those of the best pages do: page by page, by the definition.
+template <class Policy, class Queries>
+std::vector<bool> in_best_pages(dlzs::key_index<Policy> const& index, Queries const& row_codes,
+                                index_t visible, index_t sinks, index_t window,
+                                sparse_decode_options const& options,
+                                dlzs::page_options const& pages) {
+    index_t const keys = index.codes().template extent<axis::key>();
+    index_t const dim = index.codes().template extent<axis::dim>();
+    std::vector<ranked<std::int32_t>> order;
+    index_t const competing = visible - sinks - window;
+    for (index_t page = 0; page * pages.keys < visible; ++page) {
+        index_t const first = page * pages.keys;
+        index_t const end = std::min(first + pages.keys, keys);
+        if (end <= sinks || first >= visible - window || competing == 0) {
+            continue; // none of its keys competes
+        }
+        std::int32_t best = std::numeric_limits<std::int32_t>::lowest();
+        for (auto const& query : row_codes) {
+            std::int32_t score = 0;
+            for (index_t d = 0; d < dim; ++d) {
+                int low = key_factor(index, first, d);
+                int high = low;
+                for (index_t k = first; k < end; ++k) {
+                    low = std::min(low, key_factor(index, k, d));
+                    high = std::max(high, key_factor(index, k, d));
+                }
+                int const q = query[static_cast<std::size_t>(d)];
+                int const hopeful = q * pages.hopeful / 16;
+                score += q > 0 ? hopeful * high + (q - hopeful) * low
+                               : hopeful * low + (q - hopeful) * high;
+            }
+            best = std::max(best, score);
+        }
+        order.push_back({best, static_cast<key_id>(page)});
+    }
+    std::ranges::sort(order, [](auto const& a, auto const& b) { return comes_before(a, b); });
+    index_t const scanned =
+        std::min(competing, std::max(options.scanned_per_kept * options.count,
+                                     ceil_div(competing, options.scanned_one_in)));
+    std::vector<bool> in(static_cast<std::size_t>(visible), false);
+    index_t const best = scanned < competing
+                             ? std::min(std::ssize(order), ceil_div(scanned, pages.keys))
+                             : std::ssize(order);
+    for (index_t i = 0; i < best; ++i) {
+        index_t const first = order[static_cast<std::size_t>(i)].key * pages.keys;
+        for (index_t k = first; k < std::min(first + pages.keys, visible); ++k) {
+            in[static_cast<std::size_t>(k)] = true;
+        }
+    }
+    return in;
+}
+
+/// What a full sort of the reference's scores keeps, by head and query; with `pages`, of those in the
+/// best of them.
 template <class Policy, class T>
-selections by_sorting(decode_case<T> const& layer, sparse_decode_options const& options) {
+selections by_sorting(decode_case<T> const& layer, sparse_decode_options const& options,
+                      dlzs::page_options const* pages = nullptr) {
     problem_shape const s = layer.given().shape();
     selections result;
     bool const together = options.scope == selection_scope::per_group;
@@ -61,6 +138,7 @@ selections by_sorting(decode_case<T> const& layer, sparse_decode_options const& 
                 index);
             index_t const visible = s.visible(q);
             std::vector<std::int32_t> largest;
+            std::vector<std::vector<int>> row_codes;
             for (index_t h = 0; h < s.group(); ++h) {
                 exec::reference x;
                 std::vector<std::int32_t> scores(static_cast<std::size_t>(visible));
@@ -69,6 +147,19 @@ selections by_sorting(decode_case<T> const& layer, sparse_decode_options const& 
                                                scores);
                 if (h == 0 || !together) {
                     largest = scores;
+                    row_codes.clear();
+                }
+                if (pages != nullptr) {
+                    std::vector<int> row;
+                    for (index_t d = 0; d < s.dim; ++d) {
+                        int const stored = codes.row(h, 0)(d);
+                        row.push_back(
+                            Policy::query == dlzs::operand::leading_zero
+                                ? dlzs::lz_code::from_stored(static_cast<std::int8_t>(stored))
+                                      .value()
+                                : stored);
+                    }
+                    row_codes.push_back(row);
                 }
                 for (std::size_t i = 0; i < scores.size(); ++i) {
                     largest[i] = std::max(largest[i], scores[i]);
@@ -78,13 +169,17 @@ selections by_sorting(decode_case<T> const& layer, sparse_decode_options const& 
                 }
                 index_t const sinks = std::min(options.sinks, visible);
                 index_t const window = std::min(options.window, visible - sinks);
+                std::vector<bool> const competes =
+                    pages != nullptr
+                        ? in_best_pages(index, row_codes, visible, sinks, window, options, *pages)
+                        : std::vector<bool>(static_cast<std::size_t>(visible), true);
                 std::vector<ranked<std::int32_t>> middle;
                 std::vector<key_id> kept;
                 for (index_t k = 0; k < visible; ++k) {
                     auto const key = static_cast<key_id>(k);
                     if (k < sinks || k >= visible - window) {
                         kept.push_back(key);
-                    } else {
+                    } else if (competes[static_cast<std::size_t>(k)]) {
                         middle.push_back({largest[static_cast<std::size_t>(k)], key});
                     }
                 }
@@ -108,8 +203,8 @@ struct attended {
     selections kept;
 };
 
-template <class Policy, class T, class Run = exec::serial>
-attended attend(problem<T> const& given, std::vector<dlzs::packed_index<Policy>> const& indices,
+template <class Index, class T, class Run = exec::serial>
+attended attend(problem<T> const& given, std::vector<Index> const& indices,
                 sparse_decode_options const& options, Run const& run = {}) {
     problem_shape const s = given.shape();
     attended result{decode_output({s.heads, s.queries, s.value_dim}), {}};
@@ -165,6 +260,71 @@ TEST_CASE_TEMPLATE("attention.sparse_decode: keeps what a full sort keeps, atten
     }
 }
 
+TEST_CASE_TEMPLATE("attention.sparse_decode: with pages, keeps the best keys of the best pages", P,
+                   dlzs::int8, dlzs::centred_int4, dlzs::lz_keys, dlzs::dlzs8) {
+    SOFATTN_GENERATOR(random);
+    for (index_t const group : {1, 4, 6}) {
+        for (index_t const keys : {1, 16, 17, 100, 300, 1500}) {
+            dlzs::page_options const pages{16 * random.integer<index_t>(1, 3),
+                                           random.integer<int>(8, 16)};
+            decode_shape const shape{random.integer<index_t>(1, 2),
+                                     group,
+                                     random.integer<index_t>(1, 3),
+                                     keys,
+                                     random.integer<index_t>(1, 40),
+                                     random.integer<index_t>(1, 40),
+                                     random.chance(0.7)};
+            for (auto const scope : {selection_scope::per_group, selection_scope::per_query_head}) {
+                sparse_decode_options options{
+                    random.integer<index_t>(0, 1 + keys / random.integer<index_t>(1, 10)),
+                    random.integer<index_t>(0, 40), random.integer<index_t>(0, 40), scope};
+                options.scanned_per_kept = random.integer<index_t>(1, 4);
+                options.scanned_one_in = random.integer<index_t>(2, 12);
+                INFO(described(shape));
+                CAPTURE(options.count);
+                CAPTURE(pages.keys);
+                decode_case<half> const layer(random, shape);
+                auto const indices = paged_indices_of<P>(layer, pages);
+                auto const result = attend(layer.given(), indices, options);
+                CHECK(result.kept == by_sorting<P>(layer, options, &pages));
+                CHECK(deviation_of(layer.given(), result, options) <= tolerance);
+            }
+        }
+    }
+}
+
+TEST_CASE("attention.sparse_decode: all pages scanned is no pages, to the bit") {
+    SOFATTN_GENERATOR(random);
+    decode_case<half> const layer(random, {2, 5, 2, 900, 64, 64, true});
+    auto const pages = paged_indices_of<dlzs::centred_int4>(layer, {});
+    auto const plain = indices_of<dlzs::centred_int4>(layer);
+    for (auto const scope : {selection_scope::per_group, selection_scope::per_query_head}) {
+        sparse_decode_options options{60, 4, 16, scope};
+        auto const expected = attend(layer.given(), plain, options);
+        auto const fewer = attend(layer.given(), pages, options);
+        CHECK(fewer.kept != expected.kept);
+        options.scanned_one_in = 1;
+        auto const all = attend(layer.given(), pages, options);
+        CHECK(all.kept == expected.kept);
+        CHECK(same_bits(all.output, expected.output));
+    }
+}
+
+TEST_CASE("attention.sparse_decode: with pages, the same bits for any number of threads") {
+    SOFATTN_GENERATOR(random);
+    decode_case<half> const layer(random, {3, 6, 2, 3000, 64, 64, true});
+    auto const indices = paged_indices_of<dlzs::centred_int4>(layer, {});
+    for (auto const scope : {selection_scope::per_group, selection_scope::per_query_head}) {
+        sparse_decode_options const options{200, 4, 64, scope};
+        auto const expected = attend(layer.given(), indices, options);
+        for (index_t const threads : {2, 3, 7}) {
+            auto const result = attend(layer.given(), indices, options, exec::openmp(threads));
+            CHECK(same_bits(result.output, expected.output));
+            CHECK(result.kept == expected.kept);
+        }
+    }
+}
+
 TEST_CASE("attention.sparse_decode: the same bits for any number of threads") {
     SOFATTN_GENERATOR(random);
     decode_case<half> const layer(random, {3, 6, 2, 3000, 64, 64, true});
@@ -211,12 +371,16 @@ TEST_CASE("attention.sparse_decode: allocates nothing, at most 4 MiB per thread 
     decode_case<half> const layer(random, {2, 4, 1, 2000, 64, 64, true});
     auto const indices = indices_of<dlzs::centred_int4>(layer);
     auto const given = layer.given();
+    auto const paged = paged_indices_of<dlzs::centred_int4>(layer, {});
     sparse_decode_options const options{};
+    sparse_decode_options const few{100, 4, 16, selection_scope::per_group};
     decode_output output({8, 1, 64});
     std::vector<std::byte> workspace(sparse_decode_workspace_bytes(given, options, 2));
     long const before = allocations.requests;
     sparse_decode(given, std::span(indices), options, output.view(), workspace, exec::serial{});
     sparse_decode(given, std::span(indices), options, output.view(), workspace, exec::openmp(2));
+    sparse_decode(given, std::span(paged), few, output.view(), workspace, exec::serial{});
+    sparse_decode(given, std::span(paged), few, output.view(), workspace, exec::openmp(2));
     long const after = allocations.requests;
     CHECK(after == before);
 

@@ -9,35 +9,20 @@
 #include <sofattn/core/quantise.hpp>
 #include <sofattn/core/types.hpp>
 #include <sofattn/core/view.hpp>
+#include <sofattn/dlzs/code_panels.hpp>
 #include <sofattn/dlzs/operands.hpp>
 #include <sofattn/dlzs/policy.hpp>
-#include <sofattn/exec/int8_dot.hpp>
-#include <sofattn/exec/integer_lanes.hpp>
-#include <sofattn/exec/nibbles.hpp>
-#include <sofattn/exec/prefetch.hpp>
-#include <sofattn/exec/tile_product.hpp>
-#include <sofattn/exec/xsimd_lanes.hpp>
 
 #include <algorithm>
-#include <array>
 #include <cmath>
-#include <concepts>
 #include <cstddef>
 #include <cstdint>
-#include <cstring>
 #include <span>
 #include <string>
-#include <tuple>
-#include <type_traits>
 #include <utility>
 #include <vector>
 
 namespace sofattn::dlzs {
-
-/// Forms that fit bytes or nibbles: int8, centred_int4, lz_keys, dlzs8 and what derives from them.
-template <class P>
-concept packed_policy =
-    policy<P> && !P::rotated && P::key != operand::real && P::key_bits <= 8 && P::query_bits <= 8;
 
 /// Centre and steps of keys, fixed before the first is coded: a later token must not change the codes
 /// of an earlier one. Taken from the keys that are there, such as a prompt's.
@@ -65,41 +50,13 @@ struct key_calibration {
     }
 };
 
-/// Up to four queries, ready to be multiplied with an index. Codes lie four to a word.
-class scan_queries {
-public:
-    static constexpr index_t rows_most = 4;
-    static constexpr index_t words_most = max_head_dim / exec::dot_depth + 1; ///< whole pairs
-
-    index_t rows = 0;
-    alignas(64) std::array<std::array<std::int32_t, words_most>, rows_most> words{};
-    std::array<std::int32_t, rows_most> starts{}; ///< where sums begin (exec::dot_start)
-
-    /// code(d) in [-127, 127] for d < dim
-    template <std::invocable<index_t> Code>
-    void set(index_t row, index_t dim, Code code) noexcept {
-        SOFATTN_ASSERT(row < rows_most && dim <= max_head_dim);
-        auto& to = words[static_cast<std::size_t>(row)];
-        to.fill(0);
-        std::int32_t sum = 0;
-        for (index_t d = 0; d < dim; ++d) {
-            auto const byte = static_cast<std::int8_t>(code(d));
-            std::memcpy(reinterpret_cast<char*>(to.data()) + d, &byte, 1);
-            sum += byte;
-        }
-        starts[static_cast<std::size_t>(row)] = exec::dot_start(sum);
-    }
-};
-
 /// The keys of one KV head as packed codes; scanned without allocation, built with.
-///
-/// A block is a register's width of keys: word by word of four channels, in each the bytes of all its
-/// keys (exec::dot's panels); 4-bit codes hold two words in one. Bytes depend on the target, so an
-/// index is no file format.
 ///
 /// in     key        [dim], real units; append(key), or all at once: the same bytes
 ///        queries    scan_queries of `query_codes`
-/// out    scores     [row, key], or [key] the largest of the rows; int32, as predict_scores gives
+///        pages      for the scores of some: numbers of groups of `page` keys, ascending
+/// out    scores     [row, key], or [key] the largest of the rows; int32, as predict_scores gives.
+///                   Of pages: their keys, one page after the other
 /// pre    dim as calibrated; scores have `padded(count)` places per row (SOFATTN_ASSERT)
 /// error  construction throws `error` on a calibration that fits no head
 /// events none: this is no circuit
@@ -108,9 +65,7 @@ public:
 template <packed_policy Policy>
 class packed_index {
 public:
-    /// Stored codes take a nibble, not a byte.
-    static constexpr bool nibbles = stored_key_bits<Policy>() <= 4;
-    static constexpr index_t block_keys = exec::vector_width;
+    static constexpr index_t block_keys = code_panels<Policy>::block_rows;
 
     /// Scores of so many keys take so many places.
     [[nodiscard]] static constexpr index_t padded(index_t keys) noexcept {
@@ -133,53 +88,35 @@ public:
             throw error("packed_index: calibration", "other steps or centre than the policy has",
                         "key_calibration<Policy>::of(keys)");
         }
-        index_t const words = ceil_div(dim, exec::dot_depth);
-        panels_ = nibbles ? ceil_div(words, index_t{2}) : words;
+        codes_ = code_panels<Policy>(dim);
     }
 
     /// Room for so many keys, so that appending up to there allocates nothing.
-    void reserve(index_t keys) {
-        bytes_.reserve(static_cast<std::size_t>(ceil_div(keys, block_keys) * block_bytes()));
-    }
+    void reserve(index_t keys) { codes_.reserve(keys); }
 
     template <storage_float T>
     void append(view<T const, axis::dim> key) {
         SOFATTN_ASSERT(key.template extent<axis::dim>() == calibration_.dim);
-        if (size_ % block_keys == 0) {
-            // Code 0 everywhere, so that keys which are not there yet do no harm.
-            std::uint8_t const zero = nibbles ? std::uint8_t{0x88} : exec::panel_byte(0);
-            bytes_.insert(bytes_.end(), static_cast<std::size_t>(block_bytes()), zero);
-        }
-        std::uint8_t* const block = bytes_.data() + (size_ / block_keys) * block_bytes() +
-                                    size_ % block_keys * exec::dot_depth;
+        codes_.append();
         for (index_t d = 0; d < calibration_.dim; ++d) {
-            int const code = code_of(to_float(key(d)), d);
-            index_t const word = d / exec::dot_depth;
-            std::uint8_t& at =
-                block[(nibbles ? word / 2 : word) * exec::vector_bytes + d % exec::dot_depth];
-            if constexpr (nibbles) {
-                auto const nibble = static_cast<unsigned>(code + 8);
-                at = static_cast<std::uint8_t>(word % 2 == 0 ? (at & 0xf0u) | nibble
-                                                             : (at & 0x0fu) | (nibble << 4));
-            } else {
-                at = exec::panel_byte(code);
-            }
+            codes_.set(size() - 1, d, code_of(to_float(key(d)), d));
         }
-        ++size_;
     }
     template <storage_float T>
     void append(key_view<T const> keys) {
-        reserve(size_ + keys.template extent<axis::key>());
+        reserve(size() + keys.template extent<axis::key>());
         for (index_t k = 0; k < keys.template extent<axis::key>(); ++k) {
             append(keys.template slice<axis::key>(k));
         }
     }
 
-    [[nodiscard]] index_t size() const noexcept { return size_; }
+    [[nodiscard]] index_t size() const noexcept { return codes_.size(); }
     [[nodiscard]] index_t dim() const noexcept { return calibration_.dim; }
     /// Elements that lay beyond the calibrated range and were clipped to it, of all keys so far.
     [[nodiscard]] index_t clipped() const noexcept { return clipped_; }
-    [[nodiscard]] std::span<std::uint8_t const> bytes() const noexcept { return bytes_; }
+    [[nodiscard]] std::span<std::uint8_t const> bytes() const noexcept { return codes_.bytes(); }
+    /// As stored, detail::store_operand.
+    [[nodiscard]] int code(index_t key, index_t d) const noexcept { return codes_.code(key, d); }
 
     /// Codes of queries that share a step, as query_codes gives them with a step per tensor: the
     /// steps of channels are multiplied in first. query(row) gives [dim].
@@ -222,29 +159,20 @@ public:
     /// Scores of the first `count` keys, row by row, `stride` apart.
     void scores(scan_queries const& queries, index_t count, std::int32_t* to,
                 index_t stride) const noexcept {
-        scan(queries, count, [&](index_t key, auto const& sums) {
-            exec::detail::unrolled<static_cast<int>(
-                std::tuple_size_v<std::remove_cvref_t<decltype(sums)>>)>(
-                [&](auto r) { sums[r].store_unaligned(to + r * stride + key); });
-        });
+        codes_.scan(queries, count, into_rows(to, stride));
     }
     /// The largest score of the rows, or of them and what is there already.
     void largest_scores(scan_queries const& queries, index_t count, std::int32_t* to,
                         bool and_old) const noexcept {
-        scan(queries, count, [&](index_t key, auto const& sums) {
-            auto most = sums[0];
-            for (auto const& sum : sums) {
-                most = exec::larger(most, sum);
-            }
-            if (and_old) {
-                most = exec::larger(most, exec::vector_int32::load_unaligned(to + key));
-            }
-            most.store_unaligned(to + key);
-        });
+        codes_.scan(queries, count, into_largest(to, and_old));
+    }
+    /// The same of the keys of some pages.
+    void largest_scores_of_pages(scan_queries const& queries, std::span<key_id const> pages,
+                                 index_t page, std::int32_t* to, bool and_old) const noexcept {
+        codes_.scan_pages(queries, pages, page, into_largest(to, and_old));
     }
 
 private:
-    [[nodiscard]] index_t block_bytes() const noexcept { return panels_ * exec::vector_bytes; }
     [[nodiscard]] float carried_step(index_t d) const noexcept {
         if (Policy::key_step != granularity::per_channel) {
             return 1.0f;
@@ -260,105 +188,8 @@ private:
         int const code = step.code(centred, limit);
         return detail::store_operand<Policy::key, Policy::key_bits, Policy::rounding>(code);
     }
-    /// A stored code as the dot product takes it.
-    [[nodiscard]] static constexpr int factor(int stored) noexcept {
-        return Policy::key == operand::leading_zero
-                   ? lz_code::from_stored(static_cast<std::int8_t>(stored)).value()
-                   : stored;
-    }
-    static constexpr exec::nibble_table table = [] {
-        exec::nibble_table t{};
-        for (int n = 0; n < 16; ++n) {
-            t[static_cast<std::size_t>(n)] = exec::panel_byte(n == 0 ? 0 : factor(n - 8));
-        }
-        return t;
-    }();
-
-    template <class Take>
-    void scan(scan_queries const& queries, index_t count, Take take) const noexcept {
-        SOFATTN_ASSERT(count >= 0 && count <= size_);
-        switch (queries.rows) {
-        case 1: return scan_rows<1>(queries, count, take);
-        case 2: return scan_rows<2>(queries, count, take);
-        case 3: return scan_rows<3>(queries, count, take);
-        case 4: return scan_rows<4>(queries, count, take);
-        default: SOFATTN_ASSERT(queries.rows == 0);
-        }
-    }
-
-    template <int Rows, class Take>
-    void scan_rows(scan_queries const& queries, index_t count, Take take) const noexcept {
-        // So many sums at a time hide the latency of their products.
-        constexpr int together = Rows == 1 ? 4 : 2;
-        index_t const blocks = ceil_div(count, block_keys);
-        index_t b = 0;
-        for (; b + together <= blocks; b += together) {
-            scan_blocks<Rows, together>(queries, b, take);
-        }
-        for (; b < blocks; ++b) {
-            scan_blocks<Rows, 1>(queries, b, take);
-        }
-    }
-
-    template <int Rows, int Blocks, class Take>
-    [[gnu::always_inline]] void scan_blocks(scan_queries const& queries, index_t first,
-                                            Take take) const noexcept {
-        using exec::vector_int32;
-        std::array<std::uint8_t const*, Blocks> panels;
-        exec::detail::unrolled<Blocks>([&](auto b) __attribute__((always_inline)) {
-            panels[b] = bytes_.data() + (first + b) * block_bytes();
-        });
-        std::array<std::array<vector_int32, Rows>, Blocks> sums;
-        exec::detail::unrolled<Rows>([&](auto r) __attribute__((always_inline)) {
-            exec::detail::unrolled<Blocks>([&](auto b) __attribute__((always_inline)) {
-                sums[b][r] = vector_int32(queries.starts[r]);
-            });
-        });
-        // Requests are spread over the work: a burst of them would fill the processor's queue.
-        auto const left = static_cast<index_t>(bytes_.data() + bytes_.size() - panels[0]);
-        bool const ask = left >= bytes_ahead + Blocks * block_bytes();
-        for (index_t p = 0; p < panels_; ++p) {
-            if (ask) {
-                exec::detail::unrolled<Blocks>([&](auto b) __attribute__((always_inline)) {
-                    exec::prefetch(panels[b] + p * exec::vector_bytes + bytes_ahead,
-                                   exec::vector_bytes);
-                });
-            }
-            if constexpr (nibbles) {
-                std::array<exec::nibble_panels, Blocks> words;
-                exec::detail::unrolled<Blocks>([&](auto b) __attribute__((always_inline)) {
-                    words[b] = exec::nibble_panels::of(panels[b] + p * exec::vector_bytes, table);
-                });
-                exec::detail::unrolled<Rows>([&](auto r) __attribute__((always_inline)) {
-                    auto const four = queries.words[r].data() + 2 * p;
-                    exec::detail::unrolled<Blocks>([&](auto b) __attribute__((always_inline)) {
-                        sums[b][r] = exec::dot(sums[b][r], words[b].low, four[0]);
-                    });
-                    exec::detail::unrolled<Blocks>([&](auto b) __attribute__((always_inline)) {
-                        sums[b][r] = exec::dot(sums[b][r], words[b].high, four[1]);
-                    });
-                });
-            } else {
-                exec::detail::unrolled<Rows>([&](auto r) __attribute__((always_inline)) {
-                    std::int32_t const four = queries.words[r][static_cast<std::size_t>(p)];
-                    exec::detail::unrolled<Blocks>([&](auto b) __attribute__((always_inline)) {
-                        sums[b][r] =
-                            exec::dot(sums[b][r], panels[b] + p * exec::vector_bytes, four);
-                    });
-                });
-            }
-        }
-        exec::detail::unrolled<Blocks>([&](auto b) __attribute__((always_inline)) {
-            take((first + b) * block_keys, sums[b]);
-        });
-    }
-
-    static constexpr index_t bytes_ahead = 4096; ///< requests in flight
-
     key_calibration<Policy> calibration_;
-    std::vector<std::uint8_t> bytes_; ///< [block, panel, key, channel of the word]
-    index_t panels_ = 0;              ///< per block
-    index_t size_ = 0;                ///< keys
+    code_panels<Policy> codes_;
     index_t clipped_ = 0;
 };
 

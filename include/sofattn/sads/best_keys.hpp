@@ -64,8 +64,10 @@ private:
             return std::numeric_limits<std::int32_t>::lowest();
         }
         std::array<std::int32_t, static_cast<std::size_t>(sample_most)> sample;
+        index_t phase = 0; // i % step
         for (index_t i = 0; i < size; ++i) {
-            sample[static_cast<std::size_t>(i)] = scores[i * step + i % step];
+            sample[static_cast<std::size_t>(i)] = scores[i * step + phase];
+            phase = phase + 1 == step ? 0 : phase + 1;
         }
         auto const taken = std::span(sample).first(static_cast<std::size_t>(size));
         auto const [low, high] = std::ranges::minmax(taken);

@@ -31,6 +31,8 @@ namespace sofattn::sufa {
 ///        visible(i)  row i attends to the first visible(i) keys of the chunk, any count
 ///        keys        [key, dim], values [key, value_dim]; any strides, copied where a row is not
 ///                    contiguous or no whole registers; logits = scale * q.k
+///        listed      numbers of the keys to attend to, in any order; what follows them in the list
+///                    is asked of memory ahead
 /// out    state(i)    float*, [state_floats(value_dim)] of row i: o, padded, then m in octaves, l
 /// pre    0 < rows <= the constructor's; memory of `floats(...)` floats; |logit| < 1e30
 /// error  none
@@ -109,10 +111,130 @@ public:
         values_ = take(tile_keys * padded(value_dim));
     }
 
+    /// Asks memory for the first of `listed`, as a call does for those that follow its own.
+    template <storage_float K, storage_float V>
+    static void ask_for_first(std::span<key_id const> listed, key_view<K const> keys,
+                              value_view<V const> values) noexcept {
+        ask(some_of(keys, listed), keys.template extent<axis::dim>(), some_of(values, listed),
+            values.template extent<axis::value_dim>(), 0);
+    }
+
+    /// Keys and values in a row.
     template <storage_float K, storage_float V, std::invocable<index_t> Row,
               std::invocable<index_t> Visible, std::invocable<index_t> State>
     void operator()(index_t rows, double scale, Row row, Visible visible, key_view<K const> keys,
                     value_view<V const> values, State state) noexcept {
+        attend(rows, scale, row, visible, all_of(keys), all_of(values), state);
+    }
+    /// The first `count` of those that `listed` names, all of them visible, as they lie.
+    template <storage_float K, storage_float V, std::invocable<index_t> Row,
+              std::invocable<index_t> State>
+    void operator()(index_t rows, double scale, Row row, std::span<key_id const> listed,
+                    index_t count, key_view<K const> keys, value_view<V const> values,
+                    State state) noexcept {
+        SOFATTN_ASSERT(count <= std::ssize(listed));
+        attend(
+            rows, scale, row, [=](index_t) { return count; }, some_of(keys, listed),
+            some_of(values, listed), state);
+    }
+
+private:
+    static constexpr index_t width = exec::vector_width;
+
+    /// Whole registers.
+    [[nodiscard]] static constexpr index_t padded(index_t dims) noexcept {
+        return ceil_div(dims, index_t{16}) * 16;
+    }
+    static_assert(16 % width == 0);
+
+    /// Rows that follow each other in memory, or those that a list names.
+    template <class T, bool Listed>
+    struct source {
+        T const* data;
+        index_t row;    ///< stride
+        index_t column; ///< stride
+        index_t rows;   ///< that may be asked for
+        key_id const* listed = nullptr;
+
+        [[nodiscard]] [[gnu::always_inline]] T const* at(index_t key) const noexcept {
+            return data + (Listed ? index_t{listed[key]} : key) * row;
+        }
+        [[nodiscard]] source from_row(index_t first) const noexcept {
+            return {Listed ? data : data + first * row, row, column, rows - first,
+                    Listed ? listed + first : nullptr};
+        }
+        [[nodiscard]] source from_column(index_t first) const noexcept {
+            return {data + first, row, column, rows, listed};
+        }
+        /// Contiguous rows of whole registers.
+        [[nodiscard]] bool lies_well(index_t columns) const noexcept {
+            return column == 1 && columns % width == 0;
+        }
+        [[nodiscard]] source<float, false> copied(index_t count, index_t columns,
+                                                  float* into) const noexcept {
+            for (index_t k = 0; k < count; ++k) {
+                T const* const from = at(k);
+                float* const to = into + k * padded(columns);
+                for (index_t d = 0; d < columns; ++d) {
+                    to[d] = to_float(from[d * column]);
+                }
+                std::fill(to + columns, to + padded(columns), 0.0f);
+            }
+            return {into, padded(columns), 1, count};
+        }
+
+        /// Asks for every `Step`th of `Count` rows some way ahead of `key`, `columns` of each.
+        template <int Count, int Step>
+        [[gnu::always_inline]] void prefetch(index_t key, index_t columns) const noexcept {
+            if constexpr (!Listed) {
+                index_t const last = std::max<index_t>(rows - Count, 0);
+                T const* const ahead = at(std::min(key + keys_ahead, last));
+                exec::detail::unrolled<ceil_div(Count, Step)>([&](
+                    auto i) __attribute__((always_inline)) {
+                    if (Count == 1 || rows >= Count) {
+                        exec::prefetch(ahead + i * Step * row,
+                                       columns * static_cast<index_t>(sizeof(T)));
+                    }
+                });
+            }
+        }
+    };
+    /// 8 KB of K and of V in f16. Left to itself the processor waits for memory, as the two passes over
+    /// a tile are no streams to it: 47 ns per key of 128 channels and 4 rows, 22 with this.
+    static constexpr index_t keys_ahead = 32;
+
+    /// Asks for a tile of listed rows at once, K and V of a key together. Spread over the work, as where
+    /// rows follow each other, requests wait one by one for the places of their pages of memory, and
+    /// the work behind them waits too: 65 to 75 ns per key that way, 52 to 54 so.
+    template <class K, class V>
+    [[gnu::always_inline]] static void ask(source<K, true> const& keys, index_t dim,
+                                           source<V, true> const& values, index_t value_dim,
+                                           index_t first) noexcept {
+        index_t const end = std::min(first + tile_keys, keys.rows);
+        for (index_t i = first; i < end; ++i) {
+            exec::prefetch(keys.at(i), dim * static_cast<index_t>(sizeof(K)));
+            exec::prefetch(values.at(i), value_dim * static_cast<index_t>(sizeof(V)));
+        }
+    }
+    template <class K, class V>
+    [[gnu::always_inline]] static void ask(source<K, false> const&, index_t,
+                                           source<V, false> const&, index_t, index_t) noexcept {}
+
+    template <class T, class Row, class Column>
+    static source<T, false> all_of(view<T const, Row, Column> rows) noexcept {
+        return {rows.data(), rows.template stride<Row>(), rows.template stride<Column>(),
+                rows.template extent<Row>()};
+    }
+    template <class T, class Row, class Column>
+    static source<T, true> some_of(view<T const, Row, Column> rows,
+                                   std::span<key_id const> listed) noexcept {
+        return {rows.data(), rows.template stride<Row>(), rows.template stride<Column>(),
+                std::ssize(listed), listed.data()};
+    }
+
+    template <class Row, class Visible, class K, class V, class State>
+    void attend(index_t rows, double scale, Row row, Visible visible, K keys, V values,
+                State state) noexcept {
         SOFATTN_ASSERT(rows > 0 && rows <= rows_most_);
         index_t seen = 0;
         for (index_t i = 0; i < rows; ++i) {
@@ -130,29 +252,23 @@ public:
                 sum_[first * width + lane] = 0.0f;
             }
         });
-        bool const keys_lie_well = lies_well(keys.template stride<axis::dim>(), dim_);
-        bool const values_lie_well =
-            lies_well(values.template stride<axis::value_dim>(), value_dim_);
         for (index_t first = 0; first < seen; first += tile_keys) {
             index_t const count = std::min(tile_keys, seen - first);
-            auto const k = keys.template range<axis::key>(first, count);
-            auto const v = values.template range<axis::key>(first, count);
+            auto const k = keys.from_row(first);
+            auto const v = values.from_row(first);
+            ask(k, dim_, v, value_dim_, tile_keys);
             auto const with_values = [&](auto const& key_source) {
-                if (values_lie_well) {
-                    attend_tile(rows, first, count, key_source,
-                                source<V>{v.data(), v.template stride<axis::key>(),
-                                          values.template extent<axis::key>() - first},
-                                state);
+                if (v.lies_well(value_dim_)) {
+                    attend_tile(rows, first, count, key_source, v, state);
                 } else {
-                    attend_tile(rows, first, count, key_source, copied<axis::value_dim>(v, values_),
-                                state);
+                    attend_tile(rows, first, count, key_source,
+                                v.copied(count, value_dim_, values_), state);
                 }
             };
-            if (keys_lie_well) {
-                with_values(source<K>{k.data(), k.template stride<axis::key>(),
-                                      keys.template extent<axis::key>() - first});
+            if (k.lies_well(dim_)) {
+                with_values(k);
             } else {
-                with_values(copied<axis::dim>(k, keys_));
+                with_values(k.copied(count, dim_, keys_));
             }
         }
         for_each_batch(rows, [&](auto batch, index_t first) {
@@ -169,55 +285,6 @@ public:
                 sum_of(to, value_dim_) = sees_keys ? sum : 0.0f;
             }
         });
-    }
-
-private:
-    static constexpr index_t width = exec::vector_width;
-
-    /// Whole registers.
-    [[nodiscard]] static constexpr index_t padded(index_t dims) noexcept {
-        return ceil_div(dims, index_t{16}) * 16;
-    }
-    static_assert(16 % width == 0);
-
-    /// Contiguous rows of whole registers.
-    template <class T>
-    struct source {
-        T const* data;
-        index_t row;
-        index_t rows; ///< up to the chunk's end
-
-        /// Asks for every `Step`th of `Count` rows some way ahead of `key`, `columns` of each.
-        template <int Count, int Step>
-        [[gnu::always_inline]] void prefetch(index_t key, index_t columns) const noexcept {
-            index_t const last = std::max<index_t>(rows - Count, 0);
-            T const* const ahead = data + std::min(key + keys_ahead, last) * row;
-            exec::detail::unrolled<ceil_div(Count, Step)>([&](
-                auto i) __attribute__((always_inline)) {
-                if (Count == 1 || rows >= Count) {
-                    exec::prefetch(ahead + i * Step * row,
-                                   columns * static_cast<index_t>(sizeof(T)));
-                }
-            });
-        }
-    };
-    /// 8 KB of K and of V in f16. Left to itself the processor waits for memory, as the two passes over
-    /// a tile are no streams to it: 47 ns per key of 128 channels and 4 rows, 22 with this.
-    static constexpr index_t keys_ahead = 32;
-    [[nodiscard]] static bool lies_well(index_t stride, index_t dims) noexcept {
-        return stride == 1 && dims % width == 0;
-    }
-    template <class Column, class Tile>
-    static source<float> copied(Tile tile, float* into) noexcept {
-        index_t const columns = tile.template extent<Column>();
-        for (index_t k = 0; k < tile.template extent<axis::key>(); ++k) {
-            float* const row = into + k * padded(columns);
-            for (index_t d = 0; d < columns; ++d) {
-                row[d] = to_float(tile(k, d));
-            }
-            std::fill(row + columns, row + padded(columns), 0.0f);
-        }
-        return {into, padded(columns), tile.template extent<axis::key>()};
     }
 
     template <class Query>
@@ -248,8 +315,8 @@ private:
     }
 
     template <class K, class V, class State>
-    void attend_tile(index_t rows, index_t first_key, index_t count, source<K> keys,
-                     source<V> values, State state) noexcept {
+    void attend_tile(index_t rows, index_t first_key, index_t count, K const& keys, V const& values,
+                     State state) noexcept {
         for_each_batch(rows, [&](auto batch, index_t first) {
             constexpr int together = batch;
             std::array<float*, together> out;
@@ -263,7 +330,7 @@ private:
 
     /// Weights of a tile's keys into weights_ [block of keys, row, key of the block].
     template <int Rows, class K, class V>
-    void weigh(index_t first, index_t first_key, index_t count, source<K> keys, source<V> values,
+    void weigh(index_t first, index_t first_key, index_t count, K const& keys, V const& values,
                std::array<float*, Rows> const& out) noexcept {
         using exec::vector_float;
         constexpr auto block_keys = static_cast<int>(width) / Rows;
@@ -320,13 +387,13 @@ private:
     /// Logits of a block of keys, [row, key]; keys beyond `count` repeat the last.
     template <int Rows, class K>
     [[nodiscard]] exec::vector_float products(float const* queries, index_t key, index_t count,
-                                              source<K> keys) const noexcept {
+                                              K const& keys) const noexcept {
         using exec::vector_float;
         constexpr int block_keys = static_cast<int>(width) / Rows;
         index_t const query_row = padded(dim_);
-        std::array<K const*, block_keys> at;
+        std::array<decltype(keys.at(0)), block_keys> at;
         exec::detail::unrolled<block_keys>([&](auto k) __attribute__((always_inline)) {
-            at[k] = keys.data + std::min<index_t>(key + k, count - 1) * keys.row;
+            at[k] = keys.at(std::min<index_t>(key + k, count - 1));
         });
         std::array<vector_float, static_cast<std::size_t>(width)> sums;
         exec::detail::unrolled<static_cast<int>(width)>([&](auto i) __attribute__((always_inline)) {
@@ -349,22 +416,20 @@ private:
     }
 
     template <int Rows, class V>
-    void add_values(index_t first, index_t count, source<V> values,
+    void add_values(index_t first, index_t count, V const& values,
                     std::array<float*, Rows> const& out) noexcept {
         constexpr int most = std::min(8, (exec::vector_registers == 32 ? 16 : 8) / Rows);
         index_t d = 0;
         for (; d + most * width <= value_dim_; d += most * width) {
-            add_columns<Rows, most>(count, source<V>{values.data + d, values.row, values.rows}, out,
-                                    d, first == 0 && d == 0);
+            add_columns<Rows, most>(count, values.from_column(d), out, d, first == 0 && d == 0);
         }
         for (; d < value_dim_; d += width) {
-            add_columns<Rows, 1>(count, source<V>{values.data + d, values.row, values.rows}, out, d,
-                                 first == 0 && d == 0);
+            add_columns<Rows, 1>(count, values.from_column(d), out, d, first == 0 && d == 0);
         }
     }
 
     template <int Rows, int Vectors, class V>
-    void add_columns(index_t count, source<V> values, std::array<float*, Rows> const& out,
+    void add_columns(index_t count, V const& values, std::array<float*, Rows> const& out,
                      index_t column, bool ask) noexcept {
         using exec::vector_float;
         constexpr int block_keys = static_cast<int>(width) / Rows;
@@ -375,7 +440,7 @@ private:
             });
         });
         for (index_t k = 0; k < count; ++k) {
-            V const* const row = values.data + k * values.row;
+            auto const* const row = values.at(k);
             if (ask && k % 2 != 0) {
                 values.template prefetch<1, 1>(k, value_dim_);
             }
