@@ -166,7 +166,7 @@ using lane_mask = std::uint32_t;
 #if defined(__AVX512F__)
     return _mm512_mask_add_ps(sum, _mm512_cmpge_epi32_mask(of, limit), sum, x);
 #else
-    vector_int32 const bits = xsimd::bitwise_cast<vector_int32>(x);
+    auto const bits = xsimd::bitwise_cast<vector_int32>(x);
     return sum +
            xsimd::bitwise_cast<vector_float>(xsimd::select(of < limit, vector_int32(0), bits));
 #endif
