@@ -41,6 +41,25 @@ std::vector<double> rotated(std::vector<double> row) {
     return row;
 }
 
+/// In place, pair by pair: the order of additions that rotations promise.
+std::vector<double> rotated_by_pairs(std::vector<double> row) {
+    auto const block = static_cast<std::size_t>(hadamard_block(std::ssize(row)));
+    for (std::size_t half = 1; half < block; half *= 2) {
+        for (std::size_t i = 0; i < row.size(); ++i) {
+            if ((i & half) == 0) {
+                double const a = row[i];
+                double const b = row[i + half];
+                row[i] = a + b;
+                row[i + half] = a - b;
+            }
+        }
+    }
+    for (double& x : row) {
+        x /= static_cast<double>(block);
+    }
+    return row;
+}
+
 double dot(std::vector<double> const& a, std::vector<double> const& b) {
     return std::inner_product(a.begin(), a.end(), b.begin(), 0.0);
 }
@@ -92,6 +111,26 @@ TEST_CASE("core.hadamard: elements are means of their block with the signs of Sy
             expected.push_back(sum / static_cast<double>(block));
         }
         CHECK(rotated(row) == expected);
+    }
+}
+
+TEST_CASE("core.hadamard: the same bits as sums pair by pair, where every sum is rounded") {
+    SOFATTN_GENERATOR(random);
+    auto const check = [&](index_t dim) {
+        std::vector<double> row(static_cast<std::size_t>(dim));
+        // Magnitudes so far apart that the order of additions is seen.
+        std::ranges::generate(row,
+                              [&] { return std::ldexp(random.normal(), random.integer(-70, 70)); });
+        auto const expected = rotated_by_pairs(row);
+        if (rotated(row) != expected) {
+            FAIL_CHECK("dim ", dim);
+        }
+    };
+    for (index_t dim = 0; dim <= 300; ++dim) {
+        check(dim);
+    }
+    for (index_t const dim : {512, 768, 1024, 1280, 2048}) { // blocks of several runs
+        check(dim);
     }
 }
 

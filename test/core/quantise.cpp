@@ -146,6 +146,101 @@ TEST_CASE("core.quantise: ties go to even, the ends to the limit") {
     CHECK(quantiser_step::covering(1.0f, 127).code(-1e38f, 127) == -127);
 }
 
+TEST_CASE("core.quantise: codes are nearbyint of the scaled value, clipped") {
+    SOFATTN_GENERATOR(random);
+    constexpr float infinity = std::numeric_limits<float>::infinity();
+    for (int const limit : {1, 7, 127, 2047, 32767}) {
+        auto const check = [&](quantiser_step step, float value) {
+            auto const bound = static_cast<float>(limit);
+            float const nearest = std::nearbyint(value * step.inverse);
+            int const expected = static_cast<int>(std::clamp(nearest, -bound, bound));
+            if (step.code(value, limit) != expected) {
+                FAIL_CHECK("value ", value, " has code ", step.code(value, limit), ", limit ",
+                           limit);
+            }
+        };
+        quantiser_step const unit{1.0f, 1.0f};
+        for (int i = -2 * limit - 5; i <= 2 * limit + 5; ++i) {
+            float const half_way = 0.5f * static_cast<float>(i);
+            for (float const x : {half_way, std::nextafter(half_way, infinity),
+                                  std::nextafter(half_way, -infinity)}) {
+                check(unit, x);
+            }
+        }
+        for (int exponent = 15; exponent < 128; ++exponent) {
+            check(unit, std::ldexp(1.0f, exponent));
+            check(unit, std::ldexp(-1.9f, exponent));
+        }
+        for (float const x : {0.0f, -0.0f, 1e-45f, -1e-45f, infinity, -infinity}) {
+            check(unit, x);
+        }
+        for (int i = 0; i < 2000; ++i) {
+            auto const most = static_cast<float>(std::exp2(random.uniform(-20.0, 20.0)));
+            check(quantiser_step::covering(most, limit),
+                  most * static_cast<float>(random.uniform(-1.2, 1.2)));
+        }
+    }
+}
+
+TEST_CASE("core.quantise: the largest magnitude of a row") {
+    SOFATTN_GENERATOR(random);
+    for (std::size_t size = 0; size < 70; ++size) {
+        std::vector<float> row(size);
+        float most = 0.0f;
+        for (float& x : row) {
+            x = static_cast<float>(std::ldexp(random.normal(), random.integer(-140, 100)));
+            most = std::max(most, std::abs(x));
+        }
+        CHECK(largest_magnitude(row) == most);
+    }
+    CHECK(largest_magnitude(std::vector{-0.0f, -std::numeric_limits<float>::infinity()}) ==
+          std::numeric_limits<float>::infinity());
+}
+
+TEST_CASE("core.quantise: rows may be made as they are asked for, wherever they lie") {
+    SOFATTN_GENERATOR(random);
+    auto const values = test::random_matrix<float, key, dim>(random, {9, 21});
+    for (auto const shared : all_granularities) {
+        for (bool const centred : {false, true}) {
+            auto const expected = quantise<8>(values.cview(), shared, centred);
+            auto const q = quantise_rows<8, key, dim>(
+                9, 21, shared, centred, [&](index_t r, float* buffer) -> float const* {
+                    if (r % 2 == 0) {
+                        return &values(r, 0);
+                    }
+                    std::copy_n(&values(r, 0), 21, buffer);
+                    return buffer;
+                });
+            CHECK(q.centre == expected.centre);
+            test::for_each_index(values.view().extents(), [&](auto const& i) {
+                CHECK(test::at(q.codes.view(), i) == test::at(expected.codes.view(), i));
+                CHECK(q.step(i[0], i[1]).step == expected.step(i[0], i[1]).step);
+            });
+        }
+    }
+}
+
+TEST_CASE("core.quantise: centred steps are the largest rounded difference, far from zero too") {
+    SOFATTN_GENERATOR(random);
+    for (index_t columns = 1; columns <= 130; ++columns) {
+        auto values = test::random_matrix<float, key, dim>(random, {17, columns});
+        for (index_t r = 0; r < 17; ++r) {
+            values(r, columns / 2) += 1e6f; // differences of few bits
+        }
+        auto const means = column_means(values.cview());
+        auto const q = quantise<8>(values.cview(), granularity::per_channel, true);
+        for (index_t c = 0; c < columns; ++c) {
+            float const mean = means[static_cast<std::size_t>(c)];
+            float most = 0.0f;
+            for (index_t r = 0; r < 17; ++r) {
+                most = std::max(most, std::abs(values(r, c) - mean));
+            }
+            CHECK(q.steps[static_cast<std::size_t>(c)].step ==
+                  quantiser_step::covering(most, 127).step);
+        }
+    }
+}
+
 TEST_CASE("core.quantise: zeros have step 1 and code 0, in a group of their own too") {
     matrix values({3, 4});
     for (auto const shared : all_granularities) {

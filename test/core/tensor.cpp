@@ -46,6 +46,25 @@ TEST_CASE_TEMPLATE("core.tensor: rows begin on 64 bytes, elements and padding ar
     }
 }
 
+TEST_CASE_TEMPLATE("core.tensor: for_overwrite has the same rows, and zero padding", T, std::int8_t,
+                   std::int16_t, float, double, half) {
+    for (index_t const dims : {0, 1, 3, 16, 63, 64, 65}) {
+        using matrix = tensor<T, head, key, dim>;
+        auto array = matrix::for_overwrite({2, 3, dims});
+        auto const rows = array.view();
+        CHECK(rows.strides() == matrix({2, 3, dims}).view().strides());
+        index_t const stride = rows.template stride<key>();
+        for (index_t r = 0; r < 6; ++r) {
+            CHECK(is_aligned(rows.data() + r * stride));
+            for (index_t d = dims; d < stride; ++d) {
+                CHECK(rows.data()[r * stride + d] == T{});
+            }
+        }
+    }
+    CHECK_THROWS_AS(static_cast<void>(tensor<float, key, dim>::for_overwrite({-3, 2})), error);
+    CHECK(tensor<float, key>::for_overwrite({0}).view().size() == 0);
+}
+
 TEST_CASE("core.tensor: knows its extents and its views see its elements") {
     tensor<int, key, dim> t({3, 5});
     CHECK(t.extent<key>() == 3);

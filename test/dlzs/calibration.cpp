@@ -371,3 +371,45 @@ TEST_CASE("dlzs.key_means: no keys and no index leave the logits alone") {
     CHECK(none.line(c.q.cview().slice<head>(0).slice<query>(0), c.codes.row(0, 0), 0.5, 1.0, {}, 0)
               .offset == 0.0);
 }
+
+TEST_CASE_TEMPLATE("dlzs.key_means: lines have the bits of means and products taken one by one", P,
+                   dlzs::rotated_int8, dlzs::dlzs8, dlzs::two_sided, dlzs::dlzs16) {
+    SOFATTN_GENERATOR(random);
+    auto const check = [&]<class T>(T, index_t dims) {
+        index_t const keys = random.integer<index_t>(1, 200);
+        auto const c = random_case<P, T>(random, 1, 2, keys, dims);
+        auto const kind =
+            test::all_layouts[static_cast<std::size_t>(dims) % test::all_layouts.size()];
+        auto const k = test::strided(random, c.k.view(), kind);
+        auto const q = test::strided(random, c.q.view(), kind);
+        dlzs::key_means<P> const means(k.cview(), c.index);
+        for (index_t const visible : {index_t{0}, keys / 2, keys}) {
+            index_t const seen =
+                visible == keys ? keys : std::min(keys, std::max<index_t>(visible / 64, 1) * 64);
+            double exact = 0;
+            double predicted = 0;
+            for (index_t d = 0; d < dims; ++d) {
+                double sum = 0;
+                double coded = 0;
+                for (index_t i = 0; i < seen; ++i) {
+                    sum += static_cast<double>(to_float(c.k(i, d)));
+                    coded += static_cast<double>(test::decoded(P::key, c.index.codes()(i, d)));
+                }
+                exact +=
+                    static_cast<double>(to_float(c.q(0, 1, d))) * (sum / static_cast<double>(seen));
+                predicted += static_cast<double>(test::decoded(P::query, c.codes.row(0, 1)(d))) *
+                             (coded / static_cast<double>(seen));
+            }
+            auto const line =
+                means.line(q.cview().template slice<head>(0).template slice<query>(1),
+                           c.codes.row(0, 1), c.codes.product_step(1), 0.3, {}, visible);
+            CHECK(line.per_score == 0.3 * 1.0 * c.codes.product_step(1));
+            CHECK(line.offset == 0.3 * exact - line.per_score * predicted);
+        }
+    };
+    for (index_t dims = 1; dims <= 130; ++dims) {
+        check(0.0f, dims);
+        check(half{}, dims);
+        check(bfloat16{}, dims);
+    }
+}

@@ -11,6 +11,9 @@
 #include <sofattn/dlzs/operands.hpp>
 #include <sofattn/sads/kept_tile.hpp>
 
+#include <algorithm>
+#include <vector>
+
 namespace sofattn {
 
 /// Codes of the keys, twice (as the pipeline reads them and in panels), their means, and sums of
@@ -28,21 +31,17 @@ public:
         : codes_(keys), panels_(codes_), means_(keys, codes_),
           value_sums_({ceil_div(values.template extent<axis::key>(), segment),
                        values.template extent<axis::value_dim>()}) {
-        index_t const dims = values.template extent<axis::value_dim>();
-        tensor<double, axis::value_dim> sum({dims});
-        for (index_t s = 0; s < value_sums_.template extent<axis::key>(); ++s) {
+        std::vector<double> sums(
+            static_cast<std::size_t>(values.template extent<axis::value_dim>()));
+        auto const to = value_sums_.view();
+        for (index_t s = 0; s < to.template extent<axis::key>(); ++s) {
+            std::ranges::fill(sums, 0.0);
             index_t const end = std::min((s + 1) * segment, values.template extent<axis::key>());
-            for (index_t d = 0; d < dims; ++d) {
-                sum(d) = 0.0;
-            }
             for (index_t k = s * segment; k < end; ++k) {
-                for (index_t d = 0; d < dims; ++d) {
-                    sum(d) += static_cast<double>(to_float(values(k, d)));
-                }
+                add_row(values, k, sums.data());
             }
-            for (index_t d = 0; d < dims; ++d) {
-                value_sums_(s, d) = static_cast<float>(sum(d));
-            }
+            std::ranges::transform(sums, to.data() + s * to.template stride<axis::key>(),
+                                   [](double x) { return static_cast<float>(x); });
         }
     }
 

@@ -22,20 +22,19 @@ public:
     }
     [[nodiscard]] constexpr std::uint16_t bits() const noexcept { return bits_; }
 
-    /// Exact.
+    /// Exact. In masks, because GCC 12 makes branches of choices, and no vectors of branches.
     explicit constexpr operator float() const noexcept {
         std::uint32_t const sign = std::uint32_t{bits_ & 0x8000u} << 16;
-        std::uint32_t const exponent = (bits_ >> 10) & 0x1fu;
-        std::uint32_t const fraction = bits_ & 0x3ffu;
-        if (exponent == 0x1f) {
-            return std::bit_cast<float>(sign | 0x7f800000u | (fraction << 13));
-        }
-        if (exponent == 0) {
-            // Subnormal: fraction * 2^-24 is exact in float, and carries the sign for zero.
-            float const magnitude = static_cast<float>(fraction) * 0x1p-24f;
-            return sign != 0 ? -magnitude : magnitude;
-        }
-        return std::bit_cast<float>(sign | ((exponent + 112) << 23) | (fraction << 13));
+        std::uint32_t const magnitude = std::uint32_t{bits_ & 0x7fffu} << 13;
+        std::uint32_t const exponent = magnitude >> 23;
+        constexpr std::uint32_t rebias = (127u - 15u) << 23;
+        std::uint32_t const if_infinite = 0u - ((exponent + 1) >> 5); // 31, which is 255 in float
+        std::uint32_t const if_small = 0u - ((31u - exponent + 1) >> 5); // 0, a subnormal number
+        // 2^-14 * (1 + fraction) less 2^-14 is fraction * 2^-14, exact in float.
+        float const small = std::bit_cast<float>(magnitude + (113u << 23)) - 0x1p-14f;
+        std::uint32_t const other = magnitude + rebias + (rebias & if_infinite);
+        return std::bit_cast<float>(sign | (std::bit_cast<std::uint32_t>(small) & if_small) |
+                                    (other & ~if_small));
     }
 
     friend constexpr bool operator==(half a, half b) noexcept {

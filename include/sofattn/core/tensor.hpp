@@ -30,20 +30,20 @@ public:
     tensor() noexcept = default;
 
     /// All elements are value-initialised. Throws `error` on a negative extent.
-    explicit tensor(extents_type extents) : extents_(extents) {
-        index_t step = 1;
-        for (std::size_t a = view_type::rank; a-- > 0;) {
-            if (extents[a] < 0) {
-                throw error("tensor: extent " + std::to_string(a), std::to_string(extents[a]),
-                            "at least 0");
-            }
-            strides_[a] = step;
-            step *= a + 1 == view_type::rank ? padded(extents[a]) : extents[a];
-        }
-        size_ = step;
-        data_.reset(static_cast<T*>(::operator new (static_cast<std::size_t>(size_) * sizeof(T),
-                                                    std::align_val_t{alignment})));
+    explicit tensor(extents_type extents) : tensor(extents, allocated{}) {
         std::uninitialized_fill_n(data_.get(), size_, T{});
+    }
+
+    /// The same, but elements have no value yet: for results that are about to be written. Only the
+    /// padding is zero.
+    [[nodiscard]] static tensor for_overwrite(extents_type extents) {
+        tensor result(extents, allocated{});
+        index_t const row = extents.back();
+        index_t const all = padded(row);
+        for (index_t from = 0; from < result.size_ && row < all; from += all) {
+            std::uninitialized_fill_n(result.data_.get() + from + row, all - row, T{});
+        }
+        return result;
     }
 
     tensor(tensor&&) noexcept = default;
@@ -87,6 +87,21 @@ private:
     struct release {
         void operator()(T* p) const noexcept { ::operator delete (p, std::align_val_t{alignment}); }
     };
+    struct allocated {};
+    tensor(extents_type extents, allocated) : extents_(extents) {
+        index_t step = 1;
+        for (std::size_t a = view_type::rank; a-- > 0;) {
+            if (extents[a] < 0) {
+                throw error("tensor: extent " + std::to_string(a), std::to_string(extents[a]),
+                            "at least 0");
+            }
+            strides_[a] = step;
+            step *= a + 1 == view_type::rank ? padded(extents[a]) : extents[a];
+        }
+        size_ = step;
+        data_.reset(static_cast<T*>(::operator new (static_cast<std::size_t>(size_) * sizeof(T),
+                                                    std::align_val_t{alignment})));
+    }
 
     extents_type extents_{};
     extents_type strides_{};

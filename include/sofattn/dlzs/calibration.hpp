@@ -15,8 +15,10 @@
 #include <sofattn/exec/executor.hpp>
 
 #include <algorithm>
+#include <array>
 #include <concepts>
 #include <cstddef>
+#include <cstdint>
 #include <span>
 #include <vector>
 
@@ -76,16 +78,29 @@ public:
           exact_({ceil_div(keys_, grain), keys.template extent<axis::dim>()}),
           coded_({ceil_div(keys_, grain), keys.template extent<axis::dim>()}) {
         auto const codes = index.codes();
-        index_t const dims = keys.template extent<axis::dim>();
-        for (index_t d = 0; d < dims; ++d) {
-            double exact = 0;
-            double coded = 0;
-            for (index_t k = 0; k < keys_; ++k) {
-                exact += static_cast<double>(to_float(keys(k, d)));
-                coded += detail::code_value<Policy::key, Policy::key_bits>(codes(k, d));
-                auto const seen = static_cast<double>(k + 1);
-                exact_(k / grain, d) = exact / seen;
-                coded_(k / grain, d) = coded / seen;
+        auto const dims = static_cast<std::size_t>(keys.template extent<axis::dim>());
+        std::vector<double> exact(dims, 0.0);
+        std::vector<double> coded(dims, 0.0);
+        std::vector<grain_sum> coded_here(dims); // of integers, exact
+        for (index_t first = 0; first < keys_; first += grain) {
+            index_t const end = std::min(first + grain, keys_);
+            std::ranges::fill(coded_here, grain_sum{0});
+            for (index_t k = first; k < end; ++k) {
+                add_row(keys, k, exact.data());
+                if constexpr (Policy::key == operand::real) {
+                    add_row(codes, k, coded.data());
+                } else {
+                    add_codes(codes.data() + k * codes.template stride<axis::key>(), coded_here);
+                }
+            }
+            auto const seen = static_cast<double>(end);
+            index_t const row = first / grain * exact_.cview().template stride<axis::key>();
+            double* const exact_means = exact_.view().data() + row;
+            double* const coded_means = coded_.view().data() + row;
+            for (std::size_t d = 0; d < dims; ++d) {
+                coded[d] += static_cast<double>(coded_here[d]);
+                exact_means[d] = exact[d] / seen;
+                coded_means[d] = coded[d] / seen;
             }
         }
     }
@@ -105,19 +120,64 @@ public:
             // The last whole grain that the row sees; in the first one all of it.
             index_t const row = visible == keys_ ? exact_.template extent<axis::key>() - 1
                                                  : std::max<index_t>(visible / grain, 1) - 1;
-            double exact = 0;
-            double predicted = 0;
-            for (index_t d = 0; d < exact_.template extent<axis::dim>(); ++d) {
-                exact += static_cast<double>(to_float(query(d))) * exact_(row, d);
-                predicted += detail::code_value<Policy::query, Policy::query_bits>(codes(d)) *
-                             coded_(row, d);
-            }
-            line.offset = scale * exact - line.per_score * predicted;
+            auto const product = products(query, codes, row);
+            line.offset = scale * product.exact - line.per_score * product.coded;
         }
         return line;
     }
 
 private:
+    using grain_sum = std::int32_t; ///< of codes: 64 of 16 bits fit
+
+    static void add_codes(typename key_index<Policy>::element const* row,
+                          std::span<grain_sum> sums) noexcept {
+        for (std::size_t d = 0; d < sums.size(); ++d) {
+            sums[d] +=
+                static_cast<grain_sum>(detail::code_value<Policy::key, Policy::key_bits>(row[d]));
+        }
+    }
+
+    struct mean_products {
+        double exact = 0;
+        double coded = 0;
+    };
+    /// A query and its codes times the means of a row, summed in the order of the channels. Products
+    /// are formed apart from that chain of additions, as vectors.
+    template <storage_float T>
+    [[nodiscard]] mean_products
+    products(view<T const, axis::dim> query,
+             view<typename query_codes<Policy>::element const, axis::dim> codes,
+             index_t row) const noexcept {
+        constexpr index_t run = 64;
+        std::array<double, static_cast<std::size_t>(run)> exact_terms;
+        std::array<double, static_cast<std::size_t>(run)> coded_terms;
+        index_t const at = row * exact_.cview().template stride<axis::key>();
+        index_t const dims = exact_.template extent<axis::dim>();
+        index_t const stride = query.template stride<axis::dim>();
+        index_t const code_stride = codes.template stride<axis::dim>();
+        mean_products sum;
+        for (index_t from = 0; from < dims; from += run) {
+            index_t const count = std::min(run, dims - from);
+            double const* const exact = exact_.cview().data() + at + from;
+            double const* const coded = coded_.cview().data() + at + from;
+            for_each_float(query.data() + from * stride, count, stride,
+                           [&, to = exact_terms.data()](index_t i, float value) {
+                               to[i] = static_cast<double>(value) * exact[i];
+                           });
+            auto const* const code = codes.data() + from * code_stride;
+            for (index_t i = 0; i < count; ++i) {
+                coded_terms[static_cast<std::size_t>(i)] =
+                    detail::code_value<Policy::query, Policy::query_bits>(code[i * code_stride]) *
+                    coded[i];
+            }
+            for (std::size_t i = 0; i < static_cast<std::size_t>(count); ++i) {
+                sum.exact += exact_terms[i];
+                sum.coded += coded_terms[i];
+            }
+        }
+        return sum;
+    }
+
     index_t keys_ = 0;
     tensor<double, axis::key, axis::dim> exact_; // [grain, dim], of all keys up to its end
     tensor<double, axis::key, axis::dim> coded_; // the same in codes

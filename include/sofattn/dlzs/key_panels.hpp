@@ -3,6 +3,9 @@
 #pragma once
 
 #include <sofattn/core/assert.hpp>
+#include <sofattn/core/element.hpp>
+#include <sofattn/core/quantise.hpp>
+#include <sofattn/core/tensor.hpp>
 #include <sofattn/core/types.hpp>
 #include <sofattn/core/view.hpp>
 #include <sofattn/dlzs/calibration.hpp>
@@ -16,7 +19,6 @@
 #include <cstdint>
 #include <cstring>
 #include <span>
-#include <vector>
 
 namespace sofattn::dlzs {
 
@@ -40,18 +42,24 @@ public:
     explicit key_panels(key_index<Policy> const& index)
         : keys_(index.codes().template extent<axis::key>()),
           steps_(dot_steps(index.codes().template extent<axis::dim>())),
-          bytes_(static_cast<std::size_t>(ceil_div(keys_, exec::tile_width) * panel_bytes()),
-                 exec::panel_byte(0)) {
+          bytes_(tensor<std::uint8_t, axis::key>::for_overwrite(
+              {ceil_div(keys_, exec::tile_width) * panel_bytes()})) {
         auto const codes = index.codes();
-        index_t const dims = codes.template extent<axis::dim>();
-        for (index_t k = 0; k < keys_; ++k) {
-            std::uint8_t* const panel = bytes_.data() + k / exec::tile_width * panel_bytes();
-            index_t const lane = k % exec::tile_width;
-            for (index_t d = 0; d < dims; ++d) {
-                auto const code = static_cast<int>(
-                    detail::code_value<Policy::key, Policy::key_bits>(codes(k, d)));
-                panel[((d / exec::dot_depth) * exec::tile_width + lane) * exec::dot_depth +
-                      d % exec::dot_depth] = exec::panel_byte(code);
+        index_t const stride = codes.template stride<axis::key>();
+        // A step of a key is a word: rows of an index end in zeros that may be read.
+        static_assert(tensor<std::int8_t, axis::key>::alignment % exec::dot_depth == 0);
+        std::uint8_t* to = bytes_.view().data();
+        for (index_t first = 0; first < keys_; first += exec::tile_width) {
+            index_t const lanes = std::min(exec::tile_width, keys_ - first);
+            for (index_t step = 0; step < steps_; ++step) {
+                std::int8_t const* from = codes.data() + first * stride + step * exec::dot_depth;
+                for (index_t lane = 0; lane < lanes; ++lane) {
+                    std::memcpy(to + lane * exec::dot_depth, from + lane * stride, word_bytes);
+                }
+                std::memset(to + lanes * exec::dot_depth, 0,
+                            static_cast<std::size_t>((exec::tile_width - lanes) * exec::dot_depth));
+                as_panel<Policy>(to);
+                to += exec::tile_width * exec::dot_depth;
             }
         }
     }
@@ -60,7 +68,7 @@ public:
     [[nodiscard]] index_t steps() const noexcept { return steps_; }
     /// The panel of keys p * tile_width and on.
     [[nodiscard]] std::uint8_t const* panel(index_t p) const noexcept {
-        return bytes_.data() + p * panel_bytes();
+        return bytes_.cview().data() + p * panel_bytes();
     }
 
 private:
@@ -68,9 +76,24 @@ private:
         return steps_ * exec::tile_width * exec::dot_depth;
     }
 
+    static constexpr auto word_bytes = static_cast<std::size_t>(exec::dot_depth);
+
+    /// A step of stored codes, as dot products read them.
+    template <byte_policy Policy>
+    static void as_panel(std::uint8_t* step) noexcept {
+        if constexpr (Policy::key == operand::integer && exec::dot_bias == 0) {
+            return; // bytes are what they stand for
+        }
+        for (index_t i = 0; i < exec::tile_width * exec::dot_depth; ++i) {
+            auto const stored = static_cast<std::int8_t>(step[i]);
+            step[i] = exec::panel_byte(
+                static_cast<int>(detail::code_value<Policy::key, Policy::key_bits>(stored)));
+        }
+    }
+
     index_t keys_ = 0;
     index_t steps_ = 0;
-    std::vector<std::uint8_t> bytes_;
+    tensor<std::uint8_t, axis::key> bytes_; ///< aligned: no register of them crosses a cache line
 };
 
 /// Queries coded one by one, without allocating: the codes of query_codes<Policy>, as dot products
@@ -91,24 +114,26 @@ struct query_coder {
         SOFATTN_DASSERT(std::ssize(real) >= dims && std::ssize(wide) >= dims);
         auto const count = static_cast<std::size_t>(dims);
         real = real.first(count);
-        for (index_t d = 0; d < dims; ++d) {
-            real[static_cast<std::size_t>(d)] = to_float(query(d)) * keys.carried_step(d);
+        for_each_float(query.data(), dims, query.template stride<axis::dim>(),
+                       [to = real.data()](index_t d, float value) { to[d] = value; });
+        if constexpr (Policy::key_step == granularity::per_channel) {
+            for (index_t d = 0; d < dims; ++d) {
+                real[static_cast<std::size_t>(d)] *= keys.carried_step(d);
+            }
         }
         if constexpr (Policy::rotated) {
             detail::rotate_row(real, wide.first(count));
         }
-        float most = 0.0f;
-        for (float const x : real) {
-            most = std::max(most, std::abs(x));
-        }
         constexpr int limit = code_limit<Policy::query_bits>;
-        auto const step = quantiser_step::covering(most, limit);
-        std::ranges::fill(packed, 0);
-        auto* const bytes = reinterpret_cast<std::int8_t*>(packed.data());
-        std::int32_t sum = 0;
+        auto const step = quantiser_step::covering(largest_magnitude(real), limit);
         for (std::size_t d = 0; d < count; ++d) {
             codes[d] = detail::store_operand<Policy::query, Policy::query_bits, Policy::rounding>(
                 step.code(real[d], limit));
+        }
+        std::ranges::fill(packed.subspan(count / exec::dot_depth), 0);
+        auto* const bytes = reinterpret_cast<std::int8_t*>(packed.data());
+        std::int32_t sum = 0;
+        for (std::size_t d = 0; d < count; ++d) {
             auto const value = static_cast<std::int8_t>(
                 detail::code_value<Policy::query, Policy::query_bits>(codes[d]));
             bytes[d] = value;

@@ -14,6 +14,7 @@
 #include <cstdint>
 #include <span>
 #include <type_traits>
+#include <utility>
 #include <vector>
 
 namespace sofattn::dlzs {
@@ -42,6 +43,17 @@ inline void rotate_row(std::span<float> row, std::span<double> wide) noexcept {
     std::ranges::transform(wide, row.begin(), [](double x) { return static_cast<float>(x); });
 }
 
+/// Row `at` of an array, turned, through `wide` [dim].
+template <storage_float T, class Row, class Column>
+void rotated_row(view<T const, Row, Column> rows, index_t at, std::span<double> wide,
+                 float* to) noexcept {
+    for_each_float(rows, at, [wide = wide.data()](index_t d, float value) {
+        wide[d] = static_cast<double>(value);
+    });
+    hadamard_rotate(wide);
+    std::ranges::transform(wide, to, [](double x) { return static_cast<float>(x); });
+}
+
 } // namespace detail
 
 /// The keys of one KV head in the predictor's form. Stored one element per integer; a packed
@@ -55,21 +67,28 @@ public:
 
     /// keys [key, dim], real units.
     template <storage_float T>
-    explicit key_index(key_view<T const> keys)
-        : codes_({keys.template extent<axis::key>(), keys.template extent<axis::dim>()}) {
-        if constexpr (Policy::rotated) {
-            index_t const dims = keys.template extent<axis::dim>();
-            tensor<float, axis::key, axis::dim> turned({keys.template extent<axis::key>(), dims});
-            std::vector<double> wide(static_cast<std::size_t>(dims));
-            for (index_t k = 0; k < keys.template extent<axis::key>(); ++k) {
-                for (index_t d = 0; d < dims; ++d) {
-                    turned(k, d) = to_float(keys(k, d));
-                }
-                detail::rotate_row(std::span(&turned(k, 0), wide.size()), wide);
+    explicit key_index(key_view<T const> keys) {
+        index_t const count = keys.template extent<axis::key>();
+        index_t const dims = keys.template extent<axis::dim>();
+        if constexpr (Policy::key == operand::real) {
+            codes_ = tensor<element, axis::key, axis::dim>::for_overwrite({count, dims});
+            auto const codes = codes_.view();
+            for (index_t k = 0; k < count; ++k) {
+                element* const to = codes.data() + k * codes.template stride<axis::key>();
+                for_each_float(keys, k, [to](index_t d, float value) { to[d] = value; });
             }
-            encode(turned.cview());
+        } else if constexpr (Policy::rotated) {
+            // Rows are turned twice: that takes less time than storing them.
+            tensor<double, axis::dim> aligned({dims});
+            std::span const wide(aligned.view().data(), static_cast<std::size_t>(dims));
+            take(quantise_rows<Policy::key_bits, axis::key, axis::dim>(
+                count, dims, Policy::key_step, Policy::centred_keys,
+                [&](index_t k, float* buffer) -> float const* {
+                    detail::rotated_row(keys, k, wide, buffer);
+                    return buffer;
+                }));
         } else {
-            encode(keys);
+            take(quantise<Policy::key_bits>(keys, Policy::key_step, Policy::centred_keys));
         }
     }
 
@@ -106,26 +125,19 @@ public:
     }
 
 private:
-    template <storage_float T>
-    void encode(key_view<T const> keys) {
-        index_t const count = keys.template extent<axis::key>();
-        index_t const dims = keys.template extent<axis::dim>();
-        if constexpr (Policy::key == operand::real) {
-            for (index_t k = 0; k < count; ++k) {
-                for (index_t d = 0; d < dims; ++d) {
-                    codes_(k, d) = to_float(keys(k, d));
-                }
-            }
+    void take(quantised<Policy::key_bits, axis::key, axis::dim> coded) {
+        steps_ = std::move(coded.steps);
+        centre_ = std::move(coded.centre);
+        if constexpr (Policy::key == operand::integer) {
+            codes_ = std::move(coded.codes);
         } else {
-            auto const coded =
-                quantise<Policy::key_bits>(keys, Policy::key_step, Policy::centred_keys);
-            steps_ = coded.steps;
-            centre_ = coded.centre;
-            for (index_t k = 0; k < count; ++k) {
-                for (index_t d = 0; d < dims; ++d) {
+            auto const from = coded.codes.cview();
+            codes_ = tensor<element, axis::key, axis::dim>::for_overwrite(from.extents());
+            for (index_t k = 0; k < from.template extent<axis::key>(); ++k) {
+                for (index_t d = 0; d < from.template extent<axis::dim>(); ++d) {
                     codes_(k, d) =
                         detail::store_operand<Policy::key, Policy::key_bits, Policy::rounding>(
-                            coded.codes(k, d));
+                            from(k, d));
                 }
             }
         }
