@@ -75,8 +75,8 @@ public:
         std::int32_t cut = all_stay;
         if (rule.drop.measure != drop_measure::nothing) {
             sample const some(row_, rule.drop);
-            std::int32_t const guess = some.cut(guess_);
-            guess_ = guess;
+            // What few keys carry a row no sample sees; the row before knows better.
+            std::int32_t const guess = std::max(some.cut(guess_), guess_);
             cut = rule.drop.measure == drop_measure::error ? cheapest<true>(rule.drop, guess)
                                                            : cheapest<false>(rule.drop, guess);
             index_t const least = std::min(rule.at_least, rule.visible) - forced;
@@ -84,6 +84,7 @@ public:
                 cut = cut_keeping(least, cut);
             }
         }
+        guess_ = cut;
         std::int16_t const limit = limit_of(std::min(cut, rule.grains() + 1));
         return {row_.top, limit, best_dropped(limit)};
     }
@@ -449,7 +450,7 @@ private:
     static constexpr index_t near_most = 4096;
 
     row_state row_;
-    std::int32_t guess_ = 40; ///< of the last row; the next one is like it
+    std::int32_t guess_ = 40; ///< the last row's cut; the next one's is like it
     index_t near_count_ = 0;
     alignas(64) std::array<std::int16_t, static_cast<std::size_t>(near_most) + short_size> near_;
 };
