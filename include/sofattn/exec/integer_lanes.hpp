@@ -30,29 +30,11 @@ using int_array = std::array<std::int32_t, static_cast<std::size_t>(vector_width
 }
 inline void store(std::int32_t* to, vector_int32 x) noexcept { x.store_unaligned(to); }
 
-/// 0, 1, 2, ...
-[[nodiscard]] inline vector_int32 lane_numbers() noexcept {
-    detail::int_array lanes;
-    for (std::size_t i = 0; i < lanes.size(); ++i) {
-        lanes[i] = static_cast<std::int32_t>(i);
-    }
-    return load(lanes.data());
-}
-
 [[nodiscard]] inline vector_int32 larger(vector_int32 a, vector_int32 b) noexcept {
     return xsimd::max(a, b);
 }
 [[nodiscard]] inline vector_int32 smaller(vector_int32 a, vector_int32 b) noexcept {
     return xsimd::min(a, b);
-}
-/// a where `below` < `limit`, else b.
-[[nodiscard]] inline vector_int32 if_below(vector_int32 below, vector_int32 limit, vector_int32 a,
-                                           vector_int32 b) noexcept {
-#if defined(__AVX512F__) // xsimd 8's does not compile without optimisation
-    return _mm512_mask_blend_epi32(_mm512_cmplt_epi32_mask(below, limit), b, a);
-#else
-    return xsimd::select(below < limit, a, b);
-#endif
 }
 [[nodiscard]] inline std::int32_t smallest(vector_int32 x) noexcept {
 #if defined(__AVX512F__)
@@ -72,30 +54,6 @@ inline void store(std::int32_t* to, vector_int32 x) noexcept { x.store_unaligned
 }
 
 [[nodiscard]] inline vector_float to_float(vector_int32 x) noexcept { return xsimd::to_float(x); }
-/// Toward zero. pre: the values fit
-[[nodiscard]] inline vector_int32 truncated(vector_float x) noexcept { return xsimd::to_int(x); }
-
-/// a * b / 2^16, rounded down, of unsigned 16-bit numbers in the low halves; high halves are zero.
-[[nodiscard]] inline vector_int32 high_product(vector_int32 a, vector_int32 b) noexcept {
-#if defined(__AVX512BW__)
-    return _mm512_mulhi_epu16(a, b);
-#elif defined(__AVX2__) && !defined(__AVX512F__)
-    return _mm256_mulhi_epu16(a, b);
-#elif defined(__SSE2__) && !defined(__AVX__)
-    return _mm_mulhi_epu16(a, b);
-#elif defined(__ARM_NEON) && defined(__aarch64__)
-    return vector_int32(vreinterpretq_s32_u32(
-        vshrq_n_u32(vmulq_u32(vreinterpretq_u32_s32(a), vreinterpretq_u32_s32(b)), 16)));
-#else
-    auto x = detail::lanes_of(a);
-    auto const y = detail::lanes_of(b);
-    for (std::size_t i = 0; i < x.size(); ++i) {
-        x[i] = static_cast<std::int32_t>(
-            (static_cast<std::uint32_t>(x[i]) * static_cast<std::uint32_t>(y[i])) >> 16);
-    }
-    return load(x.data());
-#endif
-}
 
 /// Logical shift of each lane by its own distance; nothing is left from 32 on.
 [[nodiscard]] inline vector_int32 shifted_right(vector_int32 x, vector_int32 by) noexcept {
@@ -140,16 +98,6 @@ using lane_mask = std::uint32_t;
 #endif
 }
 
-/// x where x's lane in `of` is below its limit, else 0.
-[[nodiscard]] inline vector_int32 kept_below(vector_int32 of, vector_int32 limit,
-                                             vector_int32 x) noexcept {
-#if defined(__AVX512F__)
-    return _mm512_maskz_mov_epi32(_mm512_cmplt_epi32_mask(of, limit), x);
-#else
-    return xsimd::select(of < limit, x, vector_int32(0));
-#endif
-}
-
 /// sum + x where x's lane in `of` is not below its limit.
 [[nodiscard]] inline vector_int32 add_from(vector_int32 sum, vector_int32 of, vector_int32 limit,
                                            vector_int32 x) noexcept {
@@ -170,23 +118,6 @@ using lane_mask = std::uint32_t;
     return sum +
            xsimd::bitwise_cast<vector_float>(xsimd::select(of < limit, vector_int32(0), bits));
 #endif
-}
-
-/// Writes the lanes of `mask` to `to`, in order and without gaps; returns how many. A whole register
-/// is written: `to` needs vector_width places.
-inline index_t compress(lane_mask mask, vector_int32 x, std::int32_t* to) noexcept {
-#if defined(__AVX512F__)
-    // To memory directly it is ten times slower on some processors (Zen 4).
-    _mm512_storeu_si512(to, _mm512_maskz_compress_epi32(static_cast<__mmask16>(mask), x));
-#else
-    auto const lanes = detail::lanes_of(x);
-    index_t count = 0;
-    for (std::size_t i = 0; i < lanes.size(); ++i) {
-        to[count] = lanes[i];
-        count += static_cast<index_t>((mask >> i) & 1u);
-    }
-#endif
-    return std::popcount(mask);
 }
 
 /// A sum of unsigned 32-bit lanes in 64 bits.
@@ -218,61 +149,6 @@ private:
 
     vector_uint64 even_;
     vector_uint64 odd_;
-};
-
-/// For sixteen limits at once: sums of the costs of all that is not below them.
-class limit_sums {
-public:
-    static constexpr int limits = 16;
-
-    /// limits: first, first + step, ...; every sum starts at `start`
-    limit_sums(std::int32_t first, std::int32_t step, std::uint64_t start) noexcept {
-        for (int i = 0; i < limits; ++i) {
-            limit_[static_cast<std::size_t>(i)] = first + i * step;
-        }
-        sum_.fill(start);
-    }
-
-    /// Takes in the items `at` [count] of the whole.
-    void add(std::int32_t const* at, index_t count, std::int32_t const* of,
-             std::int32_t const* costs) noexcept {
-#if defined(__AVX512F__)
-        __m512i const limit = _mm512_load_si512(limit_.data());
-        __m512i low = _mm512_load_si512(sum_.data());
-        __m512i high = _mm512_load_si512(sum_.data() + limits / 2);
-        for (index_t i = 0; i < count; ++i) {
-            __mmask16 const reached = _mm512_cmple_epi32_mask(limit, _mm512_set1_epi32(of[at[i]]));
-            __m512i const cost = _mm512_set1_epi64(static_cast<std::uint32_t>(costs[at[i]]));
-            low = _mm512_mask_add_epi64(low, static_cast<__mmask8>(reached), low, cost);
-            high = _mm512_mask_add_epi64(high, static_cast<__mmask8>(reached >> 8), high, cost);
-        }
-        _mm512_store_si512(sum_.data(), low);
-        _mm512_store_si512(sum_.data() + limits / 2, high);
-#else
-        for (index_t i = 0; i < count; ++i) {
-            auto const cost = static_cast<std::uint64_t>(static_cast<std::uint32_t>(costs[at[i]]));
-            for (std::size_t l = 0; l < sum_.size(); ++l) {
-                sum_[l] += of[at[i]] >= limit_[l] ? cost : 0;
-            }
-        }
-#endif
-    }
-
-    [[nodiscard]] std::uint64_t operator[](int limit) const noexcept {
-        return sum_[static_cast<std::size_t>(limit)];
-    }
-    /// How many sums exceed `most`.
-    [[nodiscard]] int above(std::uint64_t most) const noexcept {
-        int count = 0;
-        for (std::uint64_t const sum : sum_) {
-            count += sum > most ? 1 : 0;
-        }
-        return count;
-    }
-
-private:
-    alignas(64) std::array<std::int32_t, static_cast<std::size_t>(limits)> limit_;
-    alignas(64) std::array<std::uint64_t, static_cast<std::size_t>(limits)> sum_;
 };
 
 } // namespace sofattn::exec
