@@ -127,6 +127,18 @@ TEST_CASE("exec.short_lanes: comparison, compression, extremes") {
     }
 }
 
+TEST_CASE("exec.integer_lanes: shifts by any distance leave what is left") {
+    for (std::int32_t const by : {0, 1, 31, 32, 33, 127, 128, 255, 256, 510}) {
+        CAPTURE(by);
+        std::array<std::int32_t, width / 2> lanes;
+        lanes.fill(-2);
+        exec::store(lanes.data(),
+                    exec::shifted_right(exec::load(lanes.data()), exec::vector_int32(by)));
+        std::uint32_t const wanted = by < 32 ? 0xfffffffeu >> by : 0;
+        CHECK(static_cast<std::uint32_t>(lanes.back()) == wanted);
+    }
+}
+
 TEST_CASE("exec.short_lanes: to 32 bits and back") {
     SOFATTN_GENERATOR(random);
     for (int round = 0; round < 300; ++round) {

@@ -62,7 +62,10 @@ inline void store(std::int32_t* to, vector_int32 x) noexcept { x.store_unaligned
 #elif defined(__AVX2__)
     return _mm256_srlv_epi32(x, by);
 #elif defined(__ARM_NEON) && defined(__aarch64__)
-    return vector_int32(vreinterpretq_s32_u32(vshlq_u32(vreinterpretq_u32_s32(x), vnegq_s32(by))));
+    // Distances count by their lowest byte.
+    int32x4_t const distance = vminq_s32(by, vdupq_n_s32(32));
+    return vector_int32(
+        vreinterpretq_s32_u32(vshlq_u32(vreinterpretq_u32_s32(x), vnegq_s32(distance))));
 #else
     auto lanes = detail::lanes_of(x);
     auto const distance = detail::lanes_of(by);
