@@ -19,7 +19,7 @@
 namespace sofattn::bench {
 namespace {
 
-/// 96 rows against all keys, tile of 256 keys by tile, six rows at a time: as prefill does it.
+/// 96 rows against all keys, tile of 256 keys by tile, six rows at a time.
 void predict(benchmark::State& state, index_t keys, index_t dim) {
     generator random;
     auto const k = normal_tensor<axis::kv_head, axis::key, axis::dim>(random, {1, keys, dim});

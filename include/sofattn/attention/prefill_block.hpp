@@ -232,7 +232,7 @@ private:
             exec::store(into + k, exec::rounded_shorts(at(k), at(k + exec::vector_width)));
         }
     }
-    /// A row block's part of the next panel, and the places of its positions.
+    /// A part of the next panel; `parts` of them are asked for while this one is used.
     [[gnu::always_inline]] void ask_for_panel(dlzs::key_panels const& panels, index_t p,
                                               index_t part, index_t parts) noexcept {
         if (p * exec::tile_width < panels.keys()) {

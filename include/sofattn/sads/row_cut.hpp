@@ -83,8 +83,8 @@ public:
             if (least > some.keys_before(cut) && least > count_above(limit_of(cut))) {
                 cut = cut_keeping(least, cut);
             }
+            guess_ = cut;
         }
-        guess_ = cut;
         std::int16_t const limit = limit_of(std::min(cut, rule.grains() + 1));
         return {row_.top, limit, best_dropped(limit)};
     }
