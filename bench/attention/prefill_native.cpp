@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: MIT
-// Sparse prefill against dense attention in f32 and bf16, run in turn in one process, on made-up and
+// Sparse prefill against dense attention in f32, bf16 and int8, run in turn in one process, on made-up and
 // on recorded heads. Budgets are searched for the share of keys that a row is about.
 #include "support/data.hpp"
 #include "support/head.hpp"
@@ -188,6 +188,7 @@ void prefill(benchmark::State& state, row const& r) {
     std::vector<double> attending;
     std::vector<double> f32;
     std::vector<double> bf16;
+    std::vector<double> int8;
     for (auto _ : state) {
         indexing.push_back(seconds_of([&] { indexes = sparse.index(given, run); }));
         attending.push_back(
@@ -198,12 +199,16 @@ void prefill(benchmark::State& state, row const& r) {
         bf16.push_back(seconds_of([&] {
             dense_attention<dense_products::bf16>(given, output.view(), dense_workspace, run);
         }));
+        int8.push_back(seconds_of([&] {
+            dense_attention<dense_products::int8>(given, output.view(), dense_workspace, run);
+        }));
         benchmark::DoNotOptimize(output.view().data());
         benchmark::ClobberMemory();
     }
     state.counters["index_ms"] = 1e3 * median(indexing);
     state.counters["over_f32"] = median(f32) / median(attending);
     state.counters["over_bf16"] = median(bf16) / median(attending);
+    state.counters["over_int8"] = median(int8) / median(attending);
     state.counters["ns_per_pair"] =
         1e9 * median(attending) * static_cast<double>(r.threads) / pairs;
 }

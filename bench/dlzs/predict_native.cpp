@@ -35,9 +35,12 @@ void predict(benchmark::State& state, index_t keys, index_t dim) {
         for (index_t first = 0; first < keys; first += tile) {
             for (index_t r = 0; r < rows; r += exec::tile_rows) {
                 for (index_t p = 0; p * exec::tile_width < tile; ++p) {
+                    index_t const key = first + p * exec::tile_width;
                     exec::int8_tile(exec::tile_rows,
                                     {codes.data() + r * panels.steps(), panels.steps(),
-                                     starts.data() + r, panels.panel(first / exec::tile_width + p),
+                                     starts.data() + r,
+                                     exec::columns_of(panels.tile_from(key / exec::page_keys),
+                                                      p % exec::page_tiles),
                                      scores.data() + p * exec::tile_width, tile, panels.steps()});
                 }
                 benchmark::DoNotOptimize(scores.data());

@@ -41,6 +41,7 @@ void select(benchmark::State& state, double spread, double error, bool tails) {
     auto positions = given;
     sads::find_cut find;
     sads::kept_tile tile;
+    sads::looked_pages const all_pages(~std::uint32_t{0});
     index_t kept = 0;
     for (auto _ : state) {
         std::ranges::copy(given, positions.begin()); // forced keys are taken out; 1 % of the time
@@ -52,9 +53,9 @@ void select(benchmark::State& state, double spread, double error, bool tails) {
                 auto const part = row.subspan(static_cast<std::size_t>(k),
                                               static_cast<std::size_t>(sads::kept_tile::most));
                 if (tails) {
-                    tile.choose<true>(part, cut);
+                    tile.choose<true>(part, all_pages, cut);
                 } else {
-                    tile.choose<false>(part, cut);
+                    tile.choose<false>(part, all_pages, cut);
                 }
                 kept += tile.count();
                 benchmark::DoNotOptimize(tile.positions());

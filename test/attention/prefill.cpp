@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: MIT
 #include "attention/layer_case.hpp"
+#include "attention/page_oracle.hpp"
 #include "attention/random_layer.hpp"
 #include "support/allocation_counts.hpp"
 #include "support/generators.hpp"
@@ -38,6 +39,7 @@ using sads::budget;
 constexpr double tolerance = 2e-5;   // of outputs, relative, Frobenius
 constexpr double tail_error = 2e-4;  // of what compensation adds
 constexpr index_t sparse_always = 0; // keys below which attention is dense
+constexpr double all_pages = 0.0;    // nothing skipped by a first level
 
 template <class Predictor, class Source, bool Compensates>
 using reference = attention<Predictor, sads::adaptive<sads::grain_by_grain>,
@@ -73,39 +75,105 @@ outcome prefill(Prefill const& run_prefill, problem<Q, KV> const& given, Run con
     return result;
 }
 
+/// What one query head's rows see of their keys, predicted.
+template <class Predictor, class Q, class KV>
+struct predicted_head {
+    predicted_head(problem<Q, KV> const& from, attention_options const& allowed, double page_loss,
+                   index_t query_head)
+        : given(from), options(allowed), loss(page_loss), head(query_head),
+          keys(given.keys.template slice<axis::kv_head>(head / given.shape().group())), index(keys),
+          means(keys, index), sketches(keys),
+          codes(given.queries.template range<axis::head>(head, 1), index) {}
+
+    [[nodiscard]] auto query(index_t q) const {
+        return given.queries.template slice<axis::head>(head).template slice<axis::query>(q);
+    }
+    [[nodiscard]] score_line line(index_t q) const {
+        return means.line(query(q), codes.row(0, q), codes.product_step(q), given.shape().scale, {},
+                          given.shape().visible(q));
+    }
+    [[nodiscard]] std::vector<std::int32_t> scores(index_t q) const {
+        index_t const visible = given.shape().visible(q);
+        std::vector<std::int32_t> found(static_cast<std::size_t>(visible));
+        exec::reference x;
+        dlzs::predict_scores<Predictor>{}(x, codes.row(0, q),
+                                          index.codes().template range<axis::key>(0, visible),
+                                          std::span(found));
+        return found;
+    }
+    [[nodiscard]] sads::row_rule rule(index_t q) const {
+        return sads::row_rule::of(options.budget_of(head), given.shape().visible(q),
+                                  line(q).per_score, given.shape().position(q));
+    }
+    [[nodiscard]] test::looked_at looked(index_t q) const {
+        return test::looked_by(given, sketches, head, q / 6 * 6, options.budget_of(head), loss);
+    }
+    /// Of the keys in pages that are looked at, what the reference selects.
+    [[nodiscard]] std::vector<key_id> kept(index_t q) const {
+        auto const pages = looked(q);
+        std::vector<std::int32_t> some;
+        std::vector<key_id> numbers;
+        auto const all = scores(q);
+        for (std::size_t k = 0; k < all.size(); ++k) {
+            if (pages.has(static_cast<index_t>(k))) {
+                some.push_back(all[k]);
+                numbers.push_back(static_cast<key_id>(k));
+            }
+        }
+        sads::row_rule of_some = rule(q);
+        if (of_some.window > 0) { // looked-at keys behind the window
+            auto const end = static_cast<key_id>(of_some.visible - of_some.after_window);
+            of_some.after_window =
+                std::ranges::count_if(numbers, [&](key_id k) { return k >= end; });
+        }
+        of_some.visible = std::ssize(some);
+        of_some.at_least = std::min(of_some.at_least, of_some.visible);
+        exec::reference x;
+        sads::select_scratch<std::int32_t> scratch(std::ssize(some));
+        std::vector<ranked<std::int32_t>> entries(some.size());
+        entries.resize(static_cast<std::size_t>(sads::adaptive<sads::grain_by_grain>{}(
+            x, sads::score_run<std::int32_t>{some, 0}, of_some, {}, scratch, std::span(entries))));
+        std::vector<key_id> result;
+        for (auto const& entry : entries) {
+            result.push_back(numbers[static_cast<std::size_t>(entry.key)]);
+        }
+        std::ranges::sort(result);
+        return result;
+    }
+
+    problem<Q, KV> given;
+    attention_options const& options;
+    double loss;
+    index_t head;
+    key_view<KV const> keys;
+    dlzs::key_index<Predictor> index;
+    dlzs::key_means<Predictor> means;
+    dlzs::page_sketches sketches;
+    dlzs::query_codes<Predictor> codes;
+};
+
 /// The contract in double precision: forced keys and keys near the best position are computed, the
-/// others have the logits of their positions; dropped keys of a segment are their mean.
+/// others have the logits of their positions; dropped keys of a segment are their mean; pages that are
+/// not looked at weigh what they are estimated to, and are their segment's mean.
 template <class Predictor, class Source, bool Compensates, class Q, class KV>
-double deviation(problem<Q, KV> const& given, attention_options const& options,
+double deviation(problem<Q, KV> const& given, attention_options const& options, double loss,
                  outcome const& found) {
     problem_shape const s = given.shape();
     double error = 0;
     double size = 0;
     for (index_t h = 0; h < s.heads; ++h) {
-        auto const keys = given.keys.template slice<axis::kv_head>(h / s.group());
         auto const values = given.values.template slice<axis::kv_head>(h / s.group());
-        dlzs::key_index<Predictor> const index(keys);
-        dlzs::key_means<Predictor> const means(keys, index);
-        dlzs::query_codes<Predictor> const codes(given.queries.template range<axis::head>(h, 1),
-                                                 index);
+        predicted_head<Predictor, Q, KV> const head(given, options, loss, h);
         for (index_t q = 0; q < s.queries; ++q) {
             index_t const visible = s.visible(q);
-            auto const query =
-                given.queries.template slice<axis::head>(h).template slice<axis::query>(q);
-            auto const line =
-                means.line(query, codes.row(0, q), codes.product_step(q), s.scale, {}, visible);
-            std::vector<std::int32_t> scores(static_cast<std::size_t>(visible));
-            exec::reference x;
-            dlzs::predict_scores<Predictor>{}(x, codes.row(0, q),
-                                              index.codes().template range<axis::key>(0, visible),
-                                              std::span(scores));
+            auto const line = head.line(q);
             std::vector<double> exact(static_cast<std::size_t>(visible));
-            ref::row_logits(query, keys, s.scale, exact);
+            ref::row_logits(head.query(q), head.keys, s.scale, exact);
             auto const& kept = found.kept[static_cast<std::size_t>(h * s.queries + q)];
             std::vector<double> sum(static_cast<std::size_t>(s.value_dim));
             double weights = 0;
-            auto const rule =
-                sads::row_rule::of(options.budget_of(h), visible, line.per_score, s.position(q));
+            auto const rule = head.rule(q);
+            auto const pages = head.looked(q);
             auto const add = [&](index_t key, double weight) {
                 weights += weight;
                 for (index_t d = 0; d < s.value_dim; ++d) {
@@ -115,9 +183,11 @@ double deviation(problem<Q, KV> const& given, attention_options const& options,
             };
             std::vector<std::int32_t> positions;
             std::int32_t top = std::numeric_limits<std::int32_t>::min();
-            for (std::int32_t const score : scores) {
-                positions.push_back(rule.drop.weights.position(score));
-                top = std::max(top, positions.back());
+            auto const scores = head.scores(q);
+            for (index_t key = 0; key < visible; ++key) {
+                positions.push_back(
+                    rule.drop.weights.position(scores[static_cast<std::size_t>(key)]));
+                top = pages.has(key) ? std::max(top, positions.back()) : top;
             }
             double const octave = std::numbers::ln2;
             double const within = std::floor(Source::exact_within / octave * 256);
@@ -125,9 +195,18 @@ double deviation(problem<Q, KV> const& given, attention_options const& options,
             for (index_t from = 0; from < visible; from += 64) {
                 std::vector<index_t> dropped;
                 double lost = 0;
+                double skipped = 0;
+                index_t looked = 0;
                 for (index_t key = from; key < std::min(from + 64, visible); ++key) {
                     auto const k = static_cast<std::size_t>(key);
                     double const away = static_cast<double>(top - positions[k]);
+                    if (!pages.has(key)) {
+                        dropped.push_back(key);
+                        auto const position = pages.positions[static_cast<std::size_t>(key / 16)];
+                        skipped += std::exp2((position - std::max(pages.top, top)) / 256.0);
+                        continue;
+                    }
+                    ++looked;
                     if (!std::ranges::binary_search(kept, static_cast<key_id>(key))) {
                         dropped.push_back(key);
                         lost += std::exp2(-away / 256);
@@ -137,9 +216,14 @@ double deviation(problem<Q, KV> const& given, attention_options const& options,
                         add(key, std::exp2(-away / 256));
                     }
                 }
-                if (Compensates && !dropped.empty()) {
+                if (Compensates && looked > 0) {
                     for (index_t const key : dropped) {
                         add(key, lost / static_cast<double>(dropped.size()));
+                    }
+                }
+                if (Compensates && skipped > 0) {
+                    for (index_t key = from; key < from + 64; ++key) {
+                        add(key, skipped / 64);
                     }
                 }
             }
@@ -210,8 +294,9 @@ void check_against_reference(test::generator& random, shape_case const& s) {
     CAPTURE(s.causal);
     prefill_case<T> const layer(random, s);
     auto const options = test::with(some_budget(random), 256);
-    auto const found = prefill(
-        sparse_prefill<Predictor, Source, Compensates>(options, sparse_always), layer.given());
+    auto const found =
+        prefill(sparse_prefill<Predictor, Source, Compensates>(options, sparse_always, all_pages),
+                layer.given());
     auto const wanted =
         test::run(reference<Predictor, Source, Compensates>(options), layer.given());
     bool same = true;
@@ -222,7 +307,8 @@ void check_against_reference(test::generator& random, shape_case const& s) {
     }
     CHECK(same);
     double const allowed = tolerance + (Compensates ? tail_error : 0.0);
-    CHECK(deviation<Predictor, Source, Compensates>(layer.given(), options, found) <= allowed);
+    CHECK(deviation<Predictor, Source, Compensates>(layer.given(), options, all_pages, found) <=
+          allowed);
 }
 
 } // namespace
@@ -232,6 +318,107 @@ TEST_CASE("attention.prefill: the reference's keys, and outputs of double precis
     for (shape_case const& s : shapes(random)) {
         check_against_reference<dlzs::rotated_int8, sufa::reused, true>(random, s);
         check_against_reference<dlzs::rotated_int8, sufa::recomputed, false>(random, s);
+    }
+}
+
+namespace {
+
+/// Keys in clusters that hang together in time, as trained ones do, and queries that follow one
+/// another closely: there are pages to skip.
+template <class T>
+void cluster(test::generator& random, test::random_layer<T>& layer) {
+    auto const drift = [&](auto view, index_t head, float inertia, float noise) {
+        auto const [heads, tokens, dim] = view.extents();
+        std::vector<float> state(static_cast<std::size_t>(dim));
+        for (index_t t = 0; t < tokens; ++t) {
+            for (index_t d = 0; d < dim; ++d) {
+                auto& x = state[static_cast<std::size_t>(d)];
+                x = inertia * x +
+                    std::sqrt(1.0f - inertia * inertia) * static_cast<float>(random.normal());
+                view(head, t, d) = T(2.0f * x + noise * static_cast<float>(random.normal()));
+            }
+        }
+    };
+    for (index_t h = 0; h < layer.q.view().extents()[0]; ++h) {
+        drift(layer.q.view(), h, 0.97f, 0.2f);
+    }
+    for (index_t h = 0; h < layer.k.view().extents()[0]; ++h) {
+        drift(layer.k.view(), h, 0.95f, 0.3f);
+        for (index_t d = 0; d < layer.k.view().extents()[2]; ++d) { // one that all look at
+            layer.k(h, 0, d) = T(3.0f * to_float(layer.k(h, 0, d)));
+        }
+    }
+}
+
+struct page_counts {
+    std::int64_t looked = 0;
+    std::int64_t all = 0;
+};
+
+template <class Predictor, class Source, bool Compensates, class T = float>
+void check_with_pages(test::generator& random, shape_case const& s, budget const& b, double loss,
+                      page_counts& counts) {
+    CAPTURE(s.kv_heads);
+    CAPTURE(s.group);
+    CAPTURE(s.queries);
+    CAPTURE(s.keys);
+    CAPTURE(s.dim);
+    CAPTURE(s.causal);
+    CAPTURE(loss);
+    prefill_case<T> layer(random, s);
+    cluster(random, layer);
+    auto const options = test::with(b, 256);
+    sparse_prefill<Predictor, Source, Compensates> const sparse(options, sparse_always, loss);
+    auto const given = layer.given();
+    auto const found = prefill(sparse, given);
+    double const used = sparse.page_loss(b);
+    bool same = true;
+    for (index_t h = 0; h < s.kv_heads * s.group; ++h) {
+        predicted_head<Predictor, T, T> const head(given, options, used, h);
+        for (index_t q = 0; q < s.queries; ++q) {
+            same = same && head.kept(q) == found.kept[static_cast<std::size_t>(h * s.queries + q)];
+            for (char const page : head.looked(q).pages) {
+                counts.looked += page;
+                ++counts.all;
+            }
+        }
+    }
+    CHECK(same);
+    double const allowed = tolerance + (Compensates ? tail_error : 0.0);
+    CHECK(deviation<Predictor, Source, Compensates>(given, options, used, found) <= allowed);
+}
+
+} // namespace
+
+TEST_CASE("attention.prefill: keys of the pages that sketches leave, and outputs on them") {
+    SOFATTN_GENERATOR(random);
+    page_counts counts;
+    for (shape_case s : shapes(random)) {
+        s.keys = s.keys * 2; // the others keep being seen from behind
+        budget const b = some_budget(random);
+        double const loss = std::exp2(random.uniform(-9.0, -1.0));
+        check_with_pages<dlzs::rotated_int8, sufa::reused, true>(random, s, b, loss, counts);
+        check_with_pages<dlzs::rotated_int8, sufa::recomputed, false>(random, s, b, loss, counts);
+        check_with_pages<dlzs::int8_per_query, sufa::reused, true, half>(random, s, b, loss,
+                                                                         counts);
+    }
+    MESSAGE("pages looked at: " << counts.looked << " of " << counts.all);
+    CHECK(counts.looked * 10 < counts.all * 9);
+    CHECK(counts.looked * 10 > counts.all);
+}
+
+TEST_CASE(
+    "attention.prefill: no budget that drops for weight, no page skipped; at most half of what "
+    "one lets go") {
+    attention_options options;
+    sparse_prefill<> const entry(options, 0, 0.01);
+    CHECK(entry.page_loss(budget::of_radius(5.0)) == 0.0);
+    CHECK(entry.page_loss(budget::of_mass(0.5)) == 0.01);
+    CHECK(entry.page_loss(budget::of_mass(0.999)) == doctest::Approx(0.0005));
+    CHECK(entry.page_loss(budget::of_output_error(0.004)) == 0.002);
+    for (double const loss : {-0.1, 1.0, std::numeric_limits<double>::quiet_NaN()}) {
+        CHECK_THROWS_WITH_AS(sparse_prefill<>(options, 0, loss).check({1, 1, 4, 4, 8, 8}),
+                             doctest::Contains("mass that skipped pages may have"), error);
     }
 }
 
@@ -327,8 +514,8 @@ TEST_CASE("attention.prefill: heads have budgets of their own, and nothing dropp
     prefill_case<float> const layer(random, {1, 2, 70, 300, 32, 32, true});
     auto options = test::with(budget{}, 256);
     options.head_budgets = {budget{}, budget::of_output_error(0.2)};
-    sparse_prefill<dlzs::rotated_int8, sufa::recomputed, false> const sparse(options,
-                                                                             sparse_always);
+    sparse_prefill<dlzs::rotated_int8, sufa::recomputed, false> const sparse(options, sparse_always,
+                                                                             all_pages);
     auto const found = prefill(sparse, layer.given());
     index_t dropped = 0;
     for (index_t q = 0; q < 70; ++q) {
@@ -337,8 +524,8 @@ TEST_CASE("attention.prefill: heads have budgets of their own, and nothing dropp
         dropped += visible - std::ssize(found.kept[static_cast<std::size_t>(70 + q)]);
     }
     CHECK(dropped > 0);
-    CHECK(deviation<dlzs::rotated_int8, sufa::recomputed, false>(layer.given(), options, found) <=
-          tolerance);
+    CHECK(deviation<dlzs::rotated_int8, sufa::recomputed, false>(layer.given(), options, all_pages,
+                                                                 found) <= tolerance);
 }
 
 TEST_CASE("attention.prefill: budgets that let nearly all go leave finite rows") {

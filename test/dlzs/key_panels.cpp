@@ -32,13 +32,14 @@ struct channel_steps : dlzs::int8_per_query {
 TEST_CASE_TEMPLATE("dlzs.key_panels: every code is in its lane, and nothing else but zeros", P,
                    dlzs::rotated_int8, dlzs::two_sided, dlzs::int4, dlzs::centred_int4) {
     SOFATTN_GENERATOR(random);
-    constexpr index_t width = exec::tile_width;
+    constexpr index_t width = exec::page_keys;
     for (index_t dims = 1; dims <= 130; ++dims) {
         index_t const keys = random.integer<index_t>(0, 3 * width + 1);
         dlzs::key_index<P> const index(
             test::random_matrix<float, key, dim>(random, {keys, dims}).cview());
         dlzs::key_panels const panels(index);
         CHECK(panels.keys() == keys);
+        CHECK(panels.pages() == ceil_div(keys, width));
         CHECK(panels.steps() == (dims + 3) / 4);
         index_t wrong = 0;
         for (index_t k = 0; k < ceil_div(keys, width) * width; ++k) {
@@ -47,7 +48,7 @@ TEST_CASE_TEMPLATE("dlzs.key_panels: every code is in its lane, and nothing else
                                      ? static_cast<int>(test::decoded(P::key, index.codes()(k, d)))
                                      : 0;
                 std::uint8_t const byte =
-                    panels.panel(k / width)[(d / 4 * width + k % width) * 4 + d % 4];
+                    panels.page(k / width)[(d / 4 * width + k % width) * 4 + d % 4];
                 wrong += byte != exec::panel_byte(code) ? 1 : 0;
             }
         }

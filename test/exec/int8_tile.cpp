@@ -47,6 +47,33 @@ struct tile_case {
     }
 };
 
+/// The same sums from pages that lie in reverse order, each with a gap behind it; the last tile where
+/// a page has several.
+std::vector<std::int32_t> sums_of_pages(tile_case const& c, std::vector<std::int32_t> const& rows,
+                                        index_t row_stride, std::vector<std::int32_t> const& starts,
+                                        index_t sum_stride) {
+    index_t const page_bytes = c.steps * exec::page_step_bytes;
+    index_t const part = exec::page_tiles - 1;
+    std::vector<std::uint8_t> bytes(static_cast<std::size_t>(exec::tile_pages * (page_bytes + 64)),
+                                    std::uint8_t{77});
+    std::array<std::uint8_t const*, static_cast<std::size_t>(exec::tile_pages)> pages;
+    for (index_t p = 0; p < exec::tile_pages; ++p) {
+        std::uint8_t* const page = bytes.data() + (exec::tile_pages - 1 - p) * (page_bytes + 64);
+        pages[static_cast<std::size_t>(p)] = page;
+        for (index_t key = 0; key < exec::page_keys; ++key) {
+            index_t const lane = p * exec::page_keys + key - part * exec::tile_width;
+            for (index_t i = 0; lane >= 0 && i < c.steps * exec::dot_depth; ++i) {
+                page[i / exec::dot_depth * exec::page_step_bytes + key * exec::dot_depth +
+                     i % exec::dot_depth] = exec::panel_byte(c.panel_code(lane, i));
+            }
+        }
+    }
+    std::vector<std::int32_t> sums(static_cast<std::size_t>(c.rows * sum_stride), untouched);
+    exec::int8_tile(c.rows, {rows.data(), row_stride, starts.data(), exec::columns_of(pages, part),
+                             sums.data(), sum_stride, c.steps});
+    return sums;
+}
+
 void check(tile_case const& c, index_t row_stride, index_t sum_stride) {
     CAPTURE(c.rows);
     CAPTURE(c.steps);
@@ -74,6 +101,7 @@ void check(tile_case const& c, index_t row_stride, index_t sum_stride) {
     std::vector<std::int32_t> sums(static_cast<std::size_t>(c.rows * sum_stride), untouched);
     exec::int8_tile(c.rows, {rows.data(), row_stride, starts.data(), panel.data(), sums.data(),
                              sum_stride, c.steps});
+    auto const apart = sums_of_pages(c, rows, row_stride, starts, sum_stride);
     bool same = true;
     for (index_t r = 0; r < c.rows; ++r) {
         for (index_t lane = 0; lane < sum_stride; ++lane) {
@@ -81,7 +109,8 @@ void check(tile_case const& c, index_t row_stride, index_t sum_stride) {
             for (index_t i = 0; lane < exec::tile_width && i < depth; ++i) {
                 wanted += c.row_code(r, i) * c.panel_code(lane, i);
             }
-            same = same && sums[static_cast<std::size_t>(r * sum_stride + lane)] == wanted;
+            auto const at = static_cast<std::size_t>(r * sum_stride + lane);
+            same = same && sums[at] == wanted && apart[at] == wanted;
         }
     }
     CHECK(same);

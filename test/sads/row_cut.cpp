@@ -10,6 +10,8 @@
 #include <doctest/doctest.h>
 
 #include <algorithm>
+#include <array>
+#include <bit>
 #include <cmath>
 #include <cstddef>
 #include <cstdint>
@@ -42,6 +44,10 @@ std::vector<key_id> reference_keys(row_case const& row) {
     return keys;
 }
 
+sads::looked_pages first_pages(index_t count) {
+    return sads::looked_pages(static_cast<std::uint32_t>((std::uint64_t{1} << count) - 1));
+}
+
 void check_row(row_case const& row, sads::find_cut& find, kept_tile& tile) {
     auto const visible = std::ssize(row.scores);
     auto const wanted = reference_keys(row);
@@ -63,7 +69,7 @@ void check_row(row_case const& row, sads::find_cut& find, kept_tile& tile) {
         index_t const count = std::min(kept_tile::most, std::ssize(positions) - first);
         tile.choose<true>(std::span(positions).subspan(static_cast<std::size_t>(first),
                                                        static_cast<std::size_t>(count)),
-                          cut);
+                          first_pages(count / kept_tile::page), cut);
         for (index_t i = 0; i < tile.count(); ++i) {
             std::int16_t const key = tile.keys()[static_cast<std::size_t>(i)];
             REQUIRE(tile.positions()[i] == as_given[static_cast<std::size_t>(first + key)]);
@@ -84,19 +90,16 @@ void check_row(row_case const& row, sads::find_cut& find, kept_tile& tile) {
         for (index_t s = 0; s * kept_tile::segment < count; ++s) {
             index_t const from = first + s * kept_tile::segment;
             double weight = 0;
-            index_t kept = 0;
             index_t dropped = 0;
             for (index_t k = from; k < std::min(from + kept_tile::segment, visible); ++k) {
-                if (std::ranges::binary_search(wanted, static_cast<key_id>(k))) {
-                    ++kept;
-                } else {
+                if (!std::ranges::binary_search(wanted, static_cast<key_id>(k))) {
                     ++dropped;
                     weight += std::exp2(
                         static_cast<double>(as_given[static_cast<std::size_t>(k)] - cut.top) /
                         256.0);
                 }
             }
-            REQUIRE(tile.kept_in(s) == kept);
+            REQUIRE(tile.is_looked_at(s));
             double const best_dropped = std::exp2((cut.dropped_top - cut.top) / 256.0);
             double const off = std::abs(static_cast<double>(tile.dropped_weight(s)) - weight);
             REQUIRE(off <=
@@ -190,6 +193,64 @@ TEST_CASE("sads.row_cut: long rows, whose near keys fit a list and do not") {
             }
             row.rule = row_rule::of(b, keys, 1e-4);
             check_row(row, find, tile);
+        }
+    }
+}
+
+TEST_CASE("sads.kept_tile: pages that are not looked at have no place, and count for nothing") {
+    SOFATTN_GENERATOR(random);
+    kept_tile tile;
+    for (int round = 0; round < 300; ++round) {
+        std::uint32_t looked = 0;
+        for (int p = 0; p < 32; ++p) {
+            looked |= random.chance(random.chance(0.3) ? 0.9 : 0.2) ? 1u << p : 0u;
+        }
+        sads::looked_pages const pages(looked);
+        REQUIRE(pages.count() == std::popcount(looked));
+        // Behind the places lies another tile's best key.
+        std::vector<std::int16_t> positions(
+            static_cast<std::size_t>(pages.count() * kept_tile::page) + 64, std::int16_t{9000});
+        sads::row_cut cut;
+        cut.top = 8000;
+        cut.limit = static_cast<std::int16_t>(random.integer(4000, 7990));
+        cut.dropped_top = cut.limit;
+        std::array<double, 8> weights{};
+        std::array<bool, 8> has_page{};
+        std::vector<std::int16_t> wanted;
+        std::size_t place = 0;
+        for (int key = 0; key < 512; ++key) {
+            if ((looked >> (key / 16) & 1u) == 0) {
+                continue;
+            }
+            std::int16_t const at = random.chance(0.1)
+                                        ? sads::no_key
+                                        : static_cast<std::int16_t>(random.integer(1000, 8000));
+            positions[place++] = at;
+            auto const s = static_cast<std::size_t>(key / 64);
+            has_page[s] = true;
+            if (at > cut.limit) {
+                wanted.push_back(static_cast<std::int16_t>(key));
+            } else {
+                weights[s] += std::exp2((at - cut.top) / 256.0);
+            }
+        }
+        tile.choose<true>(std::span<std::int16_t const>(positions).first(place), pages, cut);
+        REQUIRE(std::ranges::equal(tile.keys(), wanted));
+        REQUIRE(tile.positions()[tile.count()] == sads::no_key);
+        for (index_t s = 0; s < kept_tile::segments; ++s) {
+            auto const at = static_cast<std::size_t>(s);
+            REQUIRE(tile.is_looked_at(s) == has_page[at]);
+            double const unit = std::exp2((cut.dropped_top - cut.top) / 256.0);
+            REQUIRE(std::abs(static_cast<double>(tile.dropped_weight(s)) - weights[at]) <=
+                    3e-4 * weights[at] + 64 * 0x1p-16 * unit);
+        }
+        // The same without the last, cut page.
+        if (pages.count() > 0) {
+            auto const fewer = place - static_cast<std::size_t>(kept_tile::page);
+            tile.choose<true>(std::span<std::int16_t const>(positions).first(fewer), pages, cut);
+            REQUIRE(tile.count() <= std::ssize(wanted));
+            REQUIRE(std::ranges::equal(
+                tile.keys(), std::span(wanted).first(static_cast<std::size_t>(tile.count()))));
         }
     }
 }

@@ -34,7 +34,8 @@ struct ignore_kept_keys {
 
 /// Sparse attention over all queries of a sequence: what attention<Predictor,
 /// sads::adaptive<sads::grain_by_grain>, ...> computes, on vector registers and threads. The same
-/// keys are selected from the same scores.
+/// keys are selected from the same scores, among those of the pages that a first level leaves
+/// (prefill_pages.hpp).
 ///
 /// in     given    queries [head, query, dim], keys [kv_head, key, dim], values [kv_head, key,
 ///                 value_dim], any strides, f32, f16 or bf16
@@ -46,11 +47,12 @@ struct ignore_kept_keys {
 /// pre    finite inputs; options have passed `check`; sizes fit (SOFATTN_ASSERT)
 /// error  sofattn::error from `check` and `index` only
 /// events none: this is no circuit
-/// exact  scores and selections bit-identical to the reference; outputs the same bits for any number
-///        of threads, within 2e-5 (relative, Frobenius) of a double-precision oracle on the same keys
+/// exact  pages, scores and selections bit-identical on every target, and to the reference where all
+///        pages are looked at; outputs the same bits for any number of threads, within 2e-5 (relative, Frobenius) of a double-precision oracle on the same keys
 ///        whose reused logits are the positions of scores (0.14 % of a weight at most), plus 2e-4 of
 ///        what compensation adds, whose weights are the selector's; where dense, dense_attention's bits
-/// paper  Fig. 6 and 11 on a CPU; section III for its stages, policies as in their headers
+/// paper  Fig. 6 and 11 on a CPU; section III for its stages, policies as in their headers. The first
+///        level is not in the paper
 template <dlzs::byte_policy Predictor = dlzs::rotated_int8,
           sufa::logit_source Source = sufa::reused, bool Compensates = true>
     requires(Predictor::query_step == granularity::per_row && !dlzs::needs_slope<Predictor>)
@@ -58,9 +60,14 @@ class sparse_prefill {
     using block_type = prefill_block<Predictor, Source, Compensates>;
 
 public:
+    static constexpr double default_page_loss = 0.003;
+
     /// Where fewer keys than `dense_below` are, attention is dense.
-    explicit sparse_prefill(attention_options options, index_t dense_below = 2048)
-        : options_(std::move(options)), dense_below_(dense_below) {}
+    /// `page_loss`: share of a row's mass that pages may have, by their sketches, that are not looked at;
+    /// 0 looks at all.
+    explicit sparse_prefill(attention_options options, index_t dense_below = 2048,
+                            double page_loss = default_page_loss)
+        : options_(std::move(options)), dense_below_(dense_below), page_loss_(page_loss) {}
 
     [[nodiscard]] attention_options const& options() const noexcept { return options_; }
     [[nodiscard]] bool is_dense(problem_shape const& shape) const noexcept {
@@ -70,6 +77,10 @@ public:
     /// Throws `error` for what this path does not do.
     void check(problem_shape const& shape) const {
         options_.validate(shape);
+        if (!(page_loss_ >= 0.0 && page_loss_ < 1.0)) {
+            throw error("sparse_prefill: mass that skipped pages may have",
+                        std::to_string(page_loss_), "at least 0 and less than 1");
+        }
         if (shape.window > 0) {
             throw error("sparse_prefill: window of the problem", std::to_string(shape.window),
                         "0, no window; dense_attention has them");
@@ -141,21 +152,29 @@ public:
         std::align(line, 1, start, space);
         auto* const memory = static_cast<std::byte*>(start);
 
-        // Rows of a block: all heads of a group at one query, then at the next, so that rows are
-        // sorted by what they see. The last blocks see most and go first; four or more for each
-        // thread.
+        // Teams of a block: those of all heads of a group at some queries, then at the next, so that
+        // teams are sorted by what they see. The last blocks see most and go first; four or more for
+        // each thread.
         index_t const group = shape.group();
-        index_t const rows = group * shape.queries;
-        index_t const share = ceil_div(rows * shape.kv_heads, 4 * index_t{run.threads()});
-        index_t const block_rows = std::clamp(
-            ceil_div<index_t>(share, exec::tile_rows) * exec::tile_rows, index_t{exec::tile_rows},
-            block_type::rows_for(shape.keys, shape.dim, shape.value_dim));
-        index_t const blocks = ceil_div(rows, block_rows);
+        index_t const teams = group * ceil_div(shape.queries, team_rows);
+        index_t const share = ceil_div(teams * shape.kv_heads, 4 * index_t{run.threads()});
+        index_t const block_teams = std::clamp(share, index_t{1}, block_type::teams_most);
+        index_t const blocks = ceil_div(teams, block_teams);
         run(shape.kv_heads * blocks, [&](index_t task, index_t thread) {
             index_t const kv = task % shape.kv_heads;
-            index_t const first = (blocks - 1 - task / shape.kv_heads) * block_rows;
+            index_t const first = (blocks - 1 - task / shape.kv_heads) * block_teams;
+            // Only the last teams may have fewer rows.
             auto const row = [&](index_t i) {
-                return prefill_row{kv * group + (first + i) % group, (first + i) / group};
+                index_t const whole = shape.queries / team_rows * group; // teams
+                index_t const t = first + i / team_rows;
+                if (t < whole) {
+                    return prefill_row{kv * group + t % group,
+                                       t / group * team_rows + i % team_rows};
+                }
+                index_t const rest = shape.queries % team_rows;
+                index_t const at =
+                    first < whole ? i - (whole - first) * team_rows : i + (first - whole) * rest;
+                return prefill_row{kv * group + at / rest, shape.queries - rest + at % rest};
             };
             block_type block(shape.keys, shape.dim, shape.value_dim,
                              memory + static_cast<std::size_t>(thread) * bytes_per_thread(shape));
@@ -163,7 +182,14 @@ public:
                 on_kept(row(i).head, row(i).query, key, kept);
             };
             block(
-                std::min(block_rows, rows - first), shape.scale,
+                std::min(block_teams, teams - first),
+                [&](index_t t) {
+                    index_t const query = (first + t) / group * team_rows;
+                    return prefill_team{
+                        std::min(team_rows, shape.queries - query),
+                        page_loss(options_.budget_of(kv * group + (first + t) % group))};
+                },
+                shape.scale,
                 [&](index_t i) {
                     return given.queries.template slice<axis::head>(row(i).head)
                         .template slice<axis::query>(row(i).query);
@@ -184,6 +210,13 @@ public:
         });
     }
 
+    /// Share of the mass that pages not looked at may have, as estimated: never more than half of
+    /// what a budget lets go. Nothing is skipped for budgets that drop nothing for its weight.
+    [[nodiscard]] double page_loss(sads::budget const& b) const noexcept {
+        double const allowed = b.mass ? 1.0 - *b.mass : b.output_error.value_or(0.0);
+        return std::min(page_loss_, allowed / 2);
+    }
+
 private:
     static constexpr std::size_t line = 64;
 
@@ -194,6 +227,7 @@ private:
 
     attention_options options_;
     index_t dense_below_;
+    double page_loss_;
 };
 
 } // namespace sofattn

@@ -36,8 +36,9 @@ public:
 
     /// The keys that `cut` keeps (sads::kept_tile).
     template <bool Weighs>
-    void choose(std::span<std::int16_t const> positions, sads::row_cut cut) noexcept {
-        kept_.choose<Weighs>(positions, cut);
+    void choose(std::span<std::int16_t const> positions, sads::looked_pages const& pages,
+                sads::row_cut cut) noexcept {
+        kept_.choose<Weighs>(positions, pages, cut);
         all_ = 0;
         whole_ = 0;
     }
@@ -108,14 +109,19 @@ public:
 
     /// Lists what stands for the dropped keys: the sums of whole segments, and behind the kept keys
     /// all visible ones of the last, cut segment. What that gives to kept keys as well is taken off
-    /// them. Returns the weight of the dropped keys.
+    /// them. Segments of which nothing was looked at have no part in it. Returns the weight of the
+    /// dropped keys.
     float compensate(index_t visible) noexcept {
-        std::array<float, 16> share{};
+        std::array<float, static_cast<std::size_t>(kept::segments)> share{};
+        std::array<index_t, static_cast<std::size_t>(kept::segments)> kept_in{};
+        for (index_t n = 0; n < kept_.count(); ++n) {
+            ++kept_in[static_cast<std::size_t>(which_[static_cast<std::size_t>(n)] / segment)];
+        }
         float total = 0.0f;
         for (index_t s = 0; s * segment < visible; ++s) {
             index_t const keys = std::min(segment, visible - s * segment);
-            index_t const dropped = keys - kept_.kept_in(s);
-            if (dropped == 0) {
+            index_t const dropped = keys - kept_in[static_cast<std::size_t>(s)];
+            if (dropped == 0 || !kept_.is_looked_at(s)) {
                 continue;
             }
             float const weight = kept_.dropped_weight(s);
@@ -153,7 +159,6 @@ private:
     static constexpr float exponent_most = 100.0f;
     static constexpr auto room =
         static_cast<std::size_t>(kept::most + segment + 2 * exec::short_width);
-    static_assert(kept::segments <= 16);
 
     /// Numbers of the kept keys of positions above `limit`, in near_.
     index_t list_above(std::int16_t limit) noexcept {

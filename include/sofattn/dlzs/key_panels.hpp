@@ -15,6 +15,7 @@
 #include <sofattn/exec/int8_tile.hpp>
 
 #include <algorithm>
+#include <array>
 #include <cstddef>
 #include <cstdint>
 #include <cstring>
@@ -32,59 +33,77 @@ concept byte_policy = policy<P> && P::key != operand::real&& P::query_bits <= 8 
     return ceil_div(dim, exec::dot_depth);
 }
 
-/// The keys of one KV head, exec::tile_width of them side by side:
-/// [panel, step, lane, dot_depth] bytes; places without a key or channel hold code 0.
+/// The keys of one KV head in pages of exec::page_keys, which lie side by side:
+/// [page, step, lane, dot_depth] bytes; places without a key or channel hold code 0.
 class key_panels {
 public:
     key_panels() noexcept = default;
 
     template <byte_policy Policy>
     explicit key_panels(key_index<Policy> const& index)
-        : keys_(index.codes().template extent<axis::key>()),
-          steps_(dot_steps(index.codes().template extent<axis::dim>())),
-          bytes_(tensor<std::uint8_t, axis::key>::for_overwrite(
-              {ceil_div(keys_, exec::tile_width) * panel_bytes()})) {
-        auto const codes = index.codes();
+        : key_panels(index.codes(), [](std::uint8_t* step) { as_factors<Policy>(step); }) {}
+    /// Of codes that are what they stand for; rows as a tensor has them.
+    explicit key_panels(key_view<std::int8_t const> codes)
+        : key_panels(codes, [](std::uint8_t* step) { as_factors<plain_codes>(step); }) {}
+
+    [[nodiscard]] index_t keys() const noexcept { return keys_; }
+    [[nodiscard]] index_t pages() const noexcept { return ceil_div(keys_, exec::page_keys); }
+    [[nodiscard]] index_t steps() const noexcept { return steps_; }
+    [[nodiscard]] index_t page_bytes() const noexcept { return steps_ * exec::page_step_bytes; }
+    /// Of keys p * page_keys and on.
+    [[nodiscard]] std::uint8_t const* page(index_t p) const noexcept {
+        return bytes_.cview().data() + p * page_bytes();
+    }
+    /// A tile of pages from `p` on; behind the last one it is repeated.
+    [[nodiscard]] std::array<std::uint8_t const*, static_cast<std::size_t>(exec::tile_pages)>
+    tile_from(index_t p) const noexcept {
+        std::array<std::uint8_t const*, static_cast<std::size_t>(exec::tile_pages)> tile;
+        for (index_t i = 0; i < exec::tile_pages; ++i) {
+            tile[static_cast<std::size_t>(i)] = page(std::min(p + i, pages() - 1));
+        }
+        return tile;
+    }
+
+private:
+    struct plain_codes {
+        static constexpr operand key = operand::integer;
+        static constexpr int key_bits = 8;
+    };
+
+    template <class AsFactors>
+    key_panels(key_view<std::int8_t const> codes, AsFactors as_factors)
+        : keys_(codes.template extent<axis::key>()),
+          steps_(dot_steps(codes.template extent<axis::dim>())),
+          bytes_(tensor<std::uint8_t, axis::key>::for_overwrite({pages() * page_bytes()})) {
         index_t const stride = codes.template stride<axis::key>();
-        // A step of a key is a word: rows of an index end in zeros that may be read.
+        // A step of a key is a word: rows of a tensor end in zeros that may be read.
         static_assert(tensor<std::int8_t, axis::key>::alignment % exec::dot_depth == 0);
+        SOFATTN_ASSERT(stride % exec::dot_depth == 0);
         std::uint8_t* to = bytes_.view().data();
-        for (index_t first = 0; first < keys_; first += exec::tile_width) {
-            index_t const lanes = std::min(exec::tile_width, keys_ - first);
+        for (index_t first = 0; first < keys_; first += exec::page_keys) {
+            index_t const lanes = std::min(exec::page_keys, keys_ - first);
             for (index_t step = 0; step < steps_; ++step) {
                 std::int8_t const* from = codes.data() + first * stride + step * exec::dot_depth;
                 for (index_t lane = 0; lane < lanes; ++lane) {
                     std::memcpy(to + lane * exec::dot_depth, from + lane * stride, word_bytes);
                 }
                 std::memset(to + lanes * exec::dot_depth, 0,
-                            static_cast<std::size_t>((exec::tile_width - lanes) * exec::dot_depth));
-                as_panel<Policy>(to);
-                to += exec::tile_width * exec::dot_depth;
+                            static_cast<std::size_t>((exec::page_keys - lanes) * exec::dot_depth));
+                as_factors(to);
+                to += exec::page_step_bytes;
             }
         }
-    }
-
-    [[nodiscard]] index_t keys() const noexcept { return keys_; }
-    [[nodiscard]] index_t steps() const noexcept { return steps_; }
-    /// The panel of keys p * tile_width and on.
-    [[nodiscard]] std::uint8_t const* panel(index_t p) const noexcept {
-        return bytes_.cview().data() + p * panel_bytes();
-    }
-
-private:
-    [[nodiscard]] index_t panel_bytes() const noexcept {
-        return steps_ * exec::tile_width * exec::dot_depth;
     }
 
     static constexpr auto word_bytes = static_cast<std::size_t>(exec::dot_depth);
 
     /// A step of stored codes, as dot products read them.
-    template <byte_policy Policy>
-    static void as_panel(std::uint8_t* step) noexcept {
+    template <class Policy>
+    static void as_factors(std::uint8_t* step) noexcept {
         if constexpr (Policy::key == operand::integer && exec::dot_bias == 0) {
             return; // bytes are what they stand for
         }
-        for (index_t i = 0; i < exec::tile_width * exec::dot_depth; ++i) {
+        for (index_t i = 0; i < exec::page_step_bytes; ++i) {
             auto const stored = static_cast<std::int8_t>(step[i]);
             step[i] = exec::panel_byte(
                 static_cast<int>(detail::code_value<Policy::key, Policy::key_bits>(stored)));

@@ -79,6 +79,25 @@ inline void store(std::int32_t* to, vector_int32 x) noexcept { x.store_unaligned
 #endif
 }
 
+/// The sum of eight integers that follow each other; of unsigned ones modulo 2^32.
+[[nodiscard]] inline std::int32_t sum_of_eight(std::int32_t const* from) noexcept {
+#if defined(__SSE2__)
+    __m128i const low = _mm_loadu_si128(reinterpret_cast<__m128i const*>(from));
+    __m128i const high = _mm_loadu_si128(reinterpret_cast<__m128i const*>(from + 4));
+    __m128i const four = _mm_add_epi32(low, high);
+    __m128i const two = _mm_add_epi32(four, _mm_shuffle_epi32(four, _MM_SHUFFLE(1, 0, 3, 2)));
+    return _mm_cvtsi128_si32(_mm_add_epi32(two, _mm_shuffle_epi32(two, _MM_SHUFFLE(2, 3, 0, 1))));
+#elif defined(__ARM_NEON) && defined(__aarch64__)
+    return vaddvq_s32(vaddq_s32(vld1q_s32(from), vld1q_s32(from + 4)));
+#else
+    std::int32_t sum = 0;
+    for (int i = 0; i < 8; ++i) {
+        sum += from[i];
+    }
+    return sum;
+#endif
+}
+
 /// Which lanes meet a condition, lane i in bit i.
 using lane_mask = std::uint32_t;
 

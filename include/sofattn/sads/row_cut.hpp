@@ -46,7 +46,7 @@ struct key_run {
 
 /// Finds the cut of a row, the lowest grain from which on all may go.
 ///
-/// A sample of the row says where the cut about is. One pass over the row then sums the mass and what
+/// The cut of the row before says where the cut about is, a sample of the row if there was none. One pass over the row then sums the mass and what
 /// it costs to drop from an octave behind the guess on, and lists the positions before that. Among
 /// these few the cut is searched.
 ///
@@ -74,13 +74,14 @@ public:
         }
         std::int32_t cut = all_stay;
         if (rule.drop.measure != drop_measure::nothing) {
-            sample const some(row_, rule.drop);
-            // What few keys carry a row no sample sees; the row before knows better.
-            std::int32_t const guess = std::max(some.cut(guess_), guess_);
-            cut = rule.drop.measure == drop_measure::error ? cheapest<true>(rule.drop, guess)
-                                                           : cheapest<false>(rule.drop, guess);
+            if (!is_guess_) {
+                guess_ = sample(row_, rule.drop).cut(guess_);
+                is_guess_ = true;
+            }
+            cut = rule.drop.measure == drop_measure::error ? cheapest<true>(rule.drop, guess_)
+                                                           : cheapest<false>(rule.drop, guess_);
             index_t const least = std::min(rule.at_least, rule.visible) - forced;
-            if (least > some.keys_before(cut) && least > count_above(limit_of(cut))) {
+            if (least > 0 && least > count_above(limit_of(cut))) {
                 cut = cut_keeping(least, cut);
             }
             guess_ = cut;
@@ -228,14 +229,6 @@ private:
                                       : low + (high - low) / 2;
             }
             return high;
-        }
-        [[nodiscard]] index_t keys_before(std::int32_t grain) const noexcept {
-            vector const limit(std::min(grain, all_stay - 1) << grain_bits);
-            index_t count = 0;
-            for (index_t at = 0; at < count_; at += exec::vector_width) {
-                count += std::popcount(exec::lanes_below(exec::load(away_.data() + at), limit));
-            }
-            return count;
         }
 
     private:
@@ -450,6 +443,7 @@ private:
     static constexpr index_t near_most = 4096;
 
     row_state row_;
+    bool is_guess_ = false;   ///< there was a row before
     std::int32_t guess_ = 40; ///< the last row's cut; the next one's is like it
     index_t near_count_ = 0;
     alignas(64) std::array<std::int16_t, static_cast<std::size_t>(near_most) + short_size> near_;

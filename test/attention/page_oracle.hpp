@@ -1,0 +1,101 @@
+// SPDX-License-Identifier: MIT
+// Which pages a team of queries looks at, by plain arithmetic.
+#pragma once
+
+#include "dlzs/sketch_codes.hpp"
+#include <sofattn/attention/problem.hpp>
+#include <sofattn/core/element.hpp>
+#include <sofattn/core/types.hpp>
+#include <sofattn/dlzs/page_sketch.hpp>
+#include <sofattn/sads/budget.hpp>
+#include <sofattn/sads/drop_rule.hpp>
+#include <sofattn/sads/softmax_weight.hpp>
+
+#include <algorithm>
+#include <cstddef>
+#include <cstdint>
+#include <map>
+#include <numbers>
+#include <vector>
+
+namespace sofattn::test {
+
+struct looked_at {
+    std::vector<char> pages;             ///< of all that some row sees: 1 or 0
+    std::vector<std::int32_t> positions; ///< estimated, of those that compete
+    std::int32_t top = 0;                ///< of them
+
+    [[nodiscard]] bool has(index_t key) const {
+        return pages[static_cast<std::size_t>(key / 16)] != 0;
+    }
+};
+
+/// Queries [first, first + 6) of a head, as far as there are any.
+template <class Q, class KV>
+looked_at looked_by(problem<Q, KV> const& given, dlzs::page_sketches const& sketches, index_t head,
+                    index_t first, sads::budget const& budget, double loss) {
+    problem_shape const s = given.shape();
+    index_t const end = std::min(first + 6, s.queries);
+    auto const dims = static_cast<std::size_t>(s.dim);
+    std::vector<double> sum(dims), squares(dims);
+    auto const octaves = static_cast<float>(s.scale * std::numbers::log2e);
+    for (index_t q = first; q < end; ++q) {
+        for (std::size_t d = 0; d < dims; ++d) {
+            auto const x = static_cast<double>(
+                to_float(given.queries(head, q, static_cast<index_t>(d))) * octaves);
+            sum[d] += x;
+            squares[d] += x * x;
+        }
+    }
+    looked_at found;
+    index_t const sees = s.visible(end - 1);
+    found.pages.assign(static_cast<std::size_t>(ceil_div<index_t>(sees, 16)), 1);
+    bool const drops = budget.mass || budget.output_error;
+    index_t const competing = loss > 0 && drops ? s.visible(first) / 64 * 4 : 0;
+    if (competing == 0) {
+        return found;
+    }
+    found.positions = sketch_positions(sketches, end - first, sum, squares);
+    found.positions.resize(static_cast<std::size_t>(competing));
+    found.top = *std::ranges::max_element(found.positions);
+    // Worst grains first, while what goes is no more than the loss.
+    std::uint64_t mass = 0;
+    index_t stay = 0;
+    std::map<std::int32_t, std::vector<std::size_t>, std::greater<>> grains;
+    for (std::size_t p = 0; p < found.positions.size(); ++p) {
+        auto const away = sads::weight_scale::position_distance(found.top, found.positions[p]);
+        mass += sads::weight_scale::weight_at(away);
+        bool forced = false;
+        for (index_t q = first; q < end; ++q) {
+            auto const rule = sads::row_rule::of(budget, s.visible(q), 1.0, s.position(q));
+            for (index_t key = 0; key < 16; ++key) {
+                forced = forced || rule.is_forced(static_cast<index_t>(p) * 16 + key);
+            }
+        }
+        ++stay;
+        if (!forced) {
+            grains[away >> sads::weight_scale::grain_bits].push_back(p);
+        }
+    }
+    std::uint64_t const allowed =
+        sads::drop_rule::of_mass(1.0 - loss, sads::weight_scale()).allowance(mass);
+    index_t const least = std::min(
+        competing, ceil_div<index_t>(std::max<index_t>(1, std::min(budget.at_least, sees)), 16));
+    std::uint64_t dropped = 0;
+    for (auto const& [grain, pages] : grains) {
+        for (std::size_t const p : pages) {
+            dropped += sads::weight_scale::weight_at(
+                sads::weight_scale::position_distance(found.top, found.positions[p]));
+        }
+        stay -= std::ssize(pages);
+        if (dropped > allowed || stay < least) {
+            break;
+        }
+        for (std::size_t const p : pages) {
+            found.pages[p] = 0;
+        }
+    }
+    return found;
+}
+
+} // namespace sofattn::test
