@@ -14,6 +14,7 @@
 
 #include <algorithm>
 #include <array>
+#include <bit>
 #include <cstddef>
 #include <cstdint>
 #include <span>
@@ -113,10 +114,7 @@ public:
     /// dropped keys.
     float compensate(index_t visible) noexcept {
         std::array<float, static_cast<std::size_t>(kept::segments)> share{};
-        std::array<index_t, static_cast<std::size_t>(kept::segments)> kept_in{};
-        for (index_t n = 0; n < kept_.count(); ++n) {
-            ++kept_in[static_cast<std::size_t>(which_[static_cast<std::size_t>(n)] / segment)];
-        }
+        auto const kept_in = count_kept();
         float total = 0.0f;
         for (index_t s = 0; s * segment < visible; ++s) {
             index_t const keys = std::min(segment, visible - s * segment);
@@ -138,9 +136,19 @@ public:
                 }
             }
         }
-        for (index_t n = 0; n < kept_.count(); ++n) {
-            auto const at = static_cast<std::size_t>(n);
-            weight_[at] -= share[static_cast<std::size_t>(which_[at] / segment)];
+        for (index_t n = 0; n < kept_.count(); n += exec::vector_width) {
+            // Behind the kept keys there may be anything, even keys of the cut segment.
+            index_t const end = std::min(n + exec::vector_width, kept_.count());
+            if (end == n + exec::vector_width) {
+                auto const at = exec::load(which_.data() + n) >> segment_bits;
+                exec::store(weight_.data() + n,
+                            exec::load(weight_.data() + n) - exec::looked_up(share, at));
+                continue;
+            }
+            for (index_t i = n; i < end; ++i) {
+                auto const at = static_cast<std::size_t>(i);
+                weight_[at] -= share[static_cast<std::size_t>(which_[at] >> segment_bits)];
+            }
         }
         return total;
     }
@@ -155,10 +163,31 @@ public:
     }
 
 private:
+    static constexpr int segment_bits = 6;
+    static_assert(segment == index_t{1} << segment_bits);
     /// Weights stay finite where a prediction is off by more than any real one.
     static constexpr float exponent_most = 100.0f;
     static constexpr auto room =
         static_cast<std::size_t>(kept::most + segment + 2 * exec::short_width);
+
+    /// Kept keys of every segment.
+    [[nodiscard]] std::array<index_t, static_cast<std::size_t>(kept::segments)>
+    count_kept() const noexcept {
+        std::array<index_t, static_cast<std::size_t>(kept::segments)> below{};
+        for (index_t n = 0; n < kept_.count(); n += exec::vector_width) {
+            index_t const some = std::min(exec::vector_width, kept_.count() - n);
+            exec::lane_mask const these = ~exec::lane_mask{0} >> (32 - some);
+            auto const which = exec::load(which_.data() + n);
+            for (std::size_t s = 0; s < below.size(); ++s) {
+                exec::vector_int32 const end((static_cast<std::int32_t>(s) + 1) << segment_bits);
+                below[s] += std::popcount(exec::lanes_below(which, end) & these);
+            }
+        }
+        for (std::size_t s = below.size() - 1; s > 0; --s) {
+            below[s] -= below[s - 1];
+        }
+        return below;
+    }
 
     /// Numbers of the kept keys of positions above `limit`, in near_.
     index_t list_above(std::int16_t limit) noexcept {

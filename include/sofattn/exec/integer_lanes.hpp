@@ -98,6 +98,23 @@ inline void store(std::int32_t* to, vector_int32 x) noexcept { x.store_unaligned
 #endif
 }
 
+/// table[i] for the i of each lane, in [0, 8).
+[[nodiscard]] inline vector_float looked_up(std::array<float, 8> const& table,
+                                            vector_int32 i) noexcept {
+#if defined(__AVX512F__)
+    return _mm512_permutexvar_ps(i, _mm512_castps256_ps512(_mm256_loadu_ps(table.data())));
+#elif defined(__AVX2__)
+    return _mm256_permutevar8x32_ps(_mm256_loadu_ps(table.data()), i);
+#else
+    std::array<float, static_cast<std::size_t>(vector_width)> found;
+    auto const at = detail::lanes_of(i);
+    for (std::size_t lane = 0; lane < found.size(); ++lane) {
+        found[lane] = table[static_cast<std::size_t>(at[lane])];
+    }
+    return vector_float::load_unaligned(found.data());
+#endif
+}
+
 /// Which lanes meet a condition, lane i in bit i.
 using lane_mask = std::uint32_t;
 
