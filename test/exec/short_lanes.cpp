@@ -185,3 +185,48 @@ TEST_CASE("exec.short_lanes: to 32 bits and back") {
         }
     }
 }
+
+TEST_CASE("exec.short_lanes: spreading is the reverse of compressing, with zeros between") {
+    SOFATTN_GENERATOR(random);
+    for (int round = 0; round < 500; ++round) {
+        exec::lane_mask const mask = exec::lanes_above(exec::load(some_shorts(random).data()),
+                                                       exec::load(some_shorts(random).data()));
+        std::vector<float> from(width);
+        for (float& x : from) {
+            x = static_cast<float>(random.uniform(0.5, 1.0));
+        }
+        std::vector<float> to(width + 1, -1.0f);
+        exec::spread(mask, from.data(), to.data());
+        std::size_t next = 0;
+        for (std::size_t i = 0; i < width; ++i) {
+            REQUIRE(to[i] == ((mask >> i & 1u) != 0 ? from[next++] : 0.0f));
+        }
+        REQUIRE(to[width] == -1.0f);
+    }
+}
+
+TEST_CASE("exec.integer_lanes: sums of eight, and a table of eight by lanes") {
+    SOFATTN_GENERATOR(random);
+    for (int round = 0; round < 200; ++round) {
+        std::array<std::int32_t, 9> numbers{};
+        std::int32_t sum = 0;
+        for (std::size_t i = 0; i < 8; ++i) {
+            numbers[i + 1] = random.integer(-100000, 100000);
+            sum += numbers[i + 1];
+        }
+        REQUIRE(exec::sum_of_eight(numbers.data() + 1) == sum);
+        std::array<float, 8> table{};
+        for (float& x : table) {
+            x = static_cast<float>(random.normal());
+        }
+        std::vector<std::int32_t> at(static_cast<std::size_t>(exec::vector_width));
+        for (std::int32_t& i : at) {
+            i = random.integer(0, 7);
+        }
+        std::vector<float> found(at.size());
+        exec::store(found.data(), exec::looked_up(table, exec::load(at.data())));
+        for (std::size_t i = 0; i < at.size(); ++i) {
+            REQUIRE(found[i] == table[static_cast<std::size_t>(at[i])]);
+        }
+    }
+}

@@ -5,6 +5,7 @@
 
 #include <sofattn/attention/prefill_index.hpp>
 #include <sofattn/attention/prefill_scores.hpp>
+#include <sofattn/attention/prefill_team_tile.hpp>
 #include <sofattn/attention/prefill_tile.hpp>
 #include <sofattn/core/element.hpp>
 #include <sofattn/core/types.hpp>
@@ -272,43 +273,33 @@ private:
     template <class V, class OnKept>
     void attend_tile(index_t from, index_t to, index_t first, index_t seen,
                      value_view<V const> values, OnKept& on_kept) noexcept {
-        // A row's keys are asked for, and a part of the next tile's values, while the row before it is
-        // attended.
         index_t const number = first / tile_keys;
-        auto const next_looking = [&](index_t t) {
-            while (t < to && scores_.pages().looked(t, number) == 0) {
-                ++t;
-            }
-            return t;
-        };
-        index_t t = next_looking(from);
-        if (t == to) {
-            return;
-        }
-        index_t const begin = scores_.team(t).first;
+        index_t const begin = scores_.team(from).first;
         index_t const rows = scores_.team(to - 1).end() - begin;
-        sads::looked_pages pages(scores_.pages().looked(t, number));
-        index_t i = begin;
-        std::size_t turn = 0; // two rows take turns in tiles_
-        choose(tiles_[turn], i, t, pages, first);
-        while (t < to) {
-            prefetch_next(i - begin, rows, values, first + tile_keys, seen);
-            index_t next = i + 1;
-            if (next == scores_.team(t).end()) {
-                t = next_looking(t + 1);
-                if (t < to) {
-                    next = scores_.team(t).first;
-                    pages = sads::looked_pages(scores_.pages().looked(t, number));
-                }
+        for (index_t t = from; t < to; ++t) {
+            std::uint32_t const looked = scores_.pages().looked(t, number);
+            if (looked != 0) {
+                attend_team(t, sads::looked_pages(looked), first, on_kept);
             }
-            if (t < to) {
-                choose(tiles_[1 - turn], next, t, pages, first);
+            for (index_t i = scores_.team(t).first; i < scores_.team(t).end(); ++i) {
+                prefetch_next(i - begin, rows, values, first + tile_keys, seen);
             }
-            attend(tiles_[turn], i, first);
-            on_kept(i, first, tiles_[turn].keys());
-            i = next;
-            turn = 1 - turn;
         }
+    }
+    /// Keys to compute logits of are asked for while rows before are chosen from.
+    template <class OnKept>
+    void attend_team(index_t t, sads::looked_pages const& pages, index_t first,
+                     OnKept& on_kept) noexcept {
+        index_t const begin = scores_.team(t).first;
+        index_t const rows = scores_.team(t).rows;
+        for (index_t r = 0; r < rows; ++r) {
+            choose(tiles_.row(r), begin + r, t, pages, first);
+        }
+        for (index_t r = 0; r < rows; ++r) {
+            weigh(tiles_.row(r), begin + r, first);
+            on_kept(begin + r, first, tiles_.row(r).keys());
+        }
+        tiles_.add_values(rows, pages, output_ + begin * width_, width_, tile_values_, sums_);
     }
     /// Keys of the tile that a row sees.
     [[nodiscard]] index_t visible(index_t i, index_t first) noexcept {
@@ -333,13 +324,12 @@ private:
         tile.ask_for(tile_keys_, scores_.key_width());
     }
 
-    void attend(prefill_tile& tile, index_t i, index_t first) noexcept {
+    void weigh(prefill_tile& tile, index_t i, index_t first) noexcept {
         row_state& state = row_at(i);
         state.sum += tile.weigh(state.reference, scores_.query(i), scores_.key_width(), tile_keys_);
         if constexpr (Compensates) {
             state.sum += tile.compensate(visible(i, first));
         }
-        tile.add_values(output_ + i * width_, width_, tile_values_, sums_);
     }
 
     index_t value_dim_;
@@ -352,7 +342,7 @@ private:
     float* output_;    ///< [row, width]
     source tile_values_{};
     source tile_keys_{};
-    std::array<prefill_tile, 2> tiles_;
+    prefill_team_tile tiles_;
     std::array<row_state, static_cast<std::size_t>(rows_most)> rows_;
     std::array<float, static_cast<std::size_t>(teams_most)>
         skipped_; ///< weight of what the team skips, beside its best page's

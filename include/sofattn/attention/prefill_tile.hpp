@@ -41,7 +41,6 @@ public:
                 sads::row_cut cut) noexcept {
         kept_.choose<Weighs>(positions, pages, cut);
         all_ = 0;
-        whole_ = 0;
     }
     /// A forced key besides.
     void add(std::int16_t key, std::int16_t position) noexcept { kept_.add(key, position); }
@@ -108,14 +107,15 @@ public:
         return exec::sum_of(sum);
     }
 
-    /// Lists what stands for the dropped keys: the sums of whole segments, and behind the kept keys
-    /// all visible ones of the last, cut segment. What that gives to kept keys as well is taken off
+    /// What stands for the dropped keys: shares of whole segments' sums, and behind the kept keys all
+    /// visible ones of the last, cut segment. What that gives to kept keys as well is taken off
     /// them. Segments of which nothing was looked at have no part in it. Returns the weight of the
     /// dropped keys.
     float compensate(index_t visible) noexcept {
         std::array<float, static_cast<std::size_t>(kept::segments)> share{};
         auto const kept_in = count_kept();
         float total = 0.0f;
+        segment_weight_.fill(0.0f);
         for (index_t s = 0; s * segment < visible; ++s) {
             index_t const keys = std::min(segment, visible - s * segment);
             index_t const dropped = keys - kept_in[static_cast<std::size_t>(s)];
@@ -127,8 +127,7 @@ public:
             total += weight;
             share[static_cast<std::size_t>(s)] = each;
             if (keys == segment) {
-                segments_[static_cast<std::size_t>(whole_)] = static_cast<std::int32_t>(s);
-                segment_weight_[static_cast<std::size_t>(whole_++)] = each;
+                segment_weight_[static_cast<std::size_t>(s)] = each;
             } else {
                 for (index_t k = s * segment; k < visible; ++k, ++all_) {
                     which_[static_cast<std::size_t>(all_)] = static_cast<std::int32_t>(k);
@@ -153,13 +152,28 @@ public:
         return total;
     }
 
-    /// sums: [segment, width], of the tile's values
-    void add_values(float* output, index_t width, prefill_tile_rows values,
-                    float const* sums) const noexcept {
-        sufa::add_weighted_rows(output, width, values.data, values.row, which_.data(),
-                                weight_.data(), all_);
-        sufa::add_weighted_rows(output, width, sums, width, segments_.data(),
-                                segment_weight_.data(), whole_);
+    /// Which places of register v, as chosen from, are kept.
+    [[nodiscard]] exec::lane_mask mask(index_t v) const noexcept { return kept_.mask(v); }
+    /// Weights of `registers` registers of places, 0 where none is kept.
+    void spread_weights(index_t registers, float* to) const noexcept {
+        float const* from = weight_.data();
+        for (index_t v = 0; v < registers; ++v) {
+            exec::spread(kept_.mask(v), from, to + v * exec::short_width);
+            from += std::popcount(kept_.mask(v));
+        }
+    }
+    /// [segment], of sums of whole segments.
+    [[nodiscard]] std::span<float const, kept::segments> segment_weights() const noexcept {
+        return segment_weight_;
+    }
+    /// Keys that were chosen, beside forced ones.
+    [[nodiscard]] index_t chosen() const noexcept { return kept_.chosen(); }
+    /// output [width] += weights times values from the `from`th on: kept keys, behind the chosen ones
+    /// forced ones, and those of a cut segment.
+    void add_values(index_t from, float* output, index_t width,
+                    prefill_tile_rows values) const noexcept {
+        sufa::add_weighted_rows(output, width, values.data, values.row, which_.data() + from,
+                                weight_.data() + from, all_ - from);
     }
 
 private:
@@ -207,8 +221,6 @@ private:
     kept kept_;
     index_t computed_ = 0; ///< of near_
     index_t all_ = 0;      ///< of which_
-    index_t whole_ = 0;    ///< of segments_
-    std::array<std::int32_t, static_cast<std::size_t>(kept::segments)> segments_{};
     std::array<float, static_cast<std::size_t>(kept::segments)> segment_weight_{};
     alignas(64) std::array<std::int16_t, room> near_{};
     alignas(64) std::array<std::int32_t, room> which_{};

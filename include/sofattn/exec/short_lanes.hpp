@@ -353,6 +353,26 @@ inline index_t compress(lane_mask mask, vector_int16 x, std::int16_t* to) noexce
     return std::popcount(mask);
 }
 
+/// The reverse, for floats: the lanes of `mask` of short_width ones get those of `from`, in order; the
+/// others are 0. Whole registers are read: short_width places of `from`.
+inline void spread(lane_mask mask, float const* from, float* to) noexcept {
+#if SOFATTN_SHORTS == 512
+    // Loaded first: an expanding load is slow on AMD, as a compressing store is.
+    auto const half = [](lane_mask of, float const* start, float* into) {
+        _mm512_storeu_ps(
+            into, _mm512_maskz_expand_ps(static_cast<__mmask16>(of), _mm512_loadu_ps(start)));
+    };
+    half(mask & 0xffffu, from, to);
+    half(mask >> 16, from + std::popcount(mask & 0xffffu), to + vector_width);
+#else
+    for (index_t i = 0; i < short_width; ++i) {
+        bool const is_next = (mask >> i & 1u) != 0;
+        to[i] = is_next ? *from : 0.0f;
+        from += is_next ? 1 : 0;
+    }
+#endif
+}
+
 /// 0, 1, 2, ...
 [[nodiscard]] inline vector_int16 short_numbers() noexcept {
     std::array<std::int16_t, static_cast<std::size_t>(short_width)> lanes;

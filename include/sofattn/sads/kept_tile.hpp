@@ -95,6 +95,8 @@ public:
             std::copy_n(positions.data() + whole, count - whole, last.data());
             take<Weighs>(exec::load(last.data()), pages, whole, cut);
         }
+        index_t const taken = ceil_div(count, exec::short_width);
+        std::fill(masks_.begin() + taken, masks_.end(), exec::lane_mask{0});
         exec::store(positions_.data() + filled_, exec::all_shorts(no_key));
         count_ = filled_;
         if constexpr (Weighs) {
@@ -120,6 +122,12 @@ public:
     [[nodiscard]] std::span<std::int16_t const> keys() const noexcept {
         return std::span(keys_).first(static_cast<std::size_t>(count_));
     }
+    /// Those that were chosen; added ones come behind.
+    [[nodiscard]] index_t chosen() const noexcept { return filled_; }
+    /// Which places of register v, as given, were chosen.
+    [[nodiscard]] exec::lane_mask mask(index_t v) const noexcept {
+        return masks_[static_cast<std::size_t>(v)];
+    }
     /// Readable to the end of the last one's register.
     [[nodiscard]] std::int16_t const* positions() const noexcept { return positions_.data(); }
     /// Some key of the segment.
@@ -136,6 +144,7 @@ private:
     [[gnu::always_inline]] void take(exec::vector_int16 at, looked_pages const& pages, index_t k,
                                      row_cut cut) noexcept {
         exec::lane_mask const mask = exec::lanes_above(at, exec::all_shorts(cut.limit));
+        masks_[static_cast<std::size_t>(k / exec::short_width)] = mask;
         exec::compress(mask, at, positions_.data() + filled_);
         filled_ += exec::compress(mask, exec::load(pages.keys() + k), keys_.data() + filled_);
         if constexpr (Weighs) {
@@ -163,6 +172,7 @@ private:
     float unit_ = 0;             ///< of dropped_
     std::uint32_t segments_ = 0; ///< that are looked at, bit by bit
     std::array<std::int32_t, static_cast<std::size_t>(segments)> dropped_{};
+    std::array<exec::lane_mask, static_cast<std::size_t>(most / exec::short_width)> masks_{};
     alignas(64) std::array<std::int32_t, room / 2> pairs_{};
     alignas(64) std::array<std::int16_t, room> keys_{};
     alignas(64) std::array<std::int16_t, room> positions_{};

@@ -54,6 +54,75 @@ inline void add_weighted_rows(float* sums, index_t width, float const* rows, ind
     }
 }
 
+/// Sums of a few rows that want the same rows of values, each with weights of its own.
+struct shared_sums {
+    index_t count;        ///< up to exec::tile_rows
+    float* sums;          ///< [count, width]
+    float const* weights; ///< weight n of sum r at weights[r * weight_row + n]
+    index_t weight_row;
+};
+
+namespace detail {
+
+template <int Sums, int Vectors>
+inline void add_shared(shared_sums const& to, index_t width, index_t at, float const* rows,
+                       index_t stride, std::span<std::int16_t const> which,
+                       std::int16_t const* weight) noexcept {
+    std::array<std::array<exec::vector_float, Vectors>, Sums> sum;
+    exec::detail::unrolled<Sums>([&](auto r) __attribute__((always_inline)) {
+        exec::detail::unrolled<Vectors>([&](auto v) __attribute__((always_inline)) {
+            sum[r][v] = exec::load(to.sums + r * width + at + v * exec::vector_width);
+        });
+    });
+    for (std::size_t i = 0; i < which.size(); ++i) {
+        float const* const row = rows + which[i] * stride + at;
+        float const* const weights = to.weights + weight[i];
+        std::array<exec::vector_float, Vectors> value;
+        exec::detail::unrolled<Vectors>([&](auto v) __attribute__((always_inline)) {
+            value[v] = exec::load(row + v * exec::vector_width);
+        });
+        exec::detail::unrolled<Sums>([&](auto r) __attribute__((always_inline)) {
+            exec::vector_float const factor(weights[r * to.weight_row]);
+            exec::detail::unrolled<Vectors>([&](auto v) __attribute__((always_inline)) {
+                sum[r][v] = exec::multiply_add(factor, value[v], sum[r][v]);
+            });
+        });
+    }
+    exec::detail::unrolled<Sums>([&](auto r) __attribute__((always_inline)) {
+        exec::detail::unrolled<Vectors>([&](auto v) __attribute__((always_inline)) {
+            exec::store(to.sums + r * width + at + v * exec::vector_width, sum[r][v]);
+        });
+    });
+}
+
+template <int Sums>
+inline void add_shared_rows(shared_sums const& to, index_t width, float const* rows, index_t stride,
+                            std::span<std::int16_t const> which,
+                            std::int16_t const* weight) noexcept {
+    if (to.count == Sums) {
+        constexpr int vectors = exec::vector_registers == 32 ? 4 : 2;
+        index_t at = 0;
+        for (; at + vectors * exec::vector_width <= width; at += vectors * exec::vector_width) {
+            add_shared<Sums, vectors>(to, width, at, rows, stride, which, weight);
+        }
+        for (; at < width; at += exec::vector_width) {
+            add_shared<Sums, 1>(to, width, at, rows, stride, which, weight);
+        }
+    } else if constexpr (Sums > 1) {
+        add_shared_rows<Sums - 1>(to, width, rows, stride, which, weight);
+    }
+}
+
+} // namespace detail
+
+/// Sum r += its weights[weight[i]] * rows[which[i]], in the order of i. A row is loaded once for all
+/// sums, and a weight of 0 costs as much as any: for rows that most of them want.
+inline void add_shared_rows(shared_sums const& to, index_t width, float const* rows, index_t stride,
+                            std::span<std::int16_t const> which,
+                            std::int16_t const* weight) noexcept {
+    detail::add_shared_rows<exec::tile_rows>(to, width, rows, stride, which, weight);
+}
+
 namespace detail {
 
 template <int Vectors>
