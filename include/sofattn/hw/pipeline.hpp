@@ -54,6 +54,7 @@ public:
         for (;;) {
             settle();
             grant();
+            measure_buffers();
             if (states_.front().cursor.index() != first_index_) {
                 moved_on();
             }
@@ -118,6 +119,7 @@ private:
         std::uint64_t available = 0; ///< items handed over to the consumer
         std::uint64_t fill_bytes = 0;
         buffer_timing peak{};
+        buffer_timing heard{}; ///< what the listener was told last
     };
     struct resource_state {
         std::size_t holder = 0;
@@ -269,20 +271,14 @@ private:
             counters_[state.first_stall + state.causes.size() - 1] += holds - std::min(busy, holds);
         }
         for (std::size_t const b : state.outputs) {
-            buffer_state& out = buffers_[b];
-            out.fill_bytes += size_in(item, b);
-            out.peak.peak = std::max(out.peak.peak, bytes(out.fill_bytes));
-            out.peak.peak_items =
-                std::max(out.peak.peak_items,
-                         state.cursor.index() + 1 - states_[graph_.buffers[b].to].cursor.index());
+            buffers_[b].fill_bytes += size_in(item, b);
         }
-        hear_fill(state.outputs, 1, state.cursor.index());
+        moved_ |= bit(e);
     }
 
     void end(std::size_t e) {
         engine_state& state = states_[e];
         work_item const& item = *state.cursor.item();
-        std::uint64_t const index = state.cursor.index();
         hear_work(e);
         state.working = false;
         state.ends = never;
@@ -292,8 +288,8 @@ private:
             mark(graph_.buffers[b].from);
         }
         std::uint64_t const latency = item.latency_cycles.empty() ? 0 : item.latency_cycles[e];
-        delivery const made{std::max({now_, state.began + latency, state.last_delivery}), index + 1,
-                            item.ends_row};
+        delivery const made{std::max({now_, state.began + latency, state.last_delivery}),
+                            state.cursor.index() + 1, item.ends_row};
         state.last_delivery = made.cycle;
         if (made.cycle == now_) {
             deliver(state, made);
@@ -301,7 +297,7 @@ private:
             state.leaving.push_back(made);
         }
         state.cursor.advance(stream_);
-        hear_fill(state.inputs, 0, index);
+        moved_ |= bit(e);
         mark(e);
     }
 
@@ -317,7 +313,8 @@ private:
 
     // --- one cycle -------------------------------------------------------------------------------
 
-    void mark(std::size_t e) noexcept { marked_ |= std::uint64_t{1} << e; }
+    [[nodiscard]] static std::uint64_t bit(std::size_t e) noexcept { return std::uint64_t{1} << e; }
+    void mark(std::size_t e) noexcept { marked_ |= bit(e); }
 
     /// Begins what needs no resource, until nothing more can begin.
     void settle() {
@@ -364,6 +361,27 @@ private:
     }
     [[nodiscard]] bool is_in_line(std::size_t e, std::size_t r) const noexcept {
         return states_[e].waits_for_resource && graph_.engines[e].resource == r;
+    }
+
+    /// When all is settled: what enters and leaves in the same cycle was never held.
+    void measure_buffers() {
+        for (; moved_ != 0; moved_ &= moved_ - 1) {
+            engine_state const& state = states_[static_cast<std::size_t>(std::countr_zero(moved_))];
+            for (std::size_t const b : state.outputs) {
+                buffer_timing& peak = buffers_[b].peak;
+                peak.peak_items = std::max(peak.peak_items, held_by(b));
+                peak.peak = std::max(peak.peak, bytes(buffers_[b].fill_bytes));
+                hear_fill(b);
+            }
+            for (std::size_t const b : state.inputs) {
+                hear_fill(b);
+            }
+        }
+    }
+    [[nodiscard]] std::uint64_t held_by(std::size_t b) const noexcept {
+        engine_state const& from = states_[graph_.buffers[b].from];
+        return from.cursor.index() + (from.working ? 1 : 0) -
+               states_[graph_.buffers[b].to].cursor.index();
     }
 
     [[nodiscard]] std::uint64_t next_event() const noexcept {
@@ -516,13 +534,11 @@ private:
                                         busy, now_);
         }
     }
-    void hear_fill(std::vector<std::size_t> const& of, std::uint64_t added, std::uint64_t item) {
-        for (std::size_t n = 0; n < of.size() && hears(item); ++n) {
-            std::size_t const b = of[n];
-            std::uint64_t const held = states_[graph_.buffers[b].from].cursor.index() -
-                                       states_[graph_.buffers[b].to].cursor.index();
-            bool const filling = added > 0 || states_[graph_.buffers[b].from].working;
-            options_.listener->on_fill(b, now_, held + (filling ? 1 : 0), buffers_[b].fill_bytes);
+    void hear_fill(std::size_t b) {
+        buffer_timing const now{held_by(b), bytes(buffers_[b].fill_bytes)};
+        if (hears(states_[graph_.buffers[b].to].cursor.index()) && now != buffers_[b].heard) {
+            buffers_[b].heard = now;
+            options_.listener->on_fill(b, now_, now.peak_items, now.peak.count());
         }
     }
 
@@ -548,7 +564,8 @@ private:
     std::vector<resource_state> resources_;
     std::size_t next_counter_ = 0;
     std::vector<std::uint64_t> counters_;
-    std::uint64_t marked_ = 0; ///< engines that something happened to
+    std::uint64_t marked_ = 0; ///< engines that may be able to begin
+    std::uint64_t moved_ = 0;  ///< engines that began or ended something in this cycle
     std::uint64_t now_ = 0;
     std::uint64_t first_index_ = 0;
     std::uint64_t items_skipped_ = 0;

@@ -69,7 +69,7 @@ struct engine_timing {
     friend bool operator==(engine_timing const&, engine_timing const&) = default;
 };
 
-/// The most that a buffer held at a time, items begun by the producer and not ended by the consumer.
+/// The most that a buffer held for a cycle: items begun by the producer, not ended by the consumer.
 struct buffer_timing {
     std::uint64_t peak_items = 0;
     bytes peak{};
