@@ -106,6 +106,7 @@ struct tile_work {
     index_t kept_most = 0; ///< of one row
 
     index_t loads = 0;          ///< key vectors that RASS issues, each with its value vector
+    index_t fresh_loads = 0;    ///< of them, loaded for the first time
     index_t generated_keys = 0; ///< of them, K and V made here
 
     std::uint64_t max_updates = 0;
