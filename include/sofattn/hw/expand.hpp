@@ -110,17 +110,25 @@ private:
         index_t const first = met_first_by(t);
         return at.selection * (blocks() - first) + at.number - first;
     }
-    /// Of `keys` keys of a tile, how many have been loaded after `meetings` blocks.
+    /// Of `keys` keys of a tile, how many have been loaded after `meetings` full blocks and then one
+    /// that keeps `share` of them.
     [[nodiscard]] index_t loaded_after(index_t meetings, double keys, double share) const noexcept {
-        return std::llround(keys * (1 - std::pow(1 - share, static_cast<double>(meetings))));
+        double const full = share_of_union(block_rows_ * w_.heads_per_selection());
+        return std::llround(keys *
+                            (1 - std::pow(1 - full, static_cast<double>(meetings)) * (1 - share)));
     }
     /// Tiles from t on that are alike in all that depends on their place: the first of the block
     /// and the last stand alone, and so do those that still see keys for the first time.
     [[nodiscard]] index_t next_change(block const& at, index_t t, index_t full) const noexcept {
         bool const is_last_block_tile = ceil_div(at.last_visible, w_.tile_keys_count) == full;
-        index_t const end = is_last_block_tile && t < full - 1 ? full - 1 : full;
+        index_t end = is_last_block_tile && t < full - 1 ? full - 1 : full;
         if (t == 0) {
             return 1;
+        }
+        // The tile that the block before saw in part.
+        index_t const begun = at.visible_before / w_.tile_keys_count;
+        for (index_t const change : {begun, begun + 1}) {
+            end = t < change ? std::min(end, change) : end;
         }
         if (!w_.is_causal) {
             return end; // all tiles have met equally many blocks
@@ -214,7 +222,7 @@ private:
             w.loads = std::clamp<index_t>(std::llround(share * keys), w.kept_most, most);
             index_t const met = meetings_before(at, t);
             w.fresh_loads = std::clamp<index_t>(
-                loaded_after(met + 1, keys, share) - loaded_after(met, keys, share), 0, w.loads);
+                loaded_after(met, keys, share) - loaded_after(met, keys, 0), 0, w.loads);
             w.generated_keys = w_.has_kv_cache ? 0 : w.fresh_loads;
         }
         w.last_of_rows = ends_row;
