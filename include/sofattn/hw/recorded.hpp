@@ -15,9 +15,11 @@
 
 #include <algorithm>
 #include <array>
+#include <cmath>
 #include <cstddef>
 #include <cstdint>
 #include <string>
+#include <vector>
 
 namespace sofattn::hw {
 
@@ -26,10 +28,12 @@ namespace sofattn::hw {
 /// is_selection_shared) describe the run; shares are not read: what was kept, loaded, generated,
 /// skipped and updated comes from the events.
 ///
-/// Two things a trace does not tell. How many keys the fullest row of a tile kept: taken as the mean
+/// Three things a trace does not tell. How many keys the fullest row of a tile kept: taken as the mean
 /// over the pairs it sees, rounded up, which is exact where rows have equal budgets. And which
 /// tile a product of key prediction belongs to, since the software predicts a head's keys ahead:
-/// the machine predicts a tile's keys when a block of queries meets it first.
+/// the machine predicts a tile's keys when a block of queries meets it first. And which of a tile's
+/// loads repeat those of earlier blocks, where K and V exist and stay on chip: blocks are taken to
+/// choose independently.
 class recorded_tiles {
 public:
     /// Throws `error` where trace and shapes contradict each other.
@@ -50,20 +54,25 @@ public:
     template <class F>
     void for_each(F f) const {
         auto const& tiles = events_.tiles();
-        skipped_products skipped;
+        progress so_far;
+        so_far.missed.resize(count_of_tiles());
         for (std::size_t n = 0; n < tiles.size(); ++n) {
             auto const& id = tiles[n].id;
             bool const ends_row = n + 1 == tiles.size() || tiles[n + 1].id.first_key == 0;
-            f(tile_of(tiles[n].counts, id, ends_row, skipped));
+            f(tile_of(tiles[n].counts, id, ends_row, so_far));
         }
     }
 
 private:
-    /// Zeros of key prediction met so far; spread over the predicted keys.
-    struct skipped_products {
+    struct progress {
+        /// Of key prediction; zeros are spread over the predicted keys.
         std::uint64_t products = 0;
         std::uint64_t skipped = 0;
+        std::vector<double> missed{}; ///< [tile] share of a KV head's keys that was never loaded
     };
+    [[nodiscard]] std::size_t count_of_tiles() const noexcept {
+        return static_cast<std::size_t>(ceil_div(w_.keys_count, w_.tile_keys_count));
+    }
 
     static constexpr std::array products{probe::event::shift_add_8, probe::event::shift_add_16,
                                          probe::event::multiply_add_4, probe::event::multiply_add_8,
@@ -95,7 +104,7 @@ private:
     }
 
     [[nodiscard]] tile_work tile_of(probe::ledger const& counts, probe::tile_id id, bool ends_row,
-                                    skipped_products& so_far) const {
+                                    progress& so_far) const {
         using detail::count;
         using enum probe::stage;
         using probe::event;
@@ -148,7 +157,17 @@ private:
                                            count(w.channels) * operand, "bytes of kept tokens"));
         }
         bool const is_first_meeting = leads && seen_before == 0;
-        w.fresh_loads = w_.has_kv_cache ? (is_first_meeting ? w.loads : 0) : w.generated_keys;
+        if (leads && id.first_query == 0 && id.first_key == 0) {
+            so_far.missed.assign(count_of_tiles(), 1.0);
+        }
+        double& missed = so_far.missed[static_cast<std::size_t>(id.first_key / w_.tile_keys_count)];
+        auto const keys = static_cast<double>(std::max<index_t>(1, w.keys));
+        double const still_missed = missed * (1 - static_cast<double>(w.loads) / keys);
+        w.fresh_loads = w_.has_kv_cache
+                            ? std::min<index_t>(w.loads, std::llround(keys * missed) -
+                                                             std::llround(keys * still_missed))
+                            : w.generated_keys;
+        missed = still_missed;
         w.max_updates = counts.count(attention, event::max_update);
         w.last_of_rows = ends_row;
         w.finished_rows =
@@ -168,7 +187,7 @@ private:
 
     /// Of the zeros that key prediction met, those of the next `products` ones.
     [[nodiscard]] std::uint64_t take_skipped(std::uint64_t wanted,
-                                             skipped_products& so_far) const noexcept {
+                                             progress& so_far) const noexcept {
         auto const all = static_cast<double>(products_in(total_, probe::stage::key_prediction));
         if (all == 0) {
             return 0;
