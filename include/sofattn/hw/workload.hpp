@@ -56,7 +56,7 @@ struct workload {
               "independently",
               "measured on data, or 0", 0, 1},
         field{"update_share", "Of the kept pairs, those that exceed the row's maximum out of order",
-              "measured: 0.2 to 2 % of kept pairs on recorded data", 0, 1},
+              "measured on recorded data: 0.15 to 2 %", 0, 1},
         field{"zero_key_share", "Products of key prediction that a zero removes", "data, or 0", 0,
               1},
         field{"zero_score_share", "Products of score prediction that a zero removes", "data, or 0",
