@@ -81,6 +81,7 @@ struct pipeline_timing {
     cycles total{}; ///< until the last output is complete
     std::uint64_t items = 0;
     std::uint64_t items_simulated = 0; ///< the others were jumped over
+    std::size_t peak_pieces = 0;       ///< of the stream, in memory at a time
     std::vector<engine_timing> engines;
     std::vector<buffer_timing> buffers;
     std::vector<cycles> resources_held;

@@ -15,15 +15,15 @@ namespace sofattn::hw {
 /// do for it takes 0 cycles.
 struct work_item {
     /// [engine] cycles until the engine can begin the next item.
-    std::vector<std::uint64_t> busy_cycles;
+    std::vector<std::uint64_t> busy_cycles{};
     /// [engine] cycles from the beginning until the output is complete; no less than the engine is
     /// occupied, and no sooner than the item before. Empty: as long as it is occupied.
-    std::vector<std::uint64_t> latency_cycles;
+    std::vector<std::uint64_t> latency_cycles{};
     /// [engine] cycles, from the beginning, for which the engine holds its shared resource; none
     /// needs none. Empty: as long as it is busy.
-    std::vector<std::uint64_t> resource_cycles;
+    std::vector<std::uint64_t> resource_cycles{};
     /// [buffer] bytes that the item takes in each buffer. Empty: none.
-    std::vector<std::uint64_t> output_bytes;
+    std::vector<std::uint64_t> output_bytes{};
     /// The last item of a row block, for which a row-ready buffer waits.
     bool ends_row = false;
 
