@@ -208,7 +208,7 @@ TEST_CASE("hw.dram: latencies of single reads") {
     CHECK(memory({.address = other, .bytes = 64, .arrival_cycle = 300}) == 300 + 14 + 14 + 14 + 2);
     // Bytes across a burst's border take two bursts; no bytes take none.
     CHECK(memory({.address = other + 65, .bytes = 64, .arrival_cycle = 400}) == 400 + 14 + 2 + 2);
-    CHECK(memory({.address = 0, .bytes = 0, .arrival_cycle = 500}) == 500);
+    CHECK(memory({.address = 7, .bytes = 0, .arrival_cycle = 500}) == 500);
     auto const counts = memory.counts();
     CHECK(counts.read_bursts == 5);
     CHECK(counts.row_hits == 3);

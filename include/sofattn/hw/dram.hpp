@@ -9,6 +9,7 @@
 
 #include <algorithm>
 #include <array>
+#include <concepts>
 #include <cstddef>
 #include <cstdint>
 #include <functional>
@@ -29,6 +30,19 @@ struct memory_request {
 
     friend bool operator==(memory_request const&, memory_request const&) = default;
 };
+
+/// Calls f(address) for every burst that the request touches.
+template <std::invocable<std::uint64_t> F>
+void for_each_burst(memory_request const& request, std::uint64_t burst_bytes, F f) {
+    if (request.bytes == 0) {
+        return;
+    }
+    std::uint64_t const end = request.address + request.bytes;
+    for (std::uint64_t at = request.address / burst_bytes * burst_bytes; at < end;
+         at += burst_bytes) {
+        f(at);
+    }
+}
 
 /// What a controller tells a device; a refresh is preceded by the precharge of all banks.
 enum class dram_command_kind { activate, precharge, read, write, refresh };
@@ -76,12 +90,10 @@ public:
         SOFATTN_ASSERT(request.arrival_cycle >= last_arrival_);
         last_arrival_ = request.arrival_cycle;
         std::uint64_t complete = request.arrival_cycle;
-        std::uint64_t const size = parameters_.burst_bytes;
-        std::uint64_t const end = request.address + request.bytes;
-        for (std::uint64_t at = request.address / size * size; at < end; at += size) {
+        for_each_burst(request, parameters_.burst_bytes, [&](std::uint64_t at) {
             complete =
                 std::max(complete, transfer(mapping_(at), request.kind, request.arrival_cycle));
-        }
+        });
         last_complete_ = std::max(last_complete_, complete);
         return complete;
     }
