@@ -51,7 +51,7 @@ void check_energy(hw::dram_parameters const& p, hw::dram_counts const& exact,
 } // namespace
 
 TEST_CASE(
-    "hw.dram_estimate: streams from 64 KiB within 10 % of the simulation, from 1 MiB within 4 %") {
+    "hw.dram_estimate: streams from 64 KiB within 10 % of the simulation, from 1 MiB within 6 %") {
     SOFATTN_GENERATOR(random);
     for (std::string_view const name : hw::dram_preset_names) {
         hw::dram_parameters const p = hw::dram_preset(name);
@@ -61,7 +61,7 @@ TEST_CASE(
                     random.integer<std::uint64_t>(1u << 16, 1u << random.integer(17, 23)) / 64 * 64;
                 CAPTURE(name);
                 CAPTURE(bytes);
-                double const tolerance = bytes < (1u << 20) ? 0.10 : 0.04;
+                double const tolerance = bytes < (1u << 20) ? 0.10 : 0.06;
                 auto const memory = simulated(p, bytes, 0, kind, random);
                 auto const guess = of(p, bytes, 0, kind);
                 CHECK(std::abs(ratio(guess.busy_cycles, memory.last_complete()) - 1.0) < tolerance);
@@ -71,7 +71,7 @@ TEST_CASE(
     }
 }
 
-TEST_CASE("hw.dram_estimate: 2000 random blocks and more within 20 % of the simulation") {
+TEST_CASE("hw.dram_estimate: random blocks within 25 % of the simulation if 2000, 20 % if 20000") {
     SOFATTN_GENERATOR(random);
     for (std::string_view const name : hw::dram_preset_names) {
         hw::dram_parameters const p = hw::dram_preset(name);
@@ -83,9 +83,10 @@ TEST_CASE("hw.dram_estimate: 2000 random blocks and more within 20 % of the simu
                     CAPTURE(blocks);
                     auto const memory = simulated(p, blocks * block, block, kind, random);
                     auto const guess = of(p, blocks * block, block, kind);
-                    CHECK(std::abs(ratio(guess.busy_cycles, memory.last_complete()) - 1.0) < 0.20);
+                    CHECK(std::abs(ratio(guess.busy_cycles, memory.last_complete()) - 1.0) <
+                          (blocks < 20'000 ? 0.25 : 0.20));
                     CHECK(std::abs(ratio(guess.activates, memory.counts().activates()) - 1.0) <
-                          0.05);
+                          0.08);
                     check_energy(p, memory.counts(), guess, 0.06);
                 }
             }

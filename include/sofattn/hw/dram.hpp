@@ -9,6 +9,7 @@
 
 #include <algorithm>
 #include <array>
+#include <concepts>
 #include <cstddef>
 #include <cstdint>
 #include <functional>
@@ -29,6 +30,19 @@ struct memory_request {
 
     friend bool operator==(memory_request const&, memory_request const&) = default;
 };
+
+/// Calls f(address) for every burst that the request touches.
+template <std::invocable<std::uint64_t> F>
+void for_each_burst(memory_request const& request, std::uint64_t burst_bytes, F f) {
+    if (request.bytes == 0) {
+        return;
+    }
+    std::uint64_t const end = request.address + request.bytes;
+    for (std::uint64_t at = request.address / burst_bytes * burst_bytes; at < end;
+         at += burst_bytes) {
+        f(at);
+    }
+}
 
 /// What a controller tells a device; a refresh is preceded by the precharge of all banks.
 enum class dram_command_kind { activate, precharge, read, write, refresh };
@@ -76,12 +90,10 @@ public:
         SOFATTN_ASSERT(request.arrival_cycle >= last_arrival_);
         last_arrival_ = request.arrival_cycle;
         std::uint64_t complete = request.arrival_cycle;
-        std::uint64_t const size = parameters_.burst_bytes;
-        std::uint64_t const end = request.address + request.bytes;
-        for (std::uint64_t at = request.address / size * size; at < end; at += size) {
+        for_each_burst(request, parameters_.burst_bytes, [&](std::uint64_t at) {
             complete =
                 std::max(complete, transfer(mapping_(at), request.kind, request.arrival_cycle));
-        }
+        });
         last_complete_ = std::max(last_complete_, complete);
         return complete;
     }
@@ -98,7 +110,7 @@ public:
         for (bus_state const& bus : buses_) {
             for (rank_state rank : bus.ranks) { // a copy: asking changes nothing
                 while (rank.next_refresh <= end) {
-                    refresh(rank, sum);
+                    refresh(rank, sum, end);
                 }
                 sum.open += cycles(rank.is_open ? end - std::min(end, rank.open_since) : 0);
             }
@@ -107,6 +119,8 @@ public:
     }
 
 private:
+    static constexpr std::uint64_t unlimited = ~std::uint64_t{0};
+
     struct bank_state {
         std::optional<std::uint64_t> row{};
         std::uint64_t may_activate = 0;
@@ -153,7 +167,7 @@ private:
         bank_state& bank = rank.banks[at.group * p.banks_per_group + at.bank];
         std::uint64_t const seen = std::max(arrival, bus.done[bus.oldest]);
         while (rank.next_refresh <= std::max(seen, bus.last_column)) {
-            std::uint64_t const when = refresh(rank, counts_);
+            std::uint64_t const when = refresh(rank, counts_, unlimited);
             tell(dram_command_kind::refresh, when, {.bus = at.bus, .rank = at.rank});
         }
 
@@ -241,8 +255,9 @@ private:
         return next;
     }
 
-    /// Carries out the next refresh: closes all banks as soon as each may be. Returns its cycle.
-    std::uint64_t refresh(rank_state& rank, dram_counts& into) const {
+    /// Carries out the next refresh: closes all banks as soon as each may be. Returns its cycle. A
+    /// rank counts as open up to there, or `until`.
+    std::uint64_t refresh(rank_state& rank, dram_counts& into, std::uint64_t until) const {
         dram_parameters const& p = parameters_;
         std::uint64_t start = rank.next_refresh;
         for (bank_state const& bank : rank.banks) {
@@ -254,7 +269,7 @@ private:
             bank.may_activate = start + p.rfc_cycles;
         }
         if (rank.is_open) {
-            into.open += cycles(start - rank.open_since);
+            into.open += cycles(std::min(start, until) - std::min(rank.open_since, until));
             rank.is_open = false;
         }
         ++into.refreshes;

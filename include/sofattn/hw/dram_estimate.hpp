@@ -97,8 +97,8 @@ struct dram_blocks {
 /// chance that a bank is still taken by one of the blocks before, for the bus with most of them.
 /// Then one refresh per interval. Activations are counted as if no row of a random block were still
 /// open. Traffic of two kinds is the sum of both, without the turning of the bus. Against `dram`, on
-/// all presets: streams from 64 KiB within 10 %, from 1 MiB within 4 %, 2000 random blocks or more
-/// within 20 %; the tests hold it to that.
+/// all presets: streams from 64 KiB within 10 %, from 1 MiB within 6 %, 2000 random blocks
+/// within 25 %, 20000 within 20 %; the tests hold it to that.
 [[nodiscard]] inline dram_estimate estimate(dram_parameters const& p, dram_traffic const& of) {
     if (of.bytes == 0) {
         return {};

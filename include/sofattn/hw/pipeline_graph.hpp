@@ -50,9 +50,9 @@ struct buffer {
 struct pipeline_graph {
     static constexpr std::size_t max_engines = 64;
 
-    std::vector<engine> engines;
-    std::vector<buffer> buffers;
-    std::vector<std::string> resources;
+    std::vector<engine> engines{};
+    std::vector<buffer> buffers{};
+    std::vector<std::string> resources{};
 
     /// Throws `error` for a graph that nothing can run on.
     void validate() const {
