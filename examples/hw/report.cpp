@@ -1,7 +1,9 @@
 // SPDX-License-Identifier: MIT
 #include "hw/report.hpp"
 
+#include <sofattn/core/units.hpp>
 #include <sofattn/hw/activity.hpp>
+#include <sofattn/hw/dram_energy.hpp>
 #include <sofattn/hw/energy_table.hpp>
 #include <sofattn/hw/tile_work.hpp>
 
@@ -84,6 +86,15 @@ constexpr std::array<std::pair<std::string_view, std::uint64_t tile_traffic::*>,
         {"output_bytes", &tile_traffic::output_bytes},
     }};
 
+constexpr std::array<std::pair<std::string_view, picojoules dram_energy::*>, 6> off_chip_fields{{
+    {"activate", &dram_energy::activate},
+    {"read", &dram_energy::read},
+    {"write", &dram_energy::write},
+    {"refresh", &dram_energy::refresh},
+    {"standby", &dram_energy::standby},
+    {"io", &dram_energy::io},
+}};
+
 json per_block_json(per_block const& of) {
     json object = json::object();
     for (std::size_t b = 0; b < block_count; ++b) {
@@ -139,6 +150,13 @@ std::string to_text(named_run const& run) {
            number("%g nm", r.prices.node_nanometres) + number(", %g V", r.prices.supply_volts) +
            "; sofattn-hw explain --table prints it)\n\n";
     out += block_table(r).text(2) + "\n";
+    if (r.on.memory.model_name != "flat") {
+        out += "  " + r.on.memory.model_name + " in uJ:";
+        for (auto const& [what, member] : off_chip_fields) {
+            out += " " + std::string(what) + number(" %.1f", (r.off_chip.*member).count() / 1e6);
+        }
+        out += "\n\n";
+    }
     io::table traffic({"DRAM traffic", "MB"});
     for (auto const& [what, member] : traffic_fields) {
         if (r.traffic.*member > 0) {
@@ -158,6 +176,14 @@ std::string to_text(named_run const& run) {
                    number("%.0f", gops / watts)});
     }
     out += rates.text(2);
+    auto const ports = r.port_shares();
+    out += "\n  memory ports used: token " + number("%.0f %%", 100 * ports[0]) +
+           number(", weight %.0f %%", 100 * ports[1]) +
+           number(", temporary %.0f %%", 100 * ports[2]) +
+           (*std::max_element(ports.begin(), ports.end()) > 1
+                ? " (above 100 %: too few for this speed)"
+                : "") +
+           "\n";
     out += "  multiply-add elements used: " + number("%.1f %%", 100 * r.mac_utilisation()) + "\n";
     return out;
 }
@@ -206,8 +232,20 @@ json to_json(named_run const& run) {
         traffic[std::string(what)] = r.traffic.*member;
     }
     out["dram_traffic"] = std::move(traffic);
+    if (r.on.memory.model_name != "flat") {
+        json off_chip = json::object();
+        for (auto const& [what, member] : off_chip_fields) {
+            off_chip[std::string(what) + "_picojoules"] = (r.off_chip.*member).count();
+        }
+        off_chip["activates_count"] = r.moved.activates;
+        off_chip["read_bursts_count"] = r.moved.read_bursts;
+        off_chip["write_bursts_count"] = r.moved.write_bursts;
+        out["dram"] = std::move(off_chip);
+    }
     out["effective_gops"] = r.effective_gops();
     out["paper_accounting_gops"] = r.paper_gops();
+    auto const ports = r.port_shares();
+    out["port_use_share"] = {{"token", ports[0]}, {"weight", ports[1]}, {"temporary", ports[2]}};
     out["mac_utilisation_share"] = r.mac_utilisation();
     out["prices"] = to_json(r.prices);
     return out;

@@ -236,6 +236,23 @@ TEST_CASE("hw.run: power at full activity does not exceed Table III's") {
     }
 }
 
+TEST_CASE("hw.run_report: ports in use, and what too few of them show") {
+    workload w = cached_llama();
+    w.kept_share = 0.125;
+    run_report const r = hw::run(w, {});
+    auto const shares = r.port_shares();
+    // Per tile of 1024 cycles: 128 x 128 scores of 16 bits written and read, the mask too, and a
+    // thirty-second of the outputs; over one port of 32 bytes.
+    double const bytes = 2 * (128 * 128 * 2 + 128 * 128 / 8 + 128 * 128 * 2 / 32);
+    CHECK(shares[2] == doctest::Approx(bytes / (1024 * 32)).epsilon(0.01));
+    CHECK(shares[2] > 2); // Table III's memory cannot be one such port
+    CHECK(shares[1] == 0);
+    hw::machine wide;
+    wide.buffers.temporary.ports_count = 4;
+    wide.buffers.temporary.port_bytes_per_cycle = 256;
+    CHECK(hw::run(w, wide).port_shares()[2] == doctest::Approx(shares[2] / 32));
+}
+
 TEST_CASE("hw.run: RoPE after key prediction is charged, two multiplications per element of K^") {
     workload w;
     w.rope_name = "after_key_prediction";
@@ -288,4 +305,56 @@ TEST_CASE("hw.run_report: both accountings of throughput") {
     // 2 * 1024 MAC * U / kept; only the SU-FA half is at work here.
     CHECK(std::abs(r.mac_utilisation() / 0.5 - 1) < 0.01);
     CHECK(r.paper_gops() == doctest::Approx(2 * 1024 * 0.5 / 0.125).epsilon(0.01));
+}
+
+TEST_CASE("hw.run: a DRAM with banks and rows in place of flat numbers") {
+    workload const w = cached_llama();
+    run_report const flat = hw::run(w, hw::sofa_28nm());
+    run_report const banks = hw::run(w, hw::sofa_hbm2());
+    CHECK(banks.traffic == flat.traffic);
+    CHECK(flat.moved == hw::dram_estimate{});
+    // Whole bursts: as many bytes as were asked for, or a little more.
+    auto const bytes =
+        static_cast<double>(64 * (banks.moved.read_bursts + banks.moved.write_bursts));
+    CHECK(bytes >= static_cast<double>(banks.traffic.total()));
+    CHECK(bytes < 1.001 * static_cast<double>(banks.traffic.total()));
+    CHECK(banks.moved.activates >
+          banks.traffic.key_bytes / 1024 / 2); // scattered vectors open rows
+    // Table IV's 4.01 pJ per bit hold at 59.8 GB/s; here more than 100 GB/s share the standby power.
+    double const per_bit =
+        (at(banks.dynamic_picojoules, block::dram) + at(banks.static_picojoules, block::dram)) /
+        (8 * bytes);
+    CHECK(per_bit > 1.5);
+    CHECK(per_bit < 4.01);
+    CHECK(at(banks.dynamic_picojoules, block::interface) ==
+          doctest::Approx(banks.off_chip.io.count()));
+    CHECK(at(banks.static_picojoules, block::dram) > 0);
+    CHECK(banks.picojoules() ==
+          doctest::Approx(hw::sum(banks.dynamic_picojoules) + hw::sum(banks.static_picojoules)));
+    CHECK(banks.prices.of(activity::dram_read_bits).picojoules == 0);
+    // A tenth of the bandwidth: the DRAM is the bottleneck.
+    run_report const slow = hw::run(w, hw::sofa_ddr4());
+    CHECK(slow.timing.total.count() > 3 * banks.timing.total.count());
+    double const gb_per_s = static_cast<double>(slow.traffic.total()) / slow.seconds() / 1e9;
+    CHECK(gb_per_s > 0.5 * 25.6);
+    CHECK(gb_per_s < 25.6);
+}
+
+TEST_CASE("hw.memory_model: time grows with bytes, and nothing takes none") {
+    SOFATTN_GENERATOR(random);
+    for (char const* name : {"flat", "hbm2_16x64", "ddr4_3200"}) {
+        hw::machine m;
+        m.memory.model_name = name;
+        hw::memory_model const memory(m);
+        CHECK(memory.time({}) == hw::stage_time{});
+        for (int n = 0; n < 100; ++n) {
+            hw::tile_transfer t{random.integer<std::uint64_t>(0, 100'000),
+                                random.integer<std::uint64_t>(0, 100'000),
+                                256 * random.integer<std::uint64_t>(0, 200), 256};
+            auto const time = memory.time(t);
+            CHECK(time.latency_cycles >= time.interval_cycles);
+            t.read_bytes += 4096;
+            CHECK(memory.time(t).interval_cycles > time.interval_cycles);
+        }
+    }
 }

@@ -36,10 +36,11 @@ struct technology {
     };
 };
 
-/// Off-chip memory as an analytic run sees it: a bandwidth and a latency for streams, and others for
-/// scattered key and value vectors.
+/// Off-chip memory. `flat`: a bandwidth and a latency for streams and others for scattered key and
+/// value vectors, energy per bit; the other models have channels, banks, rows and refresh
+/// (hw/dram_presets.hpp) and read none of the numbers here.
 struct memory_link {
-    std::string kind_name = "hbm2";
+    std::string model_name = "flat";
     double peak_bytes_per_cycle = 256;
     double stream_share = 1.0;
     double scattered_share = 0.594;
@@ -49,11 +50,13 @@ struct memory_link {
     double interface_picojoules_per_bit = 1.11;
 
     static constexpr std::array fields{
-        field{"kind_name", "Which memory", "Table IV", 0, 0, "hbm2|ddr4"},
+        field{"model_name", "Flat numbers, or a DRAM with banks and rows",
+              "Table IV for the flat ones; hw/dram_presets.hpp for the others", 0, 0,
+              "flat|hbm2_16x64|hbm2_8gb_x128|ddr4_2133|ddr4_3200"},
         field{"peak_bytes_per_cycle", "Of the machine's cycles",
               "Table IV: 16 channels of 64 bits at 2 Gb/s, at 1 GHz", 0.01, 65536},
         field{"stream_share", "Share of the peak that long bursts reach",
-              "Ramulator 2, HBM2, 16 channels: 260 of 256 GB/s nominal", 0.001, 1},
+              "Ramulator 2, HBM2, 16 channels: saturates at the nominal peak", 0.001, 1},
         field{"scattered_share", "Share of the peak that random bursts of 256 bytes reach",
               "Ramulator 2, HBM2, 16 channels: 152 GB/s", 0.001, 1},
         field{"stream_latency_cycles", "First byte of a stream", "Ramulator 2: 40 ns at 59.8 GB/s",
@@ -82,7 +85,8 @@ struct machine {
 
     static constexpr std::array fields{
         field{"base_name", "Named machine that the other fields are departures from",
-              "hw/config.hpp", 0, 0, "sofa_28nm|sofa_row_ready|sofa_shared_exp|sofa_ddr4"},
+              "hw/config.hpp", 0, 0,
+              "sofa_28nm|sofa_row_ready|sofa_shared_exp|sofa_hbm2|sofa_ddr4"},
         field{"process", "Clock, node, supply, tables"},
         field{"prediction", "DLZS: leading-zero encoders and shift array"},
         field{"selection", "SADS: sorting cores"},
@@ -101,7 +105,7 @@ struct machine {
 BOOST_HANA_ADAPT_STRUCT(sofattn::hw::technology,
     clock_megahertz, node_nanometres, supply_volts, energy_table_name, node_scaling_name);
 BOOST_HANA_ADAPT_STRUCT(sofattn::hw::memory_link,
-    kind_name, peak_bytes_per_cycle, stream_share, scattered_share, stream_latency_cycles,
+    model_name, peak_bytes_per_cycle, stream_share, scattered_share, stream_latency_cycles,
     scattered_latency_cycles, dram_picojoules_per_bit, interface_picojoules_per_bit);
 BOOST_HANA_ADAPT_STRUCT(sofattn::hw::machine,
     base_name, process, prediction, selection, generation, attention, schedule, buffers, memory,
@@ -140,18 +144,24 @@ inline void validate(machine const& m) {
     m.attention.dividers_count = 4;
     return m;
 }
-/// With the paper's other memory, DDR4 at 25.6 GB/s; 12.5 pJ per bit of DRAMsim3's DDR4_4Gb_x16_2133,
-/// the interface's share as in Table IV.
+/// With banks, rows and refresh of the paper's HBM2 instead of Table IV's energy per bit.
+[[nodiscard]] inline machine sofa_hbm2() {
+    machine m;
+    m.base_name = "sofa_hbm2";
+    m.memory.model_name = "hbm2_16x64";
+    return m;
+}
+/// With the DDR4 of 25.6 GB/s that the paper quotes.
 [[nodiscard]] inline machine sofa_ddr4() {
     machine m;
     m.base_name = "sofa_ddr4";
-    m.memory = {"ddr4", 25.6, 1.0, 0.5, 60, 100, 12.5, 12.5 * 1.11 / 4.01};
+    m.memory.model_name = "ddr4_3200";
     return m;
 }
 
 /// By name; throws `error` with the names there are.
 [[nodiscard]] inline machine find_machine(std::string_view name) {
-    for (auto const& make : {sofa_28nm, sofa_row_ready, sofa_shared_exp, sofa_ddr4}) {
+    for (auto const& make : {sofa_28nm, sofa_row_ready, sofa_shared_exp, sofa_hbm2, sofa_ddr4}) {
         machine m = make();
         if (m.base_name == name) {
             return m;

@@ -141,8 +141,8 @@ struct sram_buffer {
     static constexpr std::array fields{
         field{"capacity_bytes", "What it holds", "Table III", 1, index_t{1} << 40},
         field{"ports_count", "Accesses per cycle", "assumed: one", 1, 64},
-        field{"port_bytes_per_cycle", "Width of a port", "assumed, see research of its energy", 1,
-              65536},
+        field{"port_bytes_per_cycle", "Width of a port",
+              "assumed: the widths at which its energy was taken from CACTI", 1, 65536},
     };
 };
 

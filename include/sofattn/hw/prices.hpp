@@ -49,10 +49,13 @@ namespace sofattn::hw {
         t.node_nanometres = m.process.node_nanometres;
         t.supply_volts = m.process.supply_volts;
     }
-    constexpr std::string_view own = "the machine's memory";
-    t.with(activity::interface_bits, m.memory.interface_picojoules_per_bit, own)
-        .with(activity::dram_read_bits, m.memory.dram_picojoules_per_bit, own)
-        .with(activity::dram_write_bits, m.memory.dram_picojoules_per_bit, own);
+    bool const is_flat = m.memory.model_name == "flat";
+    std::string_view const own =
+        is_flat ? "the machine's memory" : "0 here: the machine's DRAM model computes its own";
+    double const dram = is_flat ? m.memory.dram_picojoules_per_bit : 0.0;
+    t.with(activity::interface_bits, is_flat ? m.memory.interface_picojoules_per_bit : 0.0, own)
+        .with(activity::dram_read_bits, dram, own)
+        .with(activity::dram_write_bits, dram, own);
     return t;
 }
 

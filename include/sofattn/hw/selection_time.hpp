@@ -30,13 +30,13 @@ namespace sofattn::hw {
             detail::count(busy + e.clip_latency_cycles + e.output_latency_cycles)};
 }
 
-/// Scores are read in every iteration; what is kept leaves as a bit per key.
+/// Scores leave the memory once; for further iterations a core has them in its registers, whose energy
+/// is part of a pass. What is kept goes out as a bit per key.
 constexpr void add_selection_activity(selection_engine const& e, prediction_engine const& p,
                                       tile_work const& w, activity_counts& into) noexcept {
     using detail::count;
     into.add(activity::sort_pass, count(w.rows * sort_passes(e, w)));
-    into.add(activity::temporary_read_bytes,
-             w.visible_pairs * count(ceil_div(w.kept_most, e.kept_outputs_count) * p.result_bytes));
+    into.add(activity::temporary_read_bytes, w.visible_pairs * count(p.result_bytes));
     into.add(activity::temporary_write_bytes, count(ceil_div(w.rows * w.keys, index_t{8})));
 }
 

@@ -7,6 +7,7 @@
 #include <sofattn/hw/attention_time.hpp>
 #include <sofattn/hw/config.hpp>
 #include <sofattn/hw/generation_time.hpp>
+#include <sofattn/hw/memory_model.hpp>
 #include <sofattn/hw/pipeline_graph.hpp>
 #include <sofattn/hw/prediction_time.hpp>
 #include <sofattn/hw/schedule_time.hpp>
@@ -14,7 +15,6 @@
 #include <sofattn/hw/tile_work.hpp>
 #include <sofattn/hw/work.hpp>
 
-#include <cmath>
 #include <cstddef>
 #include <cstdint>
 #include <string>
@@ -22,41 +22,21 @@
 
 namespace sofattn::hw {
 
-namespace detail {
-
-[[nodiscard]] inline stage_time transfer_time(memory_link const& link, std::uint64_t streamed,
-                                              std::uint64_t scattered) noexcept {
-    if (streamed + scattered == 0) {
-        return {};
-    }
-    double const peak = link.peak_bytes_per_cycle;
-    auto const busy = static_cast<std::uint64_t>(
-        std::ceil(static_cast<double>(streamed) / (peak * link.stream_share) +
-                  static_cast<double>(scattered) / (peak * link.scattered_share)));
-    return {busy, busy + count(scattered > 0 ? link.scattered_latency_cycles
-                                             : link.stream_latency_cycles)};
-}
-
-} // namespace detail
-
 /// Time in every stage. Transfers share the DRAM, one at a time; what the memory takes to answer is
 /// hidden from the next transfer, not from the tile.
-[[nodiscard]] inline tile_times times_of(tile_work const& w, machine const& m) noexcept {
+[[nodiscard]] inline tile_times times_of(tile_work const& w, machine const& m,
+                                         memory_model const& memory) {
     tile_times t;
     auto const set = [&](tile_stage s, stage_time time) { t[static_cast<std::size_t>(s)] = time; };
-    tile_traffic const& bytes = w.traffic;
-    set(tile_stage::fetch, detail::transfer_time(m.memory, bytes.fetched(), 0));
+    for (tile_stage const s :
+         {tile_stage::fetch, tile_stage::spill, tile_stage::gather, tile_stage::write_back}) {
+        set(s, memory.time(transfer_of(w, s)));
+    }
     set(tile_stage::prediction, prediction_time(m.prediction, w));
-    set(tile_stage::spill, detail::transfer_time(m.memory, 2 * bytes.spilled_score_bytes, 0));
     set(tile_stage::selection, selection_time(m.selection, w));
     set(tile_stage::schedule, schedule_time(m.schedule, w));
-    set(tile_stage::gather,
-        detail::transfer_time(m.memory, bytes.kept_token_bytes + bytes.weight_bytes,
-                              bytes.key_bytes + bytes.value_bytes));
     set(tile_stage::kv_generation, generation_time(m.generation, w));
     set(tile_stage::attention, attention_time(m.attention, w));
-    set(tile_stage::write_back,
-        detail::transfer_time(m.memory, bytes.stored_bytes + bytes.output_bytes, 0));
     return t;
 }
 
@@ -112,11 +92,12 @@ namespace detail {
     return graph;
 }
 
-[[nodiscard]] inline work_item item_of(tile_work const& w, machine const& m) {
+[[nodiscard]] inline work_item item_of(tile_work const& w, machine const& m,
+                                       memory_model const& memory) {
     work_item item;
     item.busy_cycles.reserve(tile_stage_count);
     item.latency_cycles.reserve(tile_stage_count);
-    for (stage_time const& t : times_of(w, m)) {
+    for (stage_time const& t : times_of(w, m, memory)) {
         item.busy_cycles.push_back(t.interval_cycles);
         item.latency_cycles.push_back(t.latency_cycles);
     }
