@@ -88,7 +88,9 @@ void set_fields(T& of, json const& from, std::string const& path) {
         throw error(path.empty() ? "content" : path.substr(0, path.find_last_not_of(".: ") + 1),
                     detail::found_text(from), "an object of fields");
     }
-    for (auto const& [key, value] : from.items()) {
+    for (auto const& entry : from.items()) {
+        std::string const& key = entry.key();
+        json const& value = entry.value();
         bool is_known = false;
         for_each_field(of, [&]<class Value>(field const& f, Value& member) {
             if (f.name != key) {

@@ -116,8 +116,9 @@ TEST_CASE("sofattn-hw run: JSON has the machine and workload it ran, and its sum
     CHECK(all["workload"]["is_causal"] == true);
     CHECK(all["machine"]["attention"]["exp_units_count"] == 4);
     auto const total = all["total_cycles"].get<std::uint64_t>();
-    for (auto const& [name, stage] : all["stages"].items()) {
-        CAPTURE(name);
+    for (auto const& entry : all["stages"].items()) {
+        CAPTURE(entry.key());
+        json const& stage = entry.value();
         std::uint64_t sum = stage["busy_cycles"].get<std::uint64_t>() +
                             stage["idle_before_cycles"].get<std::uint64_t>() +
                             stage["idle_after_cycles"].get<std::uint64_t>();

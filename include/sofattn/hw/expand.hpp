@@ -157,7 +157,7 @@ private:
     /// Meetings after which a tile yields no new key.
     [[nodiscard]] index_t settled_after() const noexcept {
         double const share = share_of_union(block_rows_ * w_.heads_per_selection());
-        double const keys = static_cast<double>(w_.tile_keys_count);
+        auto const keys = static_cast<double>(w_.tile_keys_count);
         if (share >= 1) {
             return 1;
         }

@@ -197,7 +197,7 @@ private:
                              all;
         so_far.products += wanted;
         auto const due =
-            static_cast<std::uint64_t>(share * static_cast<double>(so_far.products) + 0.5);
+            static_cast<std::uint64_t>(std::llround(share * static_cast<double>(so_far.products)));
         std::uint64_t const taken = std::min(wanted, due - so_far.skipped);
         so_far.skipped += taken;
         return taken;

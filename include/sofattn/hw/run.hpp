@@ -74,7 +74,7 @@ struct run_report {
     /// Share of the multiply-adds that the SU-FA and KV arrays could do, which they did.
     [[nodiscard]] double mac_utilisation() const noexcept {
         auto const counts = part_counts(on);
-        double const elements =
+        auto const elements =
             static_cast<double>(counts[static_cast<std::size_t>(part::kv_mac)] +
                                 counts[static_cast<std::size_t>(part::attention_mac)]);
         return static_cast<double>(done[activity::multiply_add] + done[activity::kv_multiply_add]) /
@@ -98,7 +98,7 @@ struct run_report {
     /// all that they did were attention, times what the removed pairs would have cost.
     [[nodiscard]] double paper_gops() const noexcept {
         auto const counts = part_counts(on);
-        double const elements =
+        auto const elements =
             static_cast<double>(counts[static_cast<std::size_t>(part::kv_mac)] +
                                 counts[static_cast<std::size_t>(part::attention_mac)]);
         return 2 * elements * on.process.clock_megahertz / 1e3 * mac_utilisation() /
