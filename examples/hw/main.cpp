@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: MIT
 // sofattn-hw: cycles, energy, area and traffic of the SOFA accelerator and its variants.
 #include "attend/command.hpp"
+#include "hw/data.hpp"
 #include "hw/report.hpp"
 #include "hw/settings.hpp"
 #include "hw/sweep.hpp"
@@ -25,6 +26,7 @@ struct arguments {
     std::vector<std::string> assignments;
     std::vector<std::string> variations;
     std::string table_name;
+    recorded_layer layer;
     std::string format = "text";
 };
 
@@ -35,10 +37,13 @@ constexpr char const* introduction =
 constexpr char const* reading =
     "\nA machine or workload is a name (explain lists them) or a .json file that names the fields "
     "in\n"
-    "which it differs from its \"base_name\". --set changes single fields of either.\n"
+    "which it differs from its \"base_name\". --set changes single fields of either. With --q, "
+    "--k, --v,\n"
+    "run takes shapes and events from data: the paper's preset with the workload's kept_share.\n"
     "\n"
     "Examples:\n"
     "  sofattn-hw run --workload llama_7b_causal --set kept_share=0.074\n"
+    "  sofattn-hw run --q q.npy --k k.npy --v v.npy --set kept_share=0.1\n"
     "  sofattn-hw compare --machine sofa_28nm --machine sofa_row_ready\n"
     "  sofattn-hw sweep --vary attention.exp_units_count=1,2,4,128 --workload llama_7b_attention\n"
     "  sofattn-hw tables\n"
@@ -66,6 +71,13 @@ void declare(CLI::App& app, arguments& a) {
     };
     auto* run = app.add_subcommand("run", "One workload on one machine");
     inputs(run, false);
+    auto* q = run->add_option("--q", a.layer.q, "Recorded queries [heads, tokens, dim], .npy");
+    auto* k = run->add_option("--k", a.layer.k, "Recorded keys [kv_heads, tokens, dim]");
+    auto* v = run->add_option("--v", a.layer.v, "Recorded values [kv_heads, tokens, value_dim]");
+    q->needs(k)->needs(v);
+    k->needs(q);
+    v->needs(q);
+    run->add_flag("--bidirectional", a.layer.is_bidirectional, "No causal mask, for --q")->needs(q);
     formats(run);
     auto* compare = app.add_subcommand("compare", "One workload on several machines");
     inputs(compare, true);
@@ -151,7 +163,8 @@ int run_command(CLI::App const& app, arguments const& a) {
     if (app.got_subcommand("run")) {
         workload w = chosen.of;
         machine const m = machine_of(a.machines.front(), a, w);
-        named_run const one{chosen.name, run(w, m)};
+        named_run const one =
+            a.layer.q.empty() ? named_run{chosen.name, run(w, m)} : run_on_data(a.layer, w, m);
         print(a.format == "json"  ? to_json(one).dump(2) + "\n"
               : a.format == "csv" ? to_table({one}, "workload").csv()
                                   : to_text(one));

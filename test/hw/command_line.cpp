@@ -20,6 +20,7 @@
 
 using namespace sofattn;
 using test::json;
+using test::operator+;
 using test::outcome;
 using test::run_tool;
 using test::temporary_folder;
@@ -159,6 +160,28 @@ TEST_CASE(
     json const again = json_of(
         {"run", "--format", "json", "--machine", machine.string(), "--workload", work.string()});
     CHECK(again == once);
+}
+
+TEST_CASE("sofattn-hw run: on recorded data, close to the analytic run of the same shape") {
+    auto const sample = [](std::string const& part) {
+        return SOFATTN_SOURCE_DIR "/examples/data/gtesmall_L05_" + part + ".npy";
+    };
+    words const data{"--q", sample("q"), "--k", sample("k"), "--v", sample("v"), "--bidirectional"};
+    json const r = json_of(words{"run", "--format", "json", "--set", "kept_share=0.1"} + data);
+    CHECK(r["workload"]["keys_count"] == 512);
+    CHECK(r["workload"]["heads_count"] == 12);
+    CHECK(r["workload"]["is_causal"] == false);
+    CHECK(std::abs(r["kept_share"].get<double>() / 0.1 - 1) < 0.01);
+    json model = r["workload"];
+    temporary_folder const folder;
+    auto const file = folder / "same.json";
+    test::write_bytes(file, model.dump());
+    json const m = json_of({"run", "--format", "json", "--workload", file.string()});
+    CHECK(std::abs(m["total_cycles"].get<double>() / r["total_cycles"].get<double>() - 1) < 0.02);
+    test::refused(folder, words{"run", "--set", "kept_share=2"} + data, {"kept_share is 2"});
+    test::refused(folder, {"run", "--q", sample("q")}, {"--k"});
+    test::refused(folder, {"run", "--q", sample("q"), "--k", sample("x"), "--v", sample("v")},
+                  {"_x.npy is missing"});
 }
 
 TEST_CASE("sofattn-hw sweep: a row per combination, as single runs give, and the Pareto front") {
