@@ -142,8 +142,10 @@ public:
     [[nodiscard]] double at(double value) const {
         return is_log_ ? log_.at(value) : linear_.at(value);
     }
+    /// A narrow range may hold no round number: then its ends.
     [[nodiscard]] std::vector<double> ticks() const {
-        return is_log_ ? log_.ticks(7) : linear_.ticks();
+        std::vector<double> const marks = is_log_ ? log_.ticks(7) : linear_.ticks();
+        return marks.empty() ? std::vector{log_.low, log_.high} : marks;
     }
 
 private:
