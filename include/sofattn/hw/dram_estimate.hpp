@@ -146,7 +146,7 @@ struct dram_blocks {
     double const refresh = static_cast<double>(p.rfc_cycles + p.rp_cycles + to_column) /
                            static_cast<double>(p.refi_cycles);
     // Before the first interval is over nothing is refreshed.
-    double const interval = static_cast<double>(p.refi_cycles);
+    auto const interval = static_cast<double>(p.refi_cycles);
     if (busy > interval) {
         busy = interval + (busy - interval) / (1.0 - std::min(refresh, 0.9)) + refresh * interval;
     }

@@ -246,7 +246,7 @@ private:
             for (std::size_t const b : self.outputs) {
                 buffer_timing& peak = state_.buffers[b].peak;
                 peak.peak_items = std::max(peak.peak_items, state_.held_items(graph_.buffers[b]));
-                peak.peak = std::max(peak.peak, bytes(state_.buffers[b].fill_bytes));
+                peak.peak = bytes(std::max(peak.peak.count(), state_.buffers[b].fill_bytes));
                 hear_fill(b);
             }
             for (std::size_t const b : self.inputs) {

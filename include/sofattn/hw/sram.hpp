@@ -100,13 +100,13 @@ public:
 
     /// Keeps as many whole units as there is room for; what is left of the last unit belongs to it.
     [[nodiscard]] placed place(bytes size, bytes unit = bytes(1)) {
-        SOFATTN_ASSERT(unit > bytes(0));
+        SOFATTN_ASSERT(unit.count() > 0);
         bytes resident = size;
-        if (size > free()) {
+        if (size.count() > free().count()) {
             resident = bytes(free().count() / unit.count() * unit.count());
         }
         used_ += resident;
-        counts_.peak = std::max(counts_.peak, used_);
+        counts_.peak = bytes(std::max(counts_.peak.count(), used_.count()));
         return {resident, size - resident};
     }
     /// Writes all of it, once.
@@ -121,7 +121,7 @@ public:
     }
     /// Gives the room back. `data` was placed here and not released (SOFATTN_ASSERT on the sum).
     void release(placed const& data) noexcept {
-        SOFATTN_ASSERT(data.resident <= used_);
+        SOFATTN_ASSERT(data.resident.count() <= used_.count());
         used_ -= data.resident;
     }
 
