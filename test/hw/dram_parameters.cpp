@@ -133,7 +133,9 @@ TEST_CASE("hw.dram_parameters: what cannot be is named") {
         {"devices_per_rank", [](auto& p) { p.devices_per_rank = -2.0; }},
         {"io_pj_per_bit", [&](auto& p) { p.io_pj_per_bit = nan; }},
     };
-    for (auto const& [field, spoil] : bad) {
+    for (auto const& entry : bad) { // Clang 14 does not capture bindings
+        auto const& field = entry.first;
+        auto const& spoil = entry.second;
         CAPTURE(field);
         hw::dram_parameters p = hw::hbm2_8gb_x128();
         spoil(p);
