@@ -260,6 +260,17 @@ TEST_CASE("hw.workload: a description that makes no layer is refused by field, v
     CHECK(refusal(w) ==
           "workload: rope_name is \"yarn\", must be none or after_key_prediction or left_out");
     w = {};
-    w.keys_count = w.queries_count = 1 << 30;
+    w.keys_count = w.queries_count = 1 << 24;
     CHECK(refusal(w).starts_with("workload: heads_count is 32, must be so few"));
+    w = {};
+    w.width_count = 1 << 20;
+    w.keys_count = 1 << 24;
+    w.queries_count = 1;
+    CHECK(refusal(w).starts_with("workload: width_count is 1048576, must be so few"));
+    w = {};
+    w.heads_count = w.kv_heads_count = 1;
+    w.keys_count = w.queries_count = 1 << 22;
+    CHECK(refusal(w) == "accepted");
+    w.tile_keys_count = 1;
+    CHECK(refusal(w).starts_with("workload: tile_keys_count is 1, must be larger"));
 }

@@ -149,8 +149,11 @@ private:
                 static_cast<index_t>(ceil_div(w.kept_pairs * count(w.keys), w.visible_pairs));
         }
         constexpr std::uint64_t operand = probe::formal_operand_bytes;
-        w.loads = static_cast<index_t>(
-            whole(counts.count(schedule, event::key_bytes), count(w.dim) * operand, "key bytes"));
+        // An attender that reuses scores loads fewer keys than values; the machine loads pairs.
+        w.loads = static_cast<index_t>(std::max(
+            whole(counts.count(schedule, event::key_bytes), count(w.dim) * operand, "key bytes"),
+            whole(counts.count(schedule, event::value_bytes), count(w.value_dim) * operand,
+                  "value bytes")));
         if (!w_.has_kv_cache) {
             w.generated_keys =
                 static_cast<index_t>(whole(counts.count(kv_generation, event::token_bytes),

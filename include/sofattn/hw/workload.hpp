@@ -37,11 +37,11 @@ struct workload {
     std::string rope_name = "none";
 
     static constexpr std::array fields{
-        field{"keys_count", "Tokens that can be attended, S", "workload", 1, 1 << 30},
+        field{"keys_count", "Tokens that can be attended, S", "workload", 1, 1 << 24},
         field{"queries_count", "Tokens that attend, T: S in prefill, 1 when decoding", "workload",
-              1, 1 << 30},
+              1, 1 << 24},
         field{"first_position_count", "Tokens before the first query: chunked prefill, decoding",
-              "workload", 0, 1 << 30},
+              "workload", 0, 1 << 24},
         field{"width_count", "Channels of X, H", "workload", 1, 1 << 20},
         field{"heads_count", "Query heads", "workload", 1, 4096},
         field{"kv_heads_count", "Heads of K and V: fewer with grouped queries", "workload", 1,
@@ -119,12 +119,21 @@ inline void validate(workload const& w) {
                 ", where is_causal is true");
     require(w.is_causal || w.first_position_count == 0, "first_position_count",
             w.first_position_count, "0 where is_causal is false");
-    // Counts of pairs and bytes stay within 64 bits with room for sums.
-    double const products = static_cast<double>(w.heads_count) * static_cast<double>(w.keys_count) *
-                            static_cast<double>(w.queries_count) *
-                            static_cast<double>(w.head_dim_count + w.value_dim_count);
-    require(products <= 0x1p60, "heads_count", w.heads_count,
-            "so few that heads * queries * keys * (head_dim + value_dim) stays below 2^60");
+    // Sums of products, and of the bits that they move, stay within 64 bits.
+    constexpr double most = 0x1p56;
+    auto const of = [](index_t n) { return static_cast<double>(n); };
+    double const dims = of(w.head_dim_count + w.value_dim_count);
+    require(of(w.heads_count) * of(w.keys_count) * of(w.queries_count) * dims <= most,
+            "heads_count", w.heads_count,
+            "so few that heads * queries * keys * (head_dim + value_dim) stays below 2^56");
+    require(of(w.kv_heads_count) * of(w.keys_count) * of(w.width_count) * dims <= most,
+            "width_count", w.width_count,
+            "so few that kv_heads * keys * width * (head_dim + value_dim) stays below 2^56");
+    // Tiles that a causal mask cuts are expanded one by one.
+    constexpr index_t rows = 128;
+    require(ceil_div(w.queries_count, rows) * (rows / w.tile_keys_count + 8) <= index_t{1} << 21,
+            "tile_keys_count", w.tile_keys_count,
+            "larger for so many queries: a run would hold more than 2^21 different tiles");
 }
 
 } // namespace sofattn::hw
