@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: MIT
 // The frontier as a picture: kept share against error, both logarithmic, a panel per model.
 #include "attend/frontier.hpp"
-#include "attend/svg.hpp"
+#include <sofattn/io/svg.hpp>
 
 #include <algorithm>
 #include <map>
@@ -12,11 +12,11 @@ namespace sofattn::attend {
 
 namespace {
 
-using svg::line;
-using svg::log_axis;
-using svg::number;
-using svg::place;
-using svg::words;
+using io::formatted;
+using io::log_axis;
+using io::svg_line;
+using io::svg_place;
+using io::svg_words;
 
 constexpr double panel_width = 470;
 constexpr double panel_height = 400;
@@ -72,21 +72,22 @@ std::string panel(frontier const& one, double x0) {
     log_axis const up{low * 0.8, std::max(high, low * 1.1) * 1.2, top + panel_height, top};
     std::string const grid = "stroke=\"#e5e7eb\"";
     std::string const small = "font-size=\"11\" fill=\"#374151\"";
-    std::string out = words(x0 + left, 18, one.model, "font-size=\"13\" font-weight=\"bold\"") +
-                      words(x0 + left, 34, "mean over layers " + one.layers, small);
+    std::string out = svg_words(x0 + left, 18, one.model, "font-size=\"13\" font-weight=\"bold\"") +
+                      svg_words(x0 + left, 34, "mean over layers " + one.layers, small);
     for (double const tick : across.ticks()) {
         double const x = across.at(tick);
-        out +=
-            line(x, up.to, x, up.from, grid) +
-            words(x, up.from + 16, number("%g %%", 100 * tick), small + " text-anchor=\"middle\"");
+        out += svg_line(x, up.to, x, up.from, grid) + svg_words(x, up.from + 16,
+                                                                formatted("%g %%", 100 * tick),
+                                                                small + " text-anchor=\"middle\"");
     }
     for (double const tick : up.ticks()) {
         double const y = up.at(tick);
-        out += line(across.from, y, across.to, y, grid) +
-               words(across.from - 6, y + 4, number("%g", tick), small + " text-anchor=\"end\"");
+        out += svg_line(across.from, y, across.to, y, grid) +
+               svg_words(across.from - 6, y + 4, formatted("%g", tick),
+                         small + " text-anchor=\"end\"");
     }
-    out += words((across.from + across.to) / 2, up.from + 34, "keys kept",
-                 small + " text-anchor=\"middle\"");
+    out += svg_words((across.from + across.to) / 2, up.from + 34, "keys kept",
+                     small + " text-anchor=\"middle\"");
     for (auto const& series : one.series) {
         look const l = look_of(series.name);
         std::vector<frontier_point> points = series.points;
@@ -96,12 +97,12 @@ std::string panel(frontier const& one, double x0) {
         for (auto const& p : points) {
             double const x = across.at(std::max(p.quality.kept_share, 1e-4));
             double const y = up.at(std::max(p.quality.output_error_relative, 1e-5));
-            path += (path.empty() ? "M" : " L") + place(x) + " " + place(y);
-            dots += "<circle cx=\"" + place(x) + "\" cy=\"" + place(y) + "\" r=\"2\" fill=\"" +
-                    l.colour + "\"/>\n";
+            path += (path.empty() ? "M" : " L") + svg_place(x) + " " + svg_place(y);
+            dots += "<circle cx=\"" + svg_place(x) + "\" cy=\"" + svg_place(y) +
+                    "\" r=\"2\" fill=\"" + l.colour + "\"/>\n";
         }
         out += "<path d=\"" + path + "\" fill=\"none\" stroke=\"" + l.colour +
-               "\" stroke-width=\"" + place(l.width) + "\" stroke-dasharray=\"" + l.dash +
+               "\" stroke-width=\"" + svg_place(l.width) + "\" stroke-dasharray=\"" + l.dash +
                "\"/>\n" + dots;
     }
     return out;
@@ -119,7 +120,7 @@ std::string to_svg(std::vector<frontier> const& frontiers) {
     double const width = count * (panel_width + gap) + legend_width;
     double const height = top + panel_height + bottom;
     std::string out =
-        svg::opening(width, height, "Relative output error against the share of keys kept") +
+        io::svg_opening(width, height, "Relative output error against the share of keys kept") +
         "<rect width=\"100%\" height=\"100%\" fill=\"white\"/>\n";
     double x = 0;
     for (auto const& entry : panels) {
@@ -127,15 +128,15 @@ std::string to_svg(std::vector<frontier> const& frontiers) {
         x += panel_width + gap;
     }
     double y = top + 4;
-    out += words(x, y, "output error (relative)", "font-size=\"12\" font-weight=\"bold\"");
+    out += svg_words(x, y, "output error (relative)", "font-size=\"12\" font-weight=\"bold\"");
     for (auto const& series :
          frontiers.empty() ? std::vector<frontier_series>{} : frontiers.front().series) {
         y += legend_line;
         look const l = look_of(series.name);
-        out += line(x, y - 4, x + 30, y - 4,
-                    std::string("stroke=\"") + l.colour + "\" stroke-width=\"" + place(l.width) +
-                        "\" stroke-dasharray=\"" + l.dash + "\"") +
-               words(x + 36, y, series.name, "font-size=\"12\" fill=\"#111827\"");
+        out += svg_line(x, y - 4, x + 30, y - 4,
+                        std::string("stroke=\"") + l.colour + "\" stroke-width=\"" +
+                            svg_place(l.width) + "\" stroke-dasharray=\"" + l.dash + "\"") +
+               svg_words(x + 36, y, series.name, "font-size=\"12\" fill=\"#111827\"");
     }
     return out + "</svg>\n";
 }

@@ -1,9 +1,9 @@
 // SPDX-License-Identifier: MIT
 // Rows as curves: which are shown, and what the mean over layers is.
-#include "attend/svg.hpp"
 #include "speed/speed.hpp"
 #include <sofattn/core/error.hpp>
 #include <sofattn/io/file.hpp>
+#include <sofattn/io/svg.hpp>
 #include <sofattn/io/table.hpp>
 
 #include <algorithm>
@@ -18,7 +18,7 @@ namespace sofattn::speed {
 
 namespace {
 
-using attend::svg::number;
+using io::formatted;
 
 /// The rows for which `of` gives `wanted`.
 template <class T, class Of>
@@ -103,9 +103,9 @@ std::vector<curve> curves_by(std::vector<measurement> const& rows, Across across
 /// "1.53" or, where layers differ, "1.53 (1.44 to 1.79)".
 std::string with_range(mean_point const& p, double point::*member) {
     auto const [least, most] = std::ranges::minmax(p.layers, {}, member);
-    std::string text = number("%.2f", p.mean.*member);
+    std::string text = formatted("%.2f", p.mean.*member);
     if (p.layers.size() > 1) {
-        text += number(" (%.2f", least.*member) + number(" to %.2f)", most.*member);
+        text += formatted(" (%.2f", least.*member) + formatted(" to %.2f)", most.*member);
     }
     return text;
 }
@@ -116,7 +116,7 @@ std::string table_of(std::vector<curve> const& list) {
     for (auto const& one : list) {
         for (auto const& p : one.points) {
             table.add({one.name, std::to_string(p.mean.tokens),
-                       number("%.1f %%", 100 * p.mean.kept), number("%.4f", p.mean.error),
+                       formatted("%.1f %%", 100 * p.mean.kept), formatted("%.4f", p.mean.error),
                        with_range(p, &point::over_f32), with_range(p, &point::over_bf16),
                        with_range(p, &point::over_f32_with_index)});
         }

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: MIT
 // The picture: hue says what is beaten, dashes say on which data, small dots are single layers.
-#include "attend/svg.hpp"
 #include "speed/speed.hpp"
+#include <sofattn/io/svg.hpp>
 
 #include <algorithm>
 #include <array>
@@ -13,12 +13,12 @@ namespace sofattn::speed {
 
 namespace {
 
-using attend::svg::line;
-using attend::svg::linear_axis;
-using attend::svg::log_axis;
-using attend::svg::number;
-using attend::svg::place;
-using attend::svg::words;
+using io::formatted;
+using io::linear_axis;
+using io::log_axis;
+using io::svg_line;
+using io::svg_place;
+using io::svg_words;
 
 constexpr double panel_width = 470;
 constexpr double panel_height = 330;
@@ -70,8 +70,8 @@ constexpr std::array rivals{rival{"f32", &point::over_f32}, rival{"bf16", &point
 std::string dash_of(curve const& one) { return one.name == "random" ? " random" : ""; }
 
 std::string dot(double x, double y, double radius, std::string const& classes) {
-    return "<circle cx=\"" + place(x) + "\" cy=\"" + place(y) + "\" r=\"" + place(radius) + "\" " +
-           css(classes) + "/>\n";
+    return "<circle cx=\"" + svg_place(x) + "\" cy=\"" + svg_place(y) + "\" r=\"" +
+           svg_place(radius) + "\" " + css(classes) + "/>\n";
 }
 
 /// What a panel shows over what.
@@ -107,31 +107,32 @@ log_axis across_of(panel const& p, double x0) {
 
 std::string drawn(panel const& p, linear_axis const& up, double x0) {
     log_axis const across = across_of(p, x0);
-    std::string out = words(across.from, top - 48, p.head, css("head"));
+    std::string out = svg_words(across.from, top - 48, p.head, css("head"));
     // What the first curve, recorded data where there are some, pays for its speed.
-    out += words(across.from - 6, top - 26, "kept", css("note end")) +
-           words(across.from - 6, top - 10, "error", css("note end"));
+    out += svg_words(across.from - 6, top - 26, "kept", css("note end")) +
+           svg_words(across.from - 6, top - 10, "error", css("note end"));
     for (auto const& at : p.list.front().points) {
         double const x = across.at(p.across(at.mean));
-        out += words(x, top - 26, number("%.2g %%", 100 * at.mean.kept), css("note middle")) +
-               words(x, top - 10, number("%.2g", at.mean.error), css("note middle"));
+        out +=
+            svg_words(x, top - 26, formatted("%.2g %%", 100 * at.mean.kept), css("note middle")) +
+            svg_words(x, top - 10, formatted("%.2g", at.mean.error), css("note middle"));
     }
     for (double const tick : p.ticks.empty() ? across.ticks() : p.ticks) {
         double const x = across.at(tick);
-        out += line(x, up.to, x, up.from, css("grid")) +
-               words(x, up.from + 16, p.tick(tick), css("note middle"));
+        out += svg_line(x, up.to, x, up.from, css("grid")) +
+               svg_words(x, up.from + 16, p.tick(tick), css("note middle"));
     }
     double const middle = (up.from + up.to) / 2;
-    out += words(x0 + 16, middle, "times as fast",
-                 css("note middle") + " transform=\"rotate(-90 " + place(x0 + 16) + " " +
-                     place(middle) + ")\"");
+    out += svg_words(x0 + 16, middle, "times as fast",
+                     css("note middle") + " transform=\"rotate(-90 " + svg_place(x0 + 16) + " " +
+                         svg_place(middle) + ")\"");
     for (double const tick : up.ticks()) {
         double const y = up.at(tick);
-        out += line(across.from, y, across.to, y, css("grid")) +
-               words(across.from - 6, y + 4, number("%g", tick), css("note end"));
+        out += svg_line(across.from, y, across.to, y, css("grid")) +
+               svg_words(across.from - 6, y + 4, formatted("%g", tick), css("note end"));
     }
-    out += line(across.from, up.at(1), across.to, up.at(1), css("even")) +
-           words((across.from + across.to) / 2, up.from + 34, p.axis, css("note middle"));
+    out += svg_line(across.from, up.at(1), across.to, up.at(1), css("even")) +
+           svg_words((across.from + across.to) / 2, up.from + 34, p.axis, css("note middle"));
     for (auto const& one : p.list) {
         for (auto const& against : rivals) {
             std::string const name = against.name;
@@ -141,7 +142,7 @@ std::string drawn(panel const& p, linear_axis const& up, double x0) {
                 double const x = across.at(p.across(at.mean));
                 double const y = up.at(at.mean.*against.over);
                 path += path.empty() ? "M" : " L";
-                path += place(x) + " " + place(y);
+                path += svg_place(x) + " " + svg_place(y);
                 dots += dot(x, y, 3, name + " dot");
                 for (auto const& layer : at.layers) {
                     if (at.layers.size() > 1) {
@@ -162,8 +163,8 @@ std::string legend(curves const& all) {
     std::string out;
     double x = left;
     auto const entry = [&](std::string const& classes, std::string const& text) {
-        out +=
-            line(x, 62, x + 28, 62, css("curve " + classes)) + words(x + 34, 66, text, css("note"));
+        out += svg_line(x, 62, x + 28, 62, css("curve " + classes)) +
+               svg_words(x + 34, 66, text, css("note"));
         x += 58 + 5.6 * static_cast<double>(text.size()); // letters of 11 px are about that wide
     };
     for (auto const& against : rivals) {
@@ -198,24 +199,23 @@ std::string to_svg(curves const& all) {
                           "keys kept, % of those that the mask allows",
                           all.over_kept,
                           [](point const& p) { return p.kept; },
-                          [](double share) { return number("%g %%", 100 * share); },
+                          [](double share) { return formatted("%g %%", 100 * share); },
                           {}};
     panel const over_tokens{"speed over length, aiming at " + std::to_string(all.of.kept_percent) +
                                 " % kept",
                             "context length, tokens",
                             all.over_tokens,
                             tokens_of,
-                            [](double tokens) { return number("%g", tokens); },
+                            [](double tokens) { return formatted("%g", tokens); },
                             lengths};
     std::string const threads =
         std::to_string(all.of.threads) + (all.of.threads == 1 ? " thread" : " threads");
     double const width = 2 * panel_width + gap;
     double const height = top + panel_height + bottom;
     std::string const title = "Sparse prefill: how many times as fast as our dense attention";
-    return attend::svg::opening(width, height, title) + style +
-           "<rect width=\"100%\" height=\"100%\" " + css("page") + "/>\n" +
-           words(left, 22, title, css("title")) +
-           words(
+    return io::svg_opening(width, height, title) + style + "<rect width=\"100%\" height=\"100%\" " +
+           css("page") + "/>\n" + svg_words(left, 22, title, css("title")) +
+           svg_words(
                left, 42,
                "one causal head, d = " + std::to_string(all.of.dim) + ", " + threads + ", logits " +
                    all.of.logits +

@@ -1,0 +1,205 @@
+// SPDX-License-Identifier: MIT
+// sofattn-hw: cycles, energy, area and traffic of the SOFA accelerator and its variants.
+#include "attend/command.hpp"
+#include "hw/data.hpp"
+#include "hw/report.hpp"
+#include "hw/settings.hpp"
+#include "hw/sweep.hpp"
+#include "hw/tables.hpp"
+#include <sofattn/core/error.hpp>
+#include <sofattn/hw/benchmarks.hpp>
+#include <sofattn/hw/prices.hpp>
+#include <sofattn/hw/run.hpp>
+
+#include <CLI/CLI.hpp>
+
+#include <cstdio>
+#include <string>
+#include <vector>
+
+namespace sofattn::hw {
+namespace {
+
+struct arguments {
+    std::vector<std::string> machines{"sofa_28nm"};
+    std::string workload_name = "llama_7b_layer";
+    std::vector<std::string> assignments;
+    std::vector<std::string> variations;
+    std::string table_name;
+    recorded_layer layer;
+    std::string format = "text";
+};
+
+constexpr char const* introduction =
+    "Models the SOFA accelerator (MICRO 2024): cycles of a pipeline of engines over tiles, DRAM\n"
+    "traffic, energy and area by block, with every constant's source.\n";
+
+constexpr char const* reading =
+    "\nA machine or workload is a name (explain lists them) or a .json file that names the fields "
+    "in\n"
+    "which it differs from its \"base_name\". --set changes single fields of either. With --q, "
+    "--k, --v,\n"
+    "run takes shapes and events from data: the paper's preset with the workload's kept_share.\n"
+    "\n"
+    "Examples:\n"
+    "  sofattn-hw run --workload llama_7b_causal --set kept_share=0.074\n"
+    "  sofattn-hw run --q q.npy --k k.npy --v v.npy --set kept_share=0.1\n"
+    "  sofattn-hw compare --machine sofa_28nm --machine sofa_row_ready\n"
+    "  sofattn-hw sweep --vary attention.exp_units_count=1,2,4,128 --workload llama_7b_attention\n"
+    "  sofattn-hw tables\n"
+    "\n"
+    "Exit codes: 0 done, 2 bad input (one line on standard error).";
+
+void declare(CLI::App& app, arguments& a) {
+    app.require_subcommand(1);
+    auto const formats = [&](CLI::App* command) {
+        command->add_option("--format", a.format, "text, json or csv")
+            ->check(CLI::IsMember({"text", "json", "csv"}));
+    };
+    auto const inputs = [&](CLI::App* command, bool many) {
+        auto* machines = command->add_option("--machine", a.machines,
+                                             many ? "Machines, name or file; repeatable"
+                                                  : "Machine, name or file");
+        machines->allow_extra_args(false)->take_all();
+        if (!many) {
+            machines->expected(1);
+        }
+        command->add_option("--workload", a.workload_name, "Workload, name or file");
+        command->add_option("--set", a.assignments, "FIELD=VALUE; repeatable")
+            ->allow_extra_args(false)
+            ->take_all();
+    };
+    auto* run = app.add_subcommand("run", "One workload on one machine");
+    inputs(run, false);
+    auto* q = run->add_option("--q", a.layer.q, "Recorded queries [heads, tokens, dim], .npy");
+    auto* k = run->add_option("--k", a.layer.k, "Recorded keys [kv_heads, tokens, dim]");
+    auto* v = run->add_option("--v", a.layer.v, "Recorded values [kv_heads, tokens, value_dim]");
+    q->needs(k)->needs(v);
+    k->needs(q);
+    v->needs(q);
+    run->add_flag("--bidirectional", a.layer.is_bidirectional, "No causal mask, for --q")->needs(q);
+    formats(run);
+    auto* compare = app.add_subcommand("compare", "One workload on several machines");
+    inputs(compare, true);
+    formats(compare);
+    auto* vary = app.add_subcommand("sweep", "One or two fields over lists of values");
+    inputs(vary, false);
+    vary->add_option("--vary", a.variations, "FIELD=VALUE,VALUE,...; once or twice")
+        ->required()
+        ->allow_extra_args(false)
+        ->take_all();
+    formats(vary);
+    auto* tables = app.add_subcommand("tables", "The paper's figures beside ours");
+    formats(tables);
+    auto* explained =
+        app.add_subcommand("explain", "Every field of a machine and a workload, or a price table");
+    inputs(explained, false);
+    explained->add_option("--table", a.table_name, "Prices of this table instead, with sources");
+}
+
+void print(std::string const& text) { std::fwrite(text.data(), 1, text.size(), stdout); }
+
+std::string as(std::string const& format, std::vector<named_run> const& runs,
+               std::string const& first, std::vector<bool> const& pareto = {}) {
+    if (format == "csv") {
+        return to_table(runs, first, pareto).csv();
+    }
+    if (format == "json") {
+        json list = json::array();
+        for (std::size_t i = 0; i < runs.size(); ++i) {
+            json one = to_json(runs[i]);
+            one["name"] = runs[i].name;
+            if (!pareto.empty()) {
+                one["is_pareto"] = static_cast<bool>(pareto[i]);
+            }
+            list.push_back(std::move(one));
+        }
+        return list.dump(2) + "\n";
+    }
+    return to_table(runs, first, pareto, !pareto.empty()).text() +
+           (pareto.empty() ? ""
+                           : "\nbest *: no other is at least as good in time, energy and area, and "
+                             "better in one\n");
+}
+
+machine machine_of(std::string const& name, arguments const& a, workload& w) {
+    machine m = load_machine(name);
+    for (std::string const& one : a.assignments) {
+        assign(one, m, w);
+    }
+    return m;
+}
+
+std::string explain_all(arguments const& a) {
+    if (!a.table_name.empty()) {
+        return to_text(find_table(a.table_name));
+    }
+    chosen_workload w = load_workload(a.workload_name);
+    machine const m = machine_of(a.machines.front(), a, w.of);
+    std::string out = "machines: " + detail::choices_text(machine::fields[0].choices) +
+                      "\ntables: " + detail::choices_text(technology::fields[3].choices) +
+                      "\nworkloads:\n";
+    for (named_workload const& named : named_workloads()) {
+        out += "  " + named.name + ": " + named.doc + "\n";
+    }
+    out += "\nmachine " + a.machines.front() + "\n" + to_text(explain(m));
+    out += "\nworkload " + w.name + "\n" + to_text(explain(w.of));
+    return out;
+}
+
+int run_command(CLI::App const& app, arguments const& a) {
+    if (app.got_subcommand("tables")) {
+        auto const rows = paper_rows();
+        print(a.format == "json"  ? to_json(rows).dump(2) + "\n"
+              : a.format == "csv" ? to_csv(rows)
+                                  : to_text(rows));
+        return 0;
+    }
+    if (app.got_subcommand("explain")) {
+        print(explain_all(a));
+        return 0;
+    }
+    chosen_workload const chosen = load_workload(a.workload_name);
+    if (app.got_subcommand("run")) {
+        workload w = chosen.of;
+        machine const m = machine_of(a.machines.front(), a, w);
+        named_run const one =
+            a.layer.q.empty() ? named_run{chosen.name, run(w, m)} : run_on_data(a.layer, w, m);
+        print(a.format == "json"  ? to_json(one).dump(2) + "\n"
+              : a.format == "csv" ? to_table({one}, "workload").csv()
+                                  : to_text(one));
+        return 0;
+    }
+    std::vector<named_run> runs;
+    if (app.got_subcommand("compare")) {
+        for (std::string const& name : a.machines) {
+            workload w = chosen.of;
+            machine const m = machine_of(name, a, w);
+            runs.push_back({name, run(w, m)});
+        }
+        print(as(a.format, runs, "machine"));
+        return 0;
+    }
+    if (a.variations.size() > 2) {
+        throw error("--vary", std::to_string(a.variations.size()) + " times",
+                    "given once or twice");
+    }
+    std::vector<variation> varied;
+    for (std::string const& text : a.variations) {
+        varied.push_back(parse_variation(text));
+    }
+    workload w = chosen.of;
+    machine const m = machine_of(a.machines.front(), a, w);
+    runs = sweep(m, w, varied);
+    print(as(a.format, runs, names_of(varied), pareto_front(runs)));
+    return 0;
+}
+
+} // namespace
+} // namespace sofattn::hw
+
+int main(int argc, char** argv) {
+    using namespace sofattn::hw;
+    return sofattn::attend::command<arguments>{"sofattn-hw", introduction, reading, declare,
+                                               run_command}(argc, argv);
+}

@@ -1,0 +1,174 @@
+// SPDX-License-Identifier: MIT
+// A machine as numbers: engines, buffers, DRAM, technology; and named ones.
+#pragma once
+
+#include <sofattn/core/error.hpp>
+#include <sofattn/core/types.hpp>
+#include <sofattn/hw/config_parts.hpp>
+#include <sofattn/hw/field.hpp>
+
+#include <boost/hana/adapt_struct.hpp>
+
+#include <array>
+#include <string>
+#include <string_view>
+
+namespace sofattn::hw {
+
+/// Process and operating point.
+struct technology {
+    double clock_megahertz = 1000;
+    double node_nanometres = 28;
+    double supply_volts = 1.0;
+    std::string energy_table_name = "sofa_table3";
+    std::string node_scaling_name = "sofa_table2";
+
+    static constexpr std::array fields{
+        field{"clock_megahertz", "Of all engines", "Table III", 1, 10000},
+        field{"node_nanometres", "Feature size that energies and areas are scaled to", "Table III",
+              3, 250},
+        field{"supply_volts", "Supply that energies are scaled to",
+              "not in the paper; 1.0 makes Table II's column for 28 nm come out", 0.3, 2.5},
+        field{"energy_table_name", "What events, leakage and area cost", "hw/energy_table.hpp", 0,
+              0, "sofa_table3|public_28nm|horowitz_scaled"},
+        field{"node_scaling_name", "Rule by which a table is carried to another node and supply",
+              "hw/node_scaling.hpp", 0, 0, "sofa_table2|stillmaker_baas|none"},
+    };
+};
+
+/// Off-chip memory. `flat`: a bandwidth and a latency for streams and others for scattered key and
+/// value vectors, energy per bit; the other models have channels, banks, rows and refresh
+/// (hw/dram_presets.hpp) and read none of the numbers here.
+struct memory_link {
+    std::string model_name = "flat";
+    double peak_bytes_per_cycle = 256;
+    double stream_share = 1.0;
+    double scattered_share = 0.594;
+    index_t stream_latency_cycles = 40;
+    index_t scattered_latency_cycles = 72;
+    double dram_picojoules_per_bit = 4.01;
+    double interface_picojoules_per_bit = 1.11;
+
+    static constexpr std::array fields{
+        field{"model_name", "Flat numbers, or a DRAM with banks and rows",
+              "Table IV for the flat ones; hw/dram_presets.hpp for the others", 0, 0,
+              "flat|hbm2_16x64|hbm2_8gb_x128|ddr4_2133|ddr4_3200"},
+        field{"peak_bytes_per_cycle", "Of the machine's cycles",
+              "Table IV: 16 channels of 64 bits at 2 Gb/s, at 1 GHz", 0.01, 65536},
+        field{"stream_share", "Share of the peak that long bursts reach",
+              "Ramulator 2, HBM2, 16 channels: saturates at the nominal peak", 0.001, 1},
+        field{"scattered_share", "Share of the peak that random bursts of 256 bytes reach",
+              "Ramulator 2, HBM2, 16 channels: 152 GB/s", 0.001, 1},
+        field{"stream_latency_cycles", "First byte of a stream", "Ramulator 2: 40 ns at 59.8 GB/s",
+              0, 100000},
+        field{"scattered_latency_cycles", "First byte of a scattered vector",
+              "Ramulator 2: 72 ns at 59.8 GB/s", 0, 100000},
+        field{"dram_picojoules_per_bit", "Device, standby and refresh included",
+              "Table IV: 1.92 W at 59.8 GB/s", 0, 1000},
+        field{"interface_picojoules_per_bit", "Physical interface", "Table IV: 0.53 W at 59.8 GB/s",
+              0, 1000},
+    };
+};
+
+/// Everything a run needs to know of a machine.
+struct machine {
+    std::string base_name = "sofa_28nm";
+    technology process{};
+    prediction_engine prediction{};
+    selection_engine selection{};
+    generation_engine generation{};
+    attention_engine attention{};
+    schedule_engine schedule{};
+    buffer_set buffers{};
+    memory_link memory{};
+    pipeline_settings pipeline{};
+
+    static constexpr std::array fields{
+        field{"base_name", "Named machine that the other fields are departures from",
+              "hw/config.hpp", 0, 0,
+              "sofa_28nm|sofa_row_ready|sofa_shared_exp|sofa_hbm2|sofa_ddr4"},
+        field{"process", "Clock, node, supply, tables"},
+        field{"prediction", "DLZS: leading-zero encoders and shift array"},
+        field{"selection", "SADS: sorting cores"},
+        field{"generation", "Exact keys and values of kept tokens"},
+        field{"attention", "SU-FA: two systolic arrays, exponentials, dividers"},
+        field{"schedule", "RASS: order of loads"},
+        field{"buffers", "On-chip memories"},
+        field{"memory", "DRAM and its interface"},
+        field{"pipeline", "Hand-over between engines"},
+    };
+};
+
+} // namespace sofattn::hw
+
+// clang-format off
+BOOST_HANA_ADAPT_STRUCT(sofattn::hw::technology,
+    clock_megahertz, node_nanometres, supply_volts, energy_table_name, node_scaling_name);
+BOOST_HANA_ADAPT_STRUCT(sofattn::hw::memory_link,
+    model_name, peak_bytes_per_cycle, stream_share, scattered_share, stream_latency_cycles,
+    scattered_latency_cycles, dram_picojoules_per_bit, interface_picojoules_per_bit);
+BOOST_HANA_ADAPT_STRUCT(sofattn::hw::machine,
+    base_name, process, prediction, selection, generation, attention, schedule, buffers, memory,
+    pipeline);
+// clang-format on
+
+namespace sofattn::hw {
+
+/// Throws `error` naming field, value and limit, for fields out of range and for parts that do not
+/// fit together.
+inline void validate(machine const& m) {
+    check_fields(m, "hardware: ");
+    if (m.schedule.keys_per_phase_count != m.attention.keys_per_row_count) {
+        throw error("hardware: schedule.keys_per_phase_count",
+                    detail::number_text(m.schedule.keys_per_phase_count),
+                    "attention.keys_per_row_count, " +
+                        detail::number_text(m.attention.keys_per_row_count));
+    }
+}
+
+/// The paper's machine, Tables III and IV.
+[[nodiscard]] inline machine sofa_28nm() { return {}; }
+/// The same engines with whole rows handed over, as earlier designs do (Fig. 3).
+[[nodiscard]] inline machine sofa_row_ready() {
+    machine m;
+    m.base_name = "sofa_row_ready";
+    m.pipeline.hand_over_name = "row_ready";
+    return m;
+}
+/// Exponentials and divisions shared by 32 rows: they wait for the products all the same. Not in
+/// the paper.
+[[nodiscard]] inline machine sofa_shared_exp() {
+    machine m;
+    m.base_name = "sofa_shared_exp";
+    m.attention.exp_units_count = 4;
+    m.attention.dividers_count = 4;
+    return m;
+}
+/// With banks, rows and refresh of the paper's HBM2 instead of Table IV's energy per bit.
+[[nodiscard]] inline machine sofa_hbm2() {
+    machine m;
+    m.base_name = "sofa_hbm2";
+    m.memory.model_name = "hbm2_16x64";
+    return m;
+}
+/// With the DDR4 of 25.6 GB/s that the paper quotes.
+[[nodiscard]] inline machine sofa_ddr4() {
+    machine m;
+    m.base_name = "sofa_ddr4";
+    m.memory.model_name = "ddr4_3200";
+    return m;
+}
+
+/// By name; throws `error` with the names there are.
+[[nodiscard]] inline machine find_machine(std::string_view name) {
+    for (auto const& make : {sofa_28nm, sofa_row_ready, sofa_shared_exp, sofa_hbm2, sofa_ddr4}) {
+        machine m = make();
+        if (m.base_name == name) {
+            return m;
+        }
+    }
+    throw error("hardware: base_name", "\"" + std::string(name) + "\"",
+                limit_of(machine::fields[0], std::string()));
+}
+
+} // namespace sofattn::hw

@@ -1,0 +1,95 @@
+// SPDX-License-Identifier: MIT
+// DLZS engine: both phases on one shift array, paper section IV-B, Fig. 12.
+#pragma once
+
+#include <sofattn/core/types.hpp>
+#include <sofattn/hw/activity.hpp>
+#include <sofattn/hw/config_parts.hpp>
+#include <sofattn/hw/systolic.hpp>
+#include <sofattn/hw/tile_work.hpp>
+
+#include <cstdint>
+
+namespace sofattn::hw {
+
+/// Operands pass the encoders' register whether they are converted or not.
+[[nodiscard]] constexpr systolic_array array_of(prediction_engine const& e) noexcept {
+    return {e.array_rows_count, e.array_columns_count,
+            e.encoder_latency_cycles + e.result_latency_cycles};
+}
+
+/// Phase 1.1: `predicted_keys` tokens along the rows, channels of K^ along the columns, `channels`
+/// products deep. The codes of W_k come converted.
+[[nodiscard]] constexpr stage_time key_prediction_time(prediction_engine const& e,
+                                                       tile_work const& w) noexcept {
+    index_t const passes =
+        ceil_div(w.predicted_keys, e.array_rows_count) * ceil_div(w.dim, e.array_columns_count);
+    return array_of(e).time(passes, w.channels);
+}
+
+/// Phase 1.2: queries along the rows, keys along the columns, `dim` products deep. Where the block is
+/// new, its queries pass the encoders on their way into the first pass, one element of every row at
+/// a time.
+[[nodiscard]] constexpr stage_time score_prediction_time(prediction_engine const& e,
+                                                         tile_work const& w) noexcept {
+    index_t const passes =
+        ceil_div(w.rows, e.array_rows_count) * ceil_div(w.keys, e.array_columns_count);
+    index_t const pace = w.encoded_values == 0
+                             ? 1
+                             : ceil_div(std::min(w.rows, e.array_rows_count), e.lz_encoders_count);
+    return array_of(e).time(passes, w.dim, pace);
+}
+
+/// Scores need K^, so the second phase begins when the last K^ of the tile is out; the next tile's
+/// first phase follows the second back to back.
+///
+/// Zeros are kept from the elements (paper: zero eliminator), which saves their switching but no
+/// cycle: the operands of all rows and columns move in step.
+[[nodiscard]] constexpr stage_time prediction_time(prediction_engine const& e,
+                                                   tile_work const& w) noexcept {
+    stage_time const keys = key_prediction_time(e, w);
+    stage_time const scores = score_prediction_time(e, w);
+    if (scores.latency_cycles == 0) {
+        return keys;
+    }
+    return {keys.latency_cycles + scores.interval_cycles,
+            keys.latency_cycles + scores.latency_cycles};
+}
+
+namespace detail {
+[[nodiscard]] constexpr activity product_activity(probe::event product) noexcept {
+    switch (product) {
+    case probe::event::shift_add_8: return activity::shift_add_8;
+    case probe::event::multiply_add_4: return activity::predictor_multiply_add_4;
+    case probe::event::multiply_add_8: return activity::predictor_multiply_add_8;
+    case probe::event::multiply_add_16: return activity::predictor_multiply_add_16;
+    default: return activity::shift_add_16;
+    }
+}
+} // namespace detail
+
+/// What a tile makes the engine do, memory accesses included: per pass, tokens (8 bits), codes (4
+/// bits) and K^ (`result_bytes`) are read once and travel through the array; scores are written as
+/// they leave.
+constexpr void add_prediction_activity(prediction_engine const& e, tile_work const& w,
+                                       activity_counts& into) noexcept {
+    using detail::count;
+    into.add(detail::product_activity(w.key_product), w.key_products() - w.skipped_key_products);
+    into.add(detail::product_activity(w.score_product),
+             w.score_products() - w.skipped_score_products);
+    into.add(activity::lz_encode, count(w.encoded_values));
+    if (w.rotates_keys) {
+        into.add(activity::key_rotation, count(2 * w.predicted_keys * w.dim));
+    }
+    index_t const token_groups = ceil_div(w.predicted_keys, e.array_rows_count);
+    index_t const dim_groups = ceil_div(w.dim, e.array_columns_count);
+    index_t const row_groups = ceil_div(w.rows, e.array_rows_count);
+    into.add(activity::token_read_bytes, count(w.predicted_keys * w.channels * dim_groups +
+                                               w.keys * w.dim * e.result_bytes * row_groups));
+    into.add(activity::weight_read_bytes,
+             count(ceil_div(w.dim * w.channels * token_groups, index_t{2})));
+    into.add(activity::token_write_bytes, count(w.predicted_keys * w.dim * e.result_bytes));
+    into.add(activity::temporary_write_bytes, w.visible_pairs * count(e.result_bytes));
+}
+
+} // namespace sofattn::hw

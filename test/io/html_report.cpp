@@ -1,0 +1,95 @@
+// SPDX-License-Identifier: MIT
+#include <sofattn/hw/pipeline.hpp>
+#include <sofattn/io/charts.hpp>
+#include <sofattn/io/html_report.hpp>
+#include <sofattn/io/pipeline_figures.hpp>
+
+#include <doctest/doctest.h>
+#include <hw/pipeline_oracle.hpp>
+#include <io/markup.hpp>
+#include <support/generators.hpp>
+
+#include <algorithm>
+#include <cstddef>
+#include <string>
+#include <vector>
+
+using namespace sofattn;
+using test::element;
+using test::generator;
+
+namespace {
+
+std::size_t count(std::vector<element> const& all, std::string const& name) {
+    return static_cast<std::size_t>(std::ranges::count(all, name, &element::name));
+}
+
+} // namespace
+
+TEST_CASE("io.html_report: one well-formed page that fetches nothing") {
+    io::html_report report("a < b & \"c\"", "summary </p><script>");
+    report.numbers({{"time", "1 ms"}, {"<energy>", "2 & 3 pJ"}});
+    report.heading("First");
+    report.paragraph("words <b>");
+    auto const small = io::draw(
+        io::stacked_bars{.title = "bars", .unit = "", .parts = {"p"}, .bars = {{"b", {1.0}}}});
+    auto const wide = io::draw(
+        io::timeline_chart{.title = "time", .unit = "cycles", .kinds = {"busy"}, .tracks = {}});
+    report.add(small, "caption <i>");
+    report.add(small);
+    report.add(wide, "wide");
+    report.add(small);
+    report.table("table &", {"name", "n"}, {{"<td>", "1"}, {"b", "2"}});
+    report.add(small);
+    std::string const text = report.text();
+    auto const all = test::elements_of(text);
+    CHECK(count(all, "svg") == 5);
+    CHECK(count(all, "figure") == 5);
+    CHECK(count(all, "figcaption") == 2);
+    CHECK(count(all, "table") == 1);
+    CHECK(count(all, "script") == 0);
+    CHECK(count(all, "style") == 1); // figures in the page share one
+    CHECK(std::ranges::count_if(all, [](element const& e) {
+              auto const at = e.attributes.find("class");
+              return at != e.attributes.end() && at->second == "figures";
+          }) == 3);
+    for (char const* fetching : {"src=", "href=", "url(", "@import"}) {
+        CHECK(text.find(fetching) == std::string::npos);
+    }
+    CHECK(text.find("width=device-width") != std::string::npos);
+    CHECK(text.find("prefers-color-scheme: dark") != std::string::npos);
+    CHECK(text.starts_with("<!doctype html>\n<html lang=\"en\">"));
+    // The text is a snapshot: asking for it changes nothing.
+    CHECK(report.text() == text);
+}
+
+TEST_CASE("io.pipeline_figures: shares of the cycles, and a timeline of the first items") {
+    SOFATTN_GENERATOR(random);
+    for (int n = 0; n < 40; ++n) {
+        auto const graph = test::random_graph(random, 5, false);
+        auto const stream = test::random_stream(random, graph, 1, 6);
+        io::timeline_recorder recorder(graph);
+        auto const timing = hw::simulate(graph, stream, {.listener = &recorder, .heard_items = 10});
+        auto const shares = test::elements_of(io::to_svg(io::utilisation_figure(timing)));
+        double busy = 0.0;
+        for (element const& e : shares) {
+            if (e.name == "rect" && e.attributes.contains("class") &&
+                e.attributes.at("class") == "edge f0") {
+                busy += e.number("width");
+            }
+        }
+        double expected = 0.0;
+        for (auto const& e : timing.engines) {
+            expected += timing.total.count() > 0 ? static_cast<double>(e.busy.count()) /
+                                                       static_cast<double>(timing.total.count())
+                                                 : 0.0;
+        }
+        CHECK(busy == doctest::Approx(456.0 * expected).epsilon(0.01));
+        auto const drawn = test::elements_of(io::to_svg(recorder.drawn("First items")));
+        for (auto const& e : graph.engines) {
+            CHECK(std::ranges::any_of(drawn, [&](element const& one) {
+                return one.name == "text" && one.text == e.name;
+            }));
+        }
+    }
+}
