@@ -133,15 +133,15 @@ TEST_CASE("hw.dram_parameters: what cannot be is named") {
         {"devices_per_rank", [](auto& p) { p.devices_per_rank = -2.0; }},
         {"io_pj_per_bit", [&](auto& p) { p.io_pj_per_bit = nan; }},
     };
-    for (auto const& [field, spoil] : bad) {
-        CAPTURE(field);
+    for (auto const& one : bad) {
+        CAPTURE(one.first);
         hw::dram_parameters p = hw::hbm2_8gb_x128();
-        spoil(p);
+        one.second(p);
         try {
             p.validate();
             CHECK_MESSAGE(false, "accepted");
         } catch (error const& e) {
-            CHECK(e.subject().find(field) != std::string::npos);
+            CHECK(e.subject().find(one.first) != std::string::npos);
         }
     }
 }
