@@ -1,0 +1,255 @@
+// SPDX-License-Identifier: MIT
+// sofattn-lm: a language model on this library's attention, from the folder it was published in.
+#include "attend/command.hpp"
+#include "attend/json.hpp"
+#include "attend/progress.hpp"
+#include "lm/decoder.hpp"
+#include "lm/generate.hpp"
+#include "lm/json_input.hpp"
+#include "lm/method.hpp"
+#include "lm/perplexity.hpp"
+#include "lm/tokenizer.hpp"
+#include <sofattn/core/error.hpp>
+#include <sofattn/io/file.hpp>
+#include <sofattn/io/npy.hpp>
+
+#include <CLI/CLI.hpp>
+#include <unistd.h>
+
+#include <cmath>
+#include <cstdint>
+#include <cstdio>
+#include <filesystem>
+#include <optional>
+#include <string>
+#include <vector>
+
+namespace sofattn::lm {
+namespace {
+
+struct arguments {
+    std::filesystem::path model;
+    std::filesystem::path text;
+    std::string prompt;
+    std::vector<std::string> methods;
+    std::string prefill = "dense";
+    perplexity_options windows;
+    generate_options generation;
+    index_t dense_below = 0;
+    index_t threads = 0;
+    bool no_bos = false;
+    bool layers = false;
+    bool quiet = false;
+    std::filesystem::path json_file;
+};
+
+constexpr char const* introduction =
+    "Runs a language model of the Llama family (Llama, Mistral, Qwen2) from a Hugging Face "
+    "folder:\n"
+    "config.json, model.safetensors (F32, F16 or BF16; one file or shards), tokenizer.json "
+    "(byte-level\n"
+    "BPE). Attention is this library's, dense or sparse; the other products are the system's "
+    "BLAS.\n";
+
+constexpr char const* reading =
+    "\nA way to attend is dense, dense/bf16 or dense/int8; mass:P keeps the softmax mass P of "
+    "every "
+    "row,\n"
+    "error:E an estimated output error of E spreads of the values, radius:R what is within R "
+    "logits "
+    "of\n"
+    "the best (with /dropped, dropped keys are not stood in for; with /computed, predicted scores "
+    "are\n"
+    "not reused as logits); paper:RATIO is the paper's own, on the slow reference executor.\n"
+    "\n"
+    "Reading the table: KL is the divergence from the dense model's prediction, in nats; same top, "
+    "how\n"
+    "often both find the same token likeliest; kept, the share of visible keys attended, mean "
+    "over\n"
+    "layers; attention s includes prediction, selection and the index of the keys.\n"
+    "\n"
+    "Examples:\n"
+    "  sofattn-lm perplexity MODEL wiki.txt\n"
+    "  sofattn-lm perplexity MODEL tokens.npy --attention error:0.004 --context 8192 --json "
+    "p.json\n"
+    "  sofattn-lm generate MODEL 'Once upon a time' --tokens 200 --temperature 0.8 --seed 1\n"
+    "\n"
+    "Exit codes: 0 done, 2 bad input (one line on standard error).";
+
+/// What `perplexity` compares unless told: two budgets of the output error, the mass that comes
+/// close to the first, what it loses without stand-ins, and the paper's rule.
+std::vector<std::string> const usual_methods{"error:0.004", "error:0.01", "mass:0.95",
+                                             "mass:0.95/dropped", "paper:0.1"};
+
+void declare_common(CLI::App& command, arguments& a) {
+    command.add_option("--threads", a.threads, "Threads; default: as many as OpenMP would take")
+        ->check(CLI::Range(1, 4096));
+    command.add_flag("--no-bos", a.no_bos, "Do not begin with the model's first token");
+    command
+        .add_option("--dense-below", a.dense_below,
+                    "Sparse methods are dense below so many keys; default 0")
+        ->check(CLI::NonNegativeNumber);
+    command.add_option("--json", a.json_file, "Write the results to this file");
+    command.add_flag("--quiet", a.quiet, "No progress bar");
+}
+
+void declare(CLI::App& app, arguments& a) {
+    app.require_subcommand(1);
+    auto* judge = app.add_subcommand(
+        "perplexity", "How well the model predicts a text, dense and sparse side by side");
+    judge->add_option("MODEL", a.model, "Folder of the model")->required();
+    judge->add_option("TEXT", a.text, "Text file, or token ids as int32 [tokens] in a .npy file")
+        ->required();
+    judge
+        ->add_option("--attention", a.methods,
+                     "Ways to attend beside dense; repeatable. Default: error:0.004 error:0.01 "
+                     "mass:0.95 mass:0.95/dropped paper:0.1")
+        ->allow_extra_args(false)
+        ->take_all();
+    judge->add_option("--context", a.windows.context, "Tokens of a window")
+        ->check(CLI::Range(2, 1 << 30))
+        ->capture_default_str();
+    judge->add_option("--first", a.windows.first, "Judge tokens of a window from here on")
+        ->check(CLI::Range(1, 1 << 30))
+        ->capture_default_str();
+    judge->add_option("--windows", a.windows.windows, "Windows at most; 0: all of the text")
+        ->check(CLI::NonNegativeNumber)
+        ->capture_default_str();
+    judge->add_flag("--layers", a.layers, "What every layer keeps, too");
+    declare_common(*judge, a);
+
+    auto* write = app.add_subcommand("generate", "Text that goes on from a prompt");
+    write->add_option("MODEL", a.model, "Folder of the model")->required();
+    write->add_option("PROMPT", a.prompt, "Text; the tokenizer's added tokens are found in it")
+        ->required();
+    write->add_option("--tokens", a.generation.tokens, "Tokens at most")
+        ->check(CLI::NonNegativeNumber)
+        ->capture_default_str();
+    write->add_option("--temperature", a.generation.temperature, "0: the likeliest token, always")
+        ->check(CLI::Range(0.0, 100.0))
+        ->capture_default_str();
+    write->add_option("--seed", a.generation.seed, "Of the choices by chance")
+        ->capture_default_str();
+    write->add_option("--attention", a.prefill, "How the prompt attends")->capture_default_str();
+    write
+        ->add_option("--keep", a.generation.keep,
+                     "Keys that a new token attends to, found by a 4-bit index; default all")
+        ->check(CLI::PositiveNumber);
+    declare_common(*write, a);
+}
+
+struct engine {
+    decoder model;
+    tokenizer text;
+
+    explicit engine(std::filesystem::path const& folder)
+        : model(folder), text(tokenizer::read(folder)) {
+        if (text.size() > model.config().vocabulary) {
+            throw error(io::shown(folder / "tokenizer.json") + ": largest id",
+                        std::to_string(text.size() - 1),
+                        "below vocab_size of config.json, " +
+                            std::to_string(model.config().vocabulary));
+        }
+    }
+};
+
+std::vector<token_id> tokens_of(std::filesystem::path const& file, engine const& e) {
+    if (file.extension() == ".npy") {
+        auto const array = io::read_npy(file);
+        if (array.shape().size() != 1) {
+            throw error(array.name() + ": shape", io::shape_text(array.shape()),
+                        "that of a list of tokens");
+        }
+        auto const ids = array.values<std::int32_t>();
+        return {ids.begin(), ids.end()};
+    }
+    constexpr std::uintmax_t most_bytes = 1 << 30;
+    return e.text.encode(read_text(file, most_bytes));
+}
+
+void write_json(std::filesystem::path const& file, nlohmann::ordered_json const& content) {
+    if (!file.empty()) {
+        io::atomic_file out(file);
+        out.write(content.dump(2, ' ', false, nlohmann::json::error_handler_t::replace));
+        out.write("\n");
+        out.commit();
+    }
+}
+/// Before the work; whoever stops it leaves no file.
+void try_to_write(std::filesystem::path const& file) {
+    if (!file.empty()) {
+        io::atomic_file const tried(file);
+    }
+}
+
+int run_perplexity(arguments const& a) {
+    std::vector<attention_method> methods{dense_method()};
+    for (auto const& name : a.methods.empty() ? usual_methods : a.methods) {
+        methods.push_back(find_method(name, a.dense_below));
+    }
+    try_to_write(a.json_file);
+    engine const e(a.model);
+    auto const tokens = tokens_of(a.text, e);
+    perplexity_options options = a.windows;
+    options.begins_with_bos = !a.no_bos;
+    attend::progress_bar bar(!a.quiet);
+    auto report =
+        perplexity(e.model, tokens, methods, options, exec::openmp(a.threads),
+                   [&](double share, std::string const& what) { bar.update(share, what); });
+    bar.clear();
+    report.model = io::shown(a.model);
+    report.text = io::shown(a.text);
+    write_json(a.json_file, attend::detail::value_to_json(report));
+    std::fputs(to_text(report, a.layers).c_str(), stdout);
+    return 0;
+}
+
+int run_generate(arguments const& a) {
+    auto const prefill = find_method(a.prefill, a.dense_below);
+    try_to_write(a.json_file);
+    engine const e(a.model);
+    std::vector<token_id> prompt;
+    if (!a.no_bos && e.model.config().bos) {
+        prompt.push_back(*e.model.config().bos);
+    }
+    auto const text = e.text.encode(a.prompt);
+    prompt.insert(prompt.end(), text.begin(), text.end());
+    auto const result =
+        generate(e.model, prompt, prefill, a.generation, exec::openmp(a.threads), [&](token_id id) {
+            auto const bytes = e.text.bytes_of(id);
+            std::fwrite(bytes.data(), 1, bytes.size(), stdout);
+            std::fflush(stdout);
+        });
+    std::fputs("\n", stdout);
+    nlohmann::ordered_json report;
+    report["model"] = io::shown(a.model);
+    report["prompt_tokens"] = result.prompt_tokens;
+    report["tokens"] = result.tokens;
+    report["text"] = e.text.decode(result.tokens);
+    report["ended"] = result.ended;
+    report["prefill_time_seconds"] = result.prefill_time_seconds;
+    report["decode_time_seconds"] = result.decode_time_seconds;
+    report["decode_tokens_per_second"] = result.decode_tokens_per_second();
+    report["prefill_kept_share"] = result.prefill_kept_share;
+    report["decode_kept_share"] = result.decode_kept_share;
+    write_json(a.json_file, report);
+    if (!a.quiet && isatty(STDERR_FILENO) == 1) {
+        std::fprintf(stderr, "%td tokens of prompt in %.2f s, %zu tokens in %.2f s (%.1f / s)\n",
+                     result.prompt_tokens, result.prefill_time_seconds, result.tokens.size(),
+                     result.decode_time_seconds, result.decode_tokens_per_second());
+    }
+    return 0;
+}
+
+int run(CLI::App const& app, arguments const& a) {
+    return app.got_subcommand("perplexity") ? run_perplexity(a) : run_generate(a);
+}
+
+} // namespace
+} // namespace sofattn::lm
+
+int main(int argc, char** argv) {
+    using namespace sofattn::lm;
+    return sofattn::attend::command<arguments>{"sofattn-lm", introduction, reading, declare,
+                                               run}(argc, argv);
+}
