@@ -61,8 +61,8 @@ TEST_CASE("lm: perplexity shows dense and the usual methods side by side") {
 TEST_CASE("lm: tokens of a file are taken as they are, and threads change nothing") {
     setting const s;
     std::vector<std::int32_t> ids;
-    for (unsigned char const c : read_bytes(s.text)) {
-        ids.push_back(c); // bytes are tokens here
+    for (char const c : read_bytes(s.text)) {
+        ids.push_back(c); // bytes are tokens here, and these are ASCII
     }
     auto const file = s.model.folder / "ids.npy";
     sofattn::io::write_npy(
