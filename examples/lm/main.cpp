@@ -8,6 +8,7 @@
 #include "lm/json_input.hpp"
 #include "lm/method.hpp"
 #include "lm/perplexity.hpp"
+#include "lm/record.hpp"
 #include "lm/tokenizer.hpp"
 #include <sofattn/core/error.hpp>
 #include <sofattn/io/file.hpp>
@@ -31,6 +32,9 @@ struct arguments {
     std::filesystem::path model;
     std::filesystem::path text;
     std::string prompt;
+    std::filesystem::path folder;
+    std::vector<index_t> recorded_layers;
+    index_t skip = 0;
     std::vector<std::string> methods;
     std::string prefill = "dense";
     perplexity_options windows;
@@ -60,7 +64,8 @@ constexpr char const* reading =
     "of\n"
     "the best (with /dropped, dropped keys are not stood in for; with /computed, predicted scores "
     "are\n"
-    "not reused as logits); paper:RATIO is the paper's own, on the slow reference executor.\n"
+    "not reused as logits); budgets:FILE is a table of sofattn-calibrate; paper:RATIO is the "
+    "paper's own, on the slow reference executor.\n"
     "\n"
     "Reading the table: KL is the divergence from the dense model's prediction, in nats; same top, "
     "how\n"
@@ -72,6 +77,9 @@ constexpr char const* reading =
     "  sofattn-lm perplexity MODEL wiki.txt\n"
     "  sofattn-lm perplexity MODEL tokens.npy --attention error:0.004 --context 8192 --json "
     "p.json\n"
+    "  sofattn-lm record MODEL wiki.txt DIR --skip 100000\n"
+    "  sofattn-calibrate DIR --kept 0.1 --out budgets.json\n"
+    "  sofattn-lm perplexity MODEL wiki.txt --attention budgets:budgets.json\n"
     "  sofattn-lm generate MODEL 'Once upon a time' --tokens 200 --temperature 0.8 --seed 1\n"
     "\n"
     "Exit codes: 0 done, 2 bad input (one line on standard error).";
@@ -81,16 +89,20 @@ constexpr char const* reading =
 std::vector<std::string> const usual_methods{"error:0.004", "error:0.01", "mass:0.95",
                                              "mass:0.95/dropped", "paper:0.1"};
 
-void declare_common(CLI::App& command, arguments& a) {
+void declare_machine(CLI::App& command, arguments& a) {
     command.add_option("--threads", a.threads, "Threads; default: as many as OpenMP would take")
         ->check(CLI::Range(1, 4096));
     command.add_flag("--no-bos", a.no_bos, "Do not begin with the model's first token");
+    command.add_flag("--quiet", a.quiet, "No progress bar");
+}
+
+void declare_common(CLI::App& command, arguments& a) {
+    declare_machine(command, a);
     command
         .add_option("--dense-below", a.dense_below,
                     "Sparse methods are dense below so many keys; default 0")
         ->check(CLI::NonNegativeNumber);
     command.add_option("--json", a.json_file, "Write the results to this file");
-    command.add_flag("--quiet", a.quiet, "No progress bar");
 }
 
 void declare(CLI::App& app, arguments& a) {
@@ -136,6 +148,21 @@ void declare(CLI::App& app, arguments& a) {
                      "Keys that a new token attends to, found by a 4-bit index; default all")
         ->check(CLI::PositiveNumber);
     declare_common(*write, a);
+
+    auto* keep = app.add_subcommand(
+        "record", "What the layers attend to on a text, for sofattn-attend and sofattn-calibrate");
+    keep->add_option("MODEL", a.model, "Folder of the model")->required();
+    keep->add_option("TEXT", a.text, "As for perplexity")->required();
+    keep->add_option("DIR", a.folder, "Folder for manifest.json and arrays in f16")->required();
+    keep->add_option("--context", a.windows.context, "Tokens to record")
+        ->check(CLI::Range(1, 1 << 30))
+        ->capture_default_str();
+    keep->add_option("--skip", a.skip, "Tokens of the text to pass over first")
+        ->check(CLI::NonNegativeNumber);
+    keep->add_option("--layers", a.recorded_layers, "Only these layers, e.g. 0,5")
+        ->delimiter(',')
+        ->allow_extra_args(false);
+    declare_machine(*keep, a);
 }
 
 struct engine {
@@ -182,6 +209,12 @@ void try_to_write(std::filesystem::path const& file) {
     }
 }
 
+void check_fit(attention_method const& method, engine const& e) {
+    if (method.check) {
+        method.check(e.model.config().layers, e.model.config().heads);
+    }
+}
+
 int run_perplexity(arguments const& a) {
     std::vector<attention_method> methods{dense_method()};
     for (auto const& name : a.methods.empty() ? usual_methods : a.methods) {
@@ -190,6 +223,9 @@ int run_perplexity(arguments const& a) {
     try_to_write(a.json_file);
     engine const e(a.model);
     auto const tokens = tokens_of(a.text, e);
+    for (auto const& method : methods) {
+        check_fit(method, e);
+    }
     perplexity_options options = a.windows;
     options.begins_with_bos = !a.no_bos;
     attend::progress_bar bar(!a.quiet);
@@ -208,6 +244,7 @@ int run_generate(arguments const& a) {
     auto const prefill = find_method(a.prefill, a.dense_below);
     try_to_write(a.json_file);
     engine const e(a.model);
+    check_fit(prefill, e);
     std::vector<token_id> prompt;
     if (!a.no_bos && e.model.config().bos) {
         prompt.push_back(*e.model.config().bos);
@@ -241,8 +278,36 @@ int run_generate(arguments const& a) {
     return 0;
 }
 
+int run_record(arguments const& a) {
+    engine const e(a.model);
+    auto const text = tokens_of(a.text, e);
+    bool const has_bos = !a.no_bos && e.model.config().bos;
+    std::vector<token_id> window;
+    if (has_bos) {
+        window.push_back(*e.model.config().bos);
+    }
+    index_t const wanted = a.windows.context - std::ssize(window);
+    if (std::ssize(text) - a.skip < wanted) {
+        throw error(io::shown(a.text) + ": tokens", std::to_string(text.size()),
+                    "at least --skip and --context, " + std::to_string(a.skip + wanted));
+    }
+    window.insert(window.end(), text.begin() + a.skip, text.begin() + a.skip + wanted);
+    attend::progress_bar bar(!a.quiet);
+    // A folder's own name says more than the path to it.
+    auto const name = std::filesystem::absolute(a.model).lexically_normal();
+    record(e.model, window, a.folder,
+           {io::shown(name.has_filename() ? name.filename() : name.parent_path().filename()),
+            io::shown(a.text.filename()), a.recorded_layers},
+           exec::openmp(a.threads), [&](double share) { bar.update(share, "recording"); });
+    bar.clear();
+    std::printf("%zu tokens recorded in %s\n", window.size(), io::shown(a.folder).c_str());
+    return 0;
+}
+
 int run(CLI::App const& app, arguments const& a) {
-    return app.got_subcommand("perplexity") ? run_perplexity(a) : run_generate(a);
+    return app.got_subcommand("perplexity") ? run_perplexity(a)
+           : app.got_subcommand("generate") ? run_generate(a)
+                                            : run_record(a);
 }
 
 } // namespace

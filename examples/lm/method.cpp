@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: MIT
 #include "lm/method.hpp"
 
+#include "attend/budgets.hpp"
 #include <sofattn/attention/dense.hpp>
 #include <sofattn/attention/presets.hpp>
 #include <sofattn/core/error.hpp>
@@ -10,6 +11,7 @@
 #include <charconv>
 #include <cmath>
 #include <cstddef>
+#include <filesystem>
 #include <optional>
 #include <utility>
 #include <vector>
@@ -98,6 +100,55 @@ std::optional<attention_method> sparse(std::string_view name, index_t dense_belo
     return m;
 }
 
+/// Budgets per head of a layer of the table.
+std::vector<sads::budget> head_budgets(attend::budget_table const& table,
+                                       std::filesystem::path const& file, index_t layer,
+                                       index_t heads) {
+    attend::layer_info info;
+    info.model = table.layers.front().model;
+    info.layer = static_cast<int>(layer);
+    for (index_t h = 0; h < heads; ++h) {
+        info.q_heads.push_back(static_cast<int>(h));
+    }
+    return attend::budgets_of(table, file, info, presets::recommended::options().budget);
+}
+
+std::optional<attention_method> calibrated(std::string_view name, index_t dense_below) {
+    constexpr std::string_view prefix = "budgets:";
+    if (!name.starts_with(prefix)) {
+        return std::nullopt;
+    }
+    std::filesystem::path const file(name.substr(prefix.size()));
+    auto const table = attend::read_budgets(file);
+    // What sofattn-calibrate calls the stages that sparse_prefill runs.
+    constexpr std::string_view policy = "rotated_int8/adaptive/sufa_reusing/segment_means";
+    if (table.policy != policy) {
+        throw error(io::shown(file) + ": policy", io::quoted(table.policy), std::string(policy));
+    }
+    if (table.layers.empty()) {
+        throw error(io::shown(file) + ": layers", "an empty array", "of at least one layer");
+    }
+    for (auto const& layer : table.layers) {
+        if (layer.model != table.layers.front().model) {
+            throw error(io::shown(file) + ": layers", "of several models", "of one model");
+        }
+    }
+    attention_method m;
+    m.name = name;
+    m.what = "int8 prediction of rotated keys; logits reused; output errors per layer and head";
+    m.attend = [table, file, dense_below](method_call const& call) {
+        attention_options options;
+        options.head_budgets = head_budgets(table, file, call.layer, call.given.shape().heads);
+        return detail::attend_reused_with_tail(call, options, dense_below);
+    };
+    m.check = [table, file](index_t layers, index_t heads) {
+        for (index_t layer = 0; layer < layers; ++layer) {
+            static_cast<void>(head_budgets(table, file, layer, heads));
+        }
+    };
+    return m;
+}
+
 std::optional<attention_method> paper(std::string_view name) {
     double ratio = 0.1;
     if (name != "paper") {
@@ -130,7 +181,7 @@ std::uint64_t detail::visible_pairs(problem_shape const& shape, index_t first_ro
 
 std::string method_names() {
     return "dense, dense/bf16, dense/int8; mass:P, error:E or radius:R, alone or with /computed "
-           "and /dropped; paper:RATIO";
+           "and /dropped; budgets:FILE; paper:RATIO";
 }
 
 attention_method find_method(std::string_view name, index_t dense_below) {
@@ -151,6 +202,9 @@ attention_method find_method(std::string_view name, index_t dense_below) {
         return dense("all keys, int8 products", attend_densely<dense_products::int8>);
     }
     if (auto found = sparse(name, dense_below)) {
+        return *std::move(found);
+    }
+    if (auto found = calibrated(name, dense_below)) {
         return *std::move(found);
     }
     if (auto found = paper(name)) {

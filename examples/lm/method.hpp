@@ -48,16 +48,21 @@ struct attention_method {
     /// Writes the output; counts pairs.
     /// error  a budget that does not fit the problem
     std::function<pair_counts(method_call const&)> attend;
+    /// Asked once before a model runs; may be empty.
+    /// error  a table of budgets that lacks a layer or a head of the model
+    std::function<void(index_t layers, index_t heads)> check;
 };
 
 /// What a name may be, for --help.
 [[nodiscard]] std::string method_names();
 
 /// dense, dense/bf16, dense/int8; mass:P, error:E or radius:R, each with /computed or /dropped or
-/// both; paper or paper:RATIO.
+/// both; budgets:FILE, output errors per layer and head as sofattn-calibrate wrote them; paper or
+/// paper:RATIO.
 ///
 /// in     dense_below  sparse methods are dense below so many keys
-/// error  no such name, or a number out of range
+/// error  no such name, or a number out of range; a file that is no table of budgets, of another
+///        policy, or of several models
 [[nodiscard]] attention_method find_method(std::string_view name, index_t dense_below);
 
 /// The method that others are compared with.

@@ -120,6 +120,35 @@ TEST_CASE("lm: generate goes on from a prompt, and says so in JSON") {
     CHECK(drawn("1") != drawn("2"));
 }
 
+TEST_CASE("lm: what record writes, attend reads; a table of budgets must fit the model") {
+    setting const s;
+    fs::path const folder = s.model.folder / "recorded";
+    words const given{"record",    s.folder, s.text,   folder.string(),
+                      "--context", "32",     "--skip", "5"};
+    CHECK(holds(accepted(given).out, "32 tokens recorded in "));
+    auto const data = sofattn::io::read_npy(folder / "L01_q.npy");
+    CHECK(data.shape() == std::vector<index_t>{4, 32, 8});
+    CHECK(json::parse(read_bytes(folder / "manifest.json")).at("model") ==
+          s.model.folder.path().filename().string());
+    refused(s.model.folder, given, {"manifest.json", "there"});
+    refused(s.model.folder,
+            {"record", s.folder, s.text, (s.model.folder / "b").string(), "--context", "9999"},
+            {"tokens", "at least --skip and --context"});
+    refused(s.model.folder,
+            {"record", s.folder, s.text, (s.model.folder / "b").string(), "--layers", "7",
+             "--context", "32"},
+            {"--layers", "7", "from 0 to 1"});
+
+    auto const budgets = (s.model.folder / "budgets.json").string();
+    write_bytes(budgets, R"({"format": "sofattn-budgets-1", "layers": [{"model": "m", "layer": 0,
+        "heads": [{"query_head": 0, "output_error_spreads": 0.1}]}],
+        "policy": "rotated_int8/adaptive/sufa_reusing/segment_means"})");
+    refused(s.model.folder, {"perplexity", s.folder, s.text, "--attention", "budgets:" + budgets},
+            {"budgets.json", "layer 0, query head 1", "missing"});
+    refused(s.model.folder, {"generate", s.folder, "a", "--attention", "budgets:" + budgets},
+            {"budgets.json", "query head 1"});
+}
+
 TEST_CASE("lm: bad input is refused in one line and leaves no file") {
     setting const s;
     auto const judge = [&](words const& options, words const& parts) {
