@@ -9,6 +9,7 @@
 #include "lm/method.hpp"
 #include "lm/perplexity.hpp"
 #include "lm/record.hpp"
+#include "lm/tasks.hpp"
 #include "lm/tokenizer.hpp"
 #include <sofattn/core/error.hpp>
 #include <sofattn/io/file.hpp>
@@ -35,6 +36,8 @@ struct arguments {
     std::filesystem::path folder;
     std::vector<index_t> recorded_layers;
     index_t skip = 0;
+    std::vector<std::string> tasks;
+    index_t samples = 4;
     std::vector<std::string> methods;
     std::string prefill = "dense";
     perplexity_options windows;
@@ -80,6 +83,7 @@ constexpr char const* reading =
     "  sofattn-lm record MODEL wiki.txt DIR --skip 100000\n"
     "  sofattn-calibrate DIR --kept 0.1 --out budgets.json\n"
     "  sofattn-lm perplexity MODEL wiki.txt --attention budgets:budgets.json\n"
+    "  sofattn-lm tasks MODEL --task needle --context 4096\n"
     "  sofattn-lm generate MODEL 'Once upon a time' --tokens 200 --temperature 0.8 --seed 1\n"
     "\n"
     "Exit codes: 0 done, 2 bad input (one line on standard error).";
@@ -163,6 +167,26 @@ void declare(CLI::App& app, arguments& a) {
         ->delimiter(',')
         ->allow_extra_args(false);
     declare_machine(*keep, a);
+
+    auto* test = app.add_subcommand(
+        "tasks", "Made-up long contexts with an answer, in RULER's style, dense and sparse");
+    test->add_option("MODEL", a.model, "Folder of the model")->required();
+    test->add_option("--task", a.tasks, "needle, variables or words; repeatable. Default: all")
+        ->allow_extra_args(false)
+        ->take_all();
+    test->add_option("--attention", a.methods, "As for perplexity; default error:0.004 mass:0.95")
+        ->allow_extra_args(false)
+        ->take_all();
+    test->add_option("--context", a.windows.context, "Tokens of a sample at most")
+        ->check(CLI::Range(2, 1 << 30))
+        ->capture_default_str();
+    test->add_option("--samples", a.samples, "Of each task")
+        ->check(CLI::Range(1, 1 << 20))
+        ->capture_default_str();
+    test->add_option("--seed", a.generation.seed, "Of the first sample")->capture_default_str();
+    test->add_option("--out", a.folder,
+                     "Only write the samples there: tokens as .npy, and tasks.json");
+    declare_common(*test, a);
 }
 
 struct engine {
@@ -304,10 +328,79 @@ int run_record(arguments const& a) {
     return 0;
 }
 
+void write_samples(std::vector<task_sample> const& samples, std::filesystem::path const& folder) {
+    std::filesystem::path const list = folder / "tasks.json";
+    if (std::filesystem::exists(list)) {
+        throw error(io::shown(list), "there", "left to this program to write");
+    }
+    std::filesystem::create_directories(folder);
+    auto content = nlohmann::ordered_json::array();
+    for (auto const& sample : samples) {
+        std::string const file =
+            std::string(name_of(sample.kind)) + "_" + std::to_string(sample.seed) + ".npy";
+        io::write_npy(folder / file, view<token_id const, axis::key>(sample.tokens.data(),
+                                                                     {std::ssize(sample.tokens)}));
+        content.push_back({{"file", file},
+                           {"task", name_of(sample.kind)},
+                           {"seed", sample.seed},
+                           {"tokens", sample.tokens.size()},
+                           {"prompt_tokens", sample.prompt_tokens},
+                           {"answer", sample.answer}});
+    }
+    write_json(list, content);
+    std::printf("%zu samples in %s\n", samples.size(), io::shown(folder).c_str());
+}
+
+int run_tasks(arguments const& a) {
+    std::vector<task_kind> kinds(all_tasks.begin(), all_tasks.end());
+    if (!a.tasks.empty()) {
+        kinds.clear();
+        for (auto const& name : a.tasks) {
+            kinds.push_back(find_task(name));
+        }
+    }
+    std::vector<attention_method> methods{dense_method()};
+    for (auto const& name :
+         a.methods.empty() ? std::vector<std::string>{"error:0.004", "mass:0.95"} : a.methods) {
+        methods.push_back(find_method(name, a.dense_below));
+    }
+    try_to_write(a.json_file);
+    engine const e(a.model);
+    for (auto const& method : methods) {
+        check_fit(method, e);
+    }
+    auto const bos = a.no_bos ? std::nullopt : e.model.config().bos;
+    std::vector<task_sample> samples;
+    for (task_kind const kind : kinds) {
+        for (index_t n = 0; n < a.samples; ++n) {
+            samples.push_back(tokenised(kind, a.windows.context,
+                                        a.generation.seed + static_cast<std::uint64_t>(n), e.text,
+                                        bos));
+        }
+    }
+    if (!a.folder.empty()) {
+        write_samples(samples, a.folder);
+        return 0;
+    }
+    attend::progress_bar bar(!a.quiet);
+    auto const reports =
+        judge_tasks(e.model, samples, methods, exec::openmp(a.threads),
+                    [&](double share, std::string const& what) { bar.update(share, what); });
+    bar.clear();
+    nlohmann::ordered_json content;
+    content["model"] = io::shown(a.model);
+    content["context_tokens"] = a.windows.context;
+    content["tasks"] = attend::detail::value_to_json(reports);
+    write_json(a.json_file, content);
+    std::fputs(to_text(reports).c_str(), stdout);
+    return 0;
+}
+
 int run(CLI::App const& app, arguments const& a) {
     return app.got_subcommand("perplexity") ? run_perplexity(a)
            : app.got_subcommand("generate") ? run_generate(a)
-                                            : run_record(a);
+           : app.got_subcommand("record")   ? run_record(a)
+                                            : run_tasks(a);
 }
 
 } // namespace

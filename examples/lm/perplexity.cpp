@@ -39,14 +39,15 @@ token_judgement judged(std::span<float const> truth, std::span<float const> logi
     token_judgement j;
     double const sum = log_sum(logits);
     j.loss = sum - static_cast<double>(logits[static_cast<std::size_t>(token)]);
+    auto const top = std::ranges::max_element(logits) - logits.begin();
+    j.is_top = top == token;
     if (truth.data() != logits.data()) {
         double const true_sum = log_sum(truth);
         for (std::size_t i = 0; i < truth.size(); ++i) {
             double const log_p = static_cast<double>(truth[i]) - true_sum;
             j.kl += std::exp(log_p) * (log_p - (static_cast<double>(logits[i]) - sum));
         }
-        j.same_top = std::ranges::max_element(truth) - truth.begin() ==
-                     std::ranges::max_element(logits) - logits.begin();
+        j.same_top = std::ranges::max_element(truth) - truth.begin() == top;
     }
     return j;
 }

@@ -21,6 +21,7 @@ struct token_judgement {
     double loss = 0;      ///< negative log likelihood of the text's token, nats
     double kl = 0;        ///< of this prediction from that of the first method, nats
     bool same_top = true; ///< as the first method's most likely token
+    bool is_top = false;  ///< the text's token is the most likely one
 };
 
 /// One method on one window of text.

@@ -149,6 +149,28 @@ TEST_CASE("lm: what record writes, attend reads; a table of budgets must fit the
             {"budgets.json", "query head 1"});
 }
 
+TEST_CASE("lm: tasks are judged, or written as tokens") {
+    setting const s;
+    outcome const run = accepted({"tasks", s.folder, "--context", "900", "--samples", "1",
+                                  "--attention", "mass:0.9", "--json", s.result});
+    CHECK(holds(run.out, "| needle "));
+    CHECK(holds(run.out, "| words "));
+    CHECK(s.read().at("tasks").size() == 6);
+    fs::path const folder = s.model.folder / "samples";
+    words const given{"tasks", s.folder, "--context", "900",   "--samples",
+                      "2",     "--task", "variables", "--out", folder.string()};
+    CHECK(holds(accepted(given).out, "2 samples in "));
+    json const list = json::parse(read_bytes(folder / "tasks.json"));
+    REQUIRE(list.size() == 2);
+    auto const tokens = sofattn::io::read_npy(folder / list[1].at("file"));
+    CHECK(tokens.size() == list[1].at("tokens"));
+    refused(s.model.folder, given, {"tasks.json", "there"});
+    refused(s.model.folder, {"tasks", s.folder, "--task", "sums"}, {"task", "\"sums\"", "needle"});
+    refused(s.model.folder, {"tasks", s.folder, "--context", "50"},
+            {"context of task needle", "must be at least"});
+    refused(s.model.folder, {"tasks", s.folder, "--context", "5000"}, {"--context", "4096"});
+}
+
 TEST_CASE("lm: bad input is refused in one line and leaves no file") {
     setting const s;
     auto const judge = [&](words const& options, words const& parts) {
