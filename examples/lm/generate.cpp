@@ -6,6 +6,7 @@
 #include <sofattn/core/error.hpp>
 
 #include <algorithm>
+#include <atomic>
 #include <chrono>
 #include <cmath>
 
@@ -29,6 +30,9 @@ void decode_attention::decode_sparsely(index_t layer, problem<float> const& give
                                        attention_output output) {
     problem_shape const shape = given.shape();
     auto& indexes = indexes_[static_cast<std::size_t>(layer)];
+    if (!indexes.empty() && indexes.front().size() > shape.keys - shape.queries) {
+        indexes.clear(); // the cache was truncated meanwhile: it may hold other keys now
+    }
     if (indexes.empty()) {
         // Later keys may be larger than the prompt's; beyond the headroom they are clipped.
         constexpr float headroom = 1.25f;
@@ -47,13 +51,12 @@ void decode_attention::decode_sparsely(index_t layer, problem<float> const& give
     options.count = *keep_;
     options.sinks = std::min<index_t>(options.sinks, *keep_);
     options.window = std::min(options.window, *keep_ - options.sinks);
-    // The heads of a group share a selection.
-    index_t const kept =
-        std::min(*keep_, shape.keys) * shape.heads * shape.queries; // one query as a rule
-    counts_.kept += static_cast<std::uint64_t>(kept);
     workspace_.resize(
         std::max(workspace_.size(), sparse_decode_workspace_bytes(given, options, run_.threads())));
-    sparse_decode(given, std::span<index const>(indexes), options, output, workspace_, run_);
+    std::atomic<std::uint64_t> kept = 0; // by several threads
+    sparse_decode(given, std::span<index const>(indexes), options, output, workspace_, run_,
+                  [&](index_t, index_t, std::span<key_id const> keys) { kept += keys.size(); });
+    counts_.kept += kept * static_cast<std::uint64_t>(shape.group()); // which select together
 }
 
 double sampler::uniform() noexcept { // splitmix64 (Steele, Lea, Flood 2014)

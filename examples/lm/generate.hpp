@@ -29,7 +29,8 @@ public:
     decode_attention(model_config const& model, std::optional<index_t> keep, exec::openmp run)
         : keep_(keep), run_(run), indexes_(static_cast<std::size_t>(model.layers)) {}
 
-    /// An attend_layer.
+    /// An attend_layer. The last keys given are those of the queries; a cache may be truncated
+    /// between calls.
     void operator()(index_t layer, problem<float> const& given, attention_output output);
 
     /// Of all calls so far.

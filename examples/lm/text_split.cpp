@@ -100,9 +100,15 @@ void text_split::operator()(std::string_view text, std::vector<std::string_view>
         std::size_t done = 0; // bytes that are in pieces
         std::size_t from = 0; // where to look for a match
         while (from < valid) {
-            int const number =
-                pcre2_match(expression_->code, reinterpret_cast<unsigned char const*>(text.data()),
-                            valid, from, PCRE2_NO_UTF_CHECK | PCRE2_NOTEMPTY, match.get(), nullptr);
+            auto const match_from = [&](std::uint32_t options) {
+                return pcre2_match(
+                    expression_->code, reinterpret_cast<unsigned char const*>(text.data()), valid,
+                    from, PCRE2_NO_UTF_CHECK | PCRE2_NOTEMPTY | options, match.get(), nullptr);
+            };
+            int number = match_from(0);
+            if (number == PCRE2_ERROR_JIT_STACKLIMIT) { // the interpreter's is on the heap
+                number = match_from(PCRE2_NO_JIT);
+            }
             if (number == PCRE2_ERROR_NOMATCH) {
                 break;
             }

@@ -138,6 +138,11 @@ TEST_CASE("lm.decoder: decoding over the cache gives prefill's logits, in pieces
         cache.truncate(0);
         logits.clear();
         for (std::size_t t = 0; t < 90; ++t) {
+            if (random.chance(0.2)) { // other keys, which the index must forget
+                std::vector<lm::token_id> const other = random_tokens(random, 1);
+                static_cast<void>(logits_of(model, other, cache, std::ref(sparse)));
+                cache.truncate(static_cast<index_t>(t));
+            }
             auto const one =
                 logits_of(model, std::span(tokens).subspan(t, 1), cache, std::ref(sparse));
             logits.push_back(one[0]);
