@@ -1,0 +1,101 @@
+// SPDX-License-Identifier: MIT
+// Text token by token: the prompt through any method, then decoding over the cache.
+#pragma once
+
+#include "lm/decoder.hpp"
+#include "lm/method.hpp"
+#include "lm/tokenizer.hpp"
+#include <sofattn/attention/decode_selection.hpp>
+#include <sofattn/core/types.hpp>
+#include <sofattn/dlzs/packed_index.hpp>
+#include <sofattn/exec/parallel.hpp>
+#include <sofattn/io/fields.hpp>
+
+#include <cstddef>
+#include <cstdint>
+#include <functional>
+#include <optional>
+#include <span>
+#include <string>
+#include <vector>
+
+namespace sofattn::lm {
+
+/// Attention of the newest tokens to a cache: to all keys, or to as many as asked for, which a 4-bit
+/// index of each KV head finds.
+class decode_attention {
+public:
+    /// keep: keys per query head, sinks and window included; nothing: all.
+    decode_attention(model_config const& model, std::optional<index_t> keep, exec::openmp run)
+        : keep_(keep), run_(run), indexes_(static_cast<std::size_t>(model.layers)) {}
+
+    /// An attend_layer. The last keys given are those of the queries; a cache may be truncated
+    /// between calls.
+    void operator()(index_t layer, problem<float> const& given, attention_output output);
+
+    /// Of all calls so far.
+    [[nodiscard]] pair_counts const& counts() const noexcept { return counts_; }
+
+private:
+    using index = dlzs::packed_index<dlzs::centred_int4>;
+
+    void decode_sparsely(index_t layer, problem<float> const& given, attention_output output);
+
+    std::optional<index_t> keep_;
+    exec::openmp run_;
+    std::vector<std::vector<index>> indexes_; ///< [layer][kv_head], of the keys so far
+    std::vector<std::byte> workspace_;
+    pair_counts counts_;
+};
+
+/// Picks tokens: the likeliest, or by chance.
+class sampler {
+public:
+    /// temperature 0: greedy. The same seed gives the same tokens on every machine that computes
+    /// the same logits.
+    sampler(double temperature, std::uint64_t seed) : temperature_(temperature), state_(seed) {}
+
+    /// logits [vocabulary], finite
+    [[nodiscard]] token_id operator()(std::span<float const> logits);
+
+private:
+    [[nodiscard]] double uniform() noexcept; ///< in [0, 1)
+
+    double temperature_;
+    std::uint64_t state_;
+    std::vector<double> weights_;
+};
+
+struct generate_options {
+    index_t tokens = 128; ///< at most
+    double temperature = 0;
+    std::uint64_t seed = 0;
+    std::optional<index_t> keep; ///< as decode_attention
+};
+
+struct generation {
+    std::vector<token_id> tokens; ///< without the one that ended it
+    bool ended = false;           ///< by the model's end-of-sequence
+    index_t prompt_tokens = 0;
+    double prefill_time_seconds = 0; ///< up to the first token's logits
+    double decode_time_seconds = 0;
+    double prefill_kept_share = 0;
+    double decode_kept_share = 0;
+
+    [[nodiscard]] double decode_tokens_per_second() const noexcept {
+        return decode_time_seconds > 0 ? static_cast<double>(tokens.size()) / decode_time_seconds
+                                       : 0.0;
+    }
+};
+
+/// in     prompt    one token or more
+///        prefill   how the prompt attends
+///        on_token  called with each token as soon as it is chosen
+/// error  a prompt that is empty, or leaves no position of the model; a token that the model does
+///        not have
+[[nodiscard]] generation generate(decoder const& model, std::span<token_id const> prompt,
+                                  attention_method const& prefill, generate_options const& options,
+                                  exec::openmp const& run,
+                                  std::function<void(token_id)> const& on_token);
+
+} // namespace sofattn::lm

@@ -1,0 +1,217 @@
+// SPDX-License-Identifier: MIT
+#include "lm/method.hpp"
+
+#include "attend/budgets.hpp"
+#include <sofattn/attention/dense.hpp>
+#include <sofattn/attention/presets.hpp>
+#include <sofattn/core/error.hpp>
+#include <sofattn/io/file.hpp>
+#include <sofattn/sads/budget.hpp>
+
+#include <charconv>
+#include <cmath>
+#include <cstddef>
+#include <filesystem>
+#include <optional>
+#include <utility>
+#include <vector>
+
+namespace sofattn::lm {
+
+namespace {
+
+template <dense_products Products>
+pair_counts attend_densely(method_call const& call) {
+    problem_shape const shape = call.given.shape();
+    std::vector<std::byte> workspace(dense_workspace_bytes(shape, call.run.threads()));
+    dense_attention<Products>(call.given, call.output, workspace, call.run);
+    std::uint64_t const pairs = detail::visible_pairs(shape, call.first_row);
+    return {pairs, pairs};
+}
+
+/// The number after "what:", or nothing.
+std::optional<double> number_after(std::string_view text, std::string_view what) {
+    if (!text.starts_with(what) || text.size() <= what.size() + 1 || text[what.size()] != ':') {
+        return std::nullopt;
+    }
+    text.remove_prefix(what.size() + 1);
+    double value = 0;
+    auto const read = std::from_chars(text.data(), text.data() + text.size(), value);
+    bool const is_all = read.ec == std::errc() && read.ptr == text.data() + text.size();
+    return is_all ? std::optional(value) : std::nullopt;
+}
+
+/// Takes `ending` off, if it is there.
+bool take_off(std::string_view& text, std::string_view ending) {
+    if (!text.ends_with(ending)) {
+        return false;
+    }
+    text.remove_suffix(ending.size());
+    return true;
+}
+
+std::optional<sads::budget> budget_of(std::string_view text) {
+    // Forced keys as in presets::recommended: a model that was not tuned for sparsity needs them.
+    sads::budget budget = presets::recommended::options().budget;
+    budget.output_error.reset();
+    if (auto const mass = number_after(text, "mass"); mass && *mass > 0 && *mass <= 1) {
+        budget.mass = mass;
+    } else if (auto const spreads = number_after(text, "error");
+               spreads && *spreads > 0 && std::isfinite(*spreads)) {
+        budget.output_error = spreads;
+    } else if (auto const logits = number_after(text, "radius"); logits && *logits >= 0) {
+        budget.radius = *logits;
+    } else {
+        return std::nullopt;
+    }
+    return budget;
+}
+
+std::optional<attention_method> sparse(std::string_view name, index_t dense_below) {
+    std::string_view left = name;
+    bool drops = false;
+    bool computes = false;
+    while (true) {
+        if (!drops && take_off(left, "/dropped")) {
+            drops = true;
+        } else if (!computes && take_off(left, "/computed")) {
+            computes = true;
+        } else {
+            break;
+        }
+    }
+    auto const budget = budget_of(left);
+    if (!budget) {
+        return std::nullopt;
+    }
+    attention_options options;
+    options.budget = *budget;
+    detail::sparse_attend const attend =
+        computes ? (drops ? detail::attend_computed : detail::attend_computed_with_tail)
+                 : (drops ? detail::attend_reused : detail::attend_reused_with_tail);
+    attention_method m;
+    m.name = name;
+    m.what = std::string("int8 prediction of rotated keys; logits ") +
+             (computes ? "computed" : "reused") + "; dropped keys " +
+             (drops ? "ignored" : "stood in for by means of their segments");
+    m.attend = [attend, options, dense_below](method_call const& call) {
+        return attend(call, options, dense_below);
+    };
+    return m;
+}
+
+/// Budgets per head of a layer of the table.
+std::vector<sads::budget> head_budgets(attend::budget_table const& table,
+                                       std::filesystem::path const& file, index_t layer,
+                                       index_t heads) {
+    attend::layer_info info;
+    info.model = table.layers.front().model;
+    info.layer = static_cast<int>(layer);
+    for (index_t h = 0; h < heads; ++h) {
+        info.q_heads.push_back(static_cast<int>(h));
+    }
+    return attend::budgets_of(table, file, info, presets::recommended::options().budget);
+}
+
+std::optional<attention_method> calibrated(std::string_view name, index_t dense_below) {
+    constexpr std::string_view prefix = "budgets:";
+    if (!name.starts_with(prefix)) {
+        return std::nullopt;
+    }
+    std::filesystem::path const file(name.substr(prefix.size()));
+    auto const table = attend::read_budgets(file);
+    // What sofattn-calibrate calls the stages that sparse_prefill runs.
+    constexpr std::string_view policy = "rotated_int8/adaptive/sufa_reusing/segment_means";
+    if (table.policy != policy) {
+        throw error(io::shown(file) + ": policy", io::quoted(table.policy), std::string(policy));
+    }
+    if (table.layers.empty()) {
+        throw error(io::shown(file) + ": layers", "an empty array", "of at least one layer");
+    }
+    for (auto const& layer : table.layers) {
+        if (layer.model != table.layers.front().model) {
+            throw error(io::shown(file) + ": layers", "of several models", "of one model");
+        }
+    }
+    attention_method m;
+    m.name = name;
+    m.what = "int8 prediction of rotated keys; logits reused; output errors per layer and head";
+    m.attend = [table, file, dense_below](method_call const& call) {
+        attention_options options;
+        options.head_budgets = head_budgets(table, file, call.layer, call.given.shape().heads);
+        return detail::attend_reused_with_tail(call, options, dense_below);
+    };
+    m.check = [table, file](index_t layers, index_t heads) {
+        for (index_t layer = 0; layer < layers; ++layer) {
+            static_cast<void>(head_budgets(table, file, layer, heads));
+        }
+    };
+    return m;
+}
+
+std::optional<attention_method> paper(std::string_view name) {
+    double ratio = 0.1;
+    if (name != "paper") {
+        auto const given = number_after(name, "paper");
+        if (!given || !(*given > 0 && *given <= 1)) {
+            return std::nullopt;
+        }
+        ratio = *given;
+    }
+    attention_method m;
+    m.name = name;
+    m.what = "the paper's: 16-bit DLZS, contiguous segments, one ratio, dropped keys ignored; "
+             "reference executor";
+    m.is_timed = false;
+    m.attend = [options = presets::paper::options(ratio)](method_call const& call) {
+        return detail::attend_as_the_paper(call, options, 0);
+    };
+    return m;
+}
+
+} // namespace
+
+std::uint64_t detail::visible_pairs(problem_shape const& shape, index_t first_row) {
+    std::uint64_t sum = 0;
+    for (index_t q = first_row; q < shape.queries; ++q) {
+        sum += static_cast<std::uint64_t>(shape.visible(q));
+    }
+    return sum * static_cast<std::uint64_t>(shape.heads);
+}
+
+std::string method_names() {
+    return "dense, dense/bf16, dense/int8; mass:P, error:E or radius:R, alone or with /computed "
+           "and /dropped; budgets:FILE; paper:RATIO";
+}
+
+attention_method find_method(std::string_view name, index_t dense_below) {
+    auto const dense = [&](char const* what, pair_counts (*attend)(method_call const&)) {
+        attention_method m;
+        m.name = name;
+        m.what = what;
+        m.attend = attend;
+        return m;
+    };
+    if (name == "dense") {
+        return dense("all keys, f32", attend_densely<dense_products::f32>);
+    }
+    if (name == "dense/bf16") {
+        return dense("all keys, bf16 products", attend_densely<dense_products::bf16>);
+    }
+    if (name == "dense/int8") {
+        return dense("all keys, int8 products", attend_densely<dense_products::int8>);
+    }
+    if (auto found = sparse(name, dense_below)) {
+        return *std::move(found);
+    }
+    if (auto found = calibrated(name, dense_below)) {
+        return *std::move(found);
+    }
+    if (auto found = paper(name)) {
+        return *std::move(found);
+    }
+    throw error("attention method", io::quoted(name),
+                "one of " + method_names() + " (P and RATIO in (0, 1], E above 0, R at least 0)");
+}
+
+} // namespace sofattn::lm

@@ -1,0 +1,87 @@
+// SPDX-License-Identifier: MIT
+// Ways to attend, by the names that the command line gives them.
+#pragma once
+
+#include <sofattn/attention/options.hpp>
+#include <sofattn/attention/problem.hpp>
+#include <sofattn/core/types.hpp>
+#include <sofattn/core/view.hpp>
+#include <sofattn/exec/parallel.hpp>
+
+#include <cstdint>
+#include <functional>
+#include <string>
+#include <string_view>
+
+namespace sofattn::lm {
+
+/// (query, key) pairs of all query heads, rows from a first one on.
+struct pair_counts {
+    std::uint64_t visible = 0;
+    std::uint64_t kept = 0;
+
+    [[nodiscard]] double kept_share() const noexcept {
+        return visible == 0 ? 0.0 : static_cast<double>(kept) / static_cast<double>(visible);
+    }
+    pair_counts& operator+=(pair_counts const& other) noexcept {
+        visible += other.visible;
+        kept += other.kept;
+        return *this;
+    }
+};
+
+/// How one call attends.
+struct method_call {
+    problem<float> const& given;
+    view<float, axis::head, axis::query, axis::value_dim> output;
+    index_t layer = 0;
+    index_t first_row = 0; ///< queries from here on are counted
+    exec::openmp const& run;
+};
+
+/// A way to attend to all keys of a problem.
+struct attention_method {
+    std::string name; ///< as it was given
+    std::string what; ///< in words
+    /// Whether its time is that of an implementation that was written to be fast.
+    bool is_timed = true;
+    /// Writes the output; counts pairs.
+    /// error  a budget that does not fit the problem
+    std::function<pair_counts(method_call const&)> attend;
+    /// Asked once before a model runs; may be empty.
+    /// error  a table of budgets that lacks a layer or a head of the model
+    std::function<void(index_t layers, index_t heads)> check;
+};
+
+/// What a name may be, for --help.
+[[nodiscard]] std::string method_names();
+
+/// dense, dense/bf16, dense/int8; mass:P, error:E or radius:R, each with /computed or /dropped or
+/// both; budgets:FILE, output errors per layer and head as sofattn-calibrate wrote them; paper or
+/// paper:RATIO.
+///
+/// in     dense_below  sparse methods are dense below so many keys
+/// error  no such name, or a number out of range; a file that is no table of budgets, of another
+///        policy, or of several models
+[[nodiscard]] attention_method find_method(std::string_view name, index_t dense_below);
+
+/// The method that others are compared with.
+[[nodiscard]] inline attention_method dense_method() { return find_method("dense", 0); }
+
+namespace detail {
+
+/// The kernels' forms, one per source file, to share the compile time.
+using sparse_attend = pair_counts (*)(method_call const&, attention_options const&,
+                                      index_t dense_below);
+pair_counts attend_reused_with_tail(method_call const&, attention_options const&, index_t);
+pair_counts attend_reused(method_call const&, attention_options const&, index_t);
+pair_counts attend_computed_with_tail(method_call const&, attention_options const&, index_t);
+pair_counts attend_computed(method_call const&, attention_options const&, index_t);
+pair_counts attend_as_the_paper(method_call const&, attention_options const&, index_t);
+
+/// Pairs that a causal or full problem allows.
+[[nodiscard]] std::uint64_t visible_pairs(problem_shape const& shape, index_t first_row);
+
+} // namespace detail
+
+} // namespace sofattn::lm

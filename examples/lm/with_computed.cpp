@@ -1,0 +1,12 @@
+// SPDX-License-Identifier: MIT
+// Kept keys' logits are computed; dropped keys count for nothing.
+#include "lm/sparse_method.hpp"
+
+namespace sofattn::lm::detail {
+
+pair_counts attend_computed(method_call const& call, attention_options const& options,
+                            index_t dense_below) {
+    return attend_sparsely<sufa::recomputed, false>(call, options, dense_below);
+}
+
+} // namespace sofattn::lm::detail
