@@ -156,7 +156,8 @@ struct line_chart {
                                 short_number(p.y)) +
                     "</title></circle>\n";
         }
-        out.body += "<path d=\"" + path + "\" " + css("curve " + hue('s', n)) + "/>\n" + dots;
+        out.body += "<path d=\"" + path + "\" " + css("curve " + hue('s', n)) + "/>\n";
+        out.body += dots;
     }
     out.height = in.bottom + 46.0;
     return out;
