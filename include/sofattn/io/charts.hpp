@@ -54,7 +54,8 @@ struct stacked_bars {
     }
     out.body = svg_words(margin, 20.0, of.title, css("head"));
     double y = margin + head;
-    y += legend(out.body, of.parts, margin, y, out.width - margin, false) + 4.0;
+    bool const is_one = of.parts.size() == 1; // then neither a legend nor shares say anything
+    y += (is_one ? 0.0 : legend(out.body, of.parts, margin, y, out.width - margin, false)) + 4.0;
     double const length = out.width - 2.0 * margin;
     for (bar const& one : of.bars) {
         double sum = 0.0;
@@ -76,7 +77,7 @@ struct stacked_bars {
                                 one.name + ", " + of.parts[p] + ": " + short_number(one.parts[p]) +
                                     " " + of.unit + ", " + share);
             }
-            if (wide > text_width(share, 12.0) + 6.0) {
+            if (!is_one && wide > text_width(share, 12.0) + 6.0) {
                 out.body += svg_words(x + wide / 2.0, y + 32.5, share, css("on middle"));
             }
             x += wide;
@@ -97,6 +98,7 @@ struct chart_point {
 struct chart_line {
     std::string name;
     std::vector<chart_point> points;
+    bool joined = true; ///< else points only
 };
 
 struct line_chart {
@@ -156,7 +158,9 @@ struct line_chart {
                                 short_number(p.y)) +
                     "</title></circle>\n";
         }
-        out.body += "<path d=\"" + path + "\" " + css("curve " + hue('s', n)) + "/>\n";
+        if (of.lines[n].joined) {
+            out.body += "<path d=\"" + path + "\" " + css("curve " + hue('s', n)) + "/>\n";
+        }
         out.body += dots;
     }
     out.height = in.bottom + 46.0;

@@ -4,7 +4,9 @@
 
 #include <sofattn/io/figure.hpp>
 #include <sofattn/io/svg.hpp>
+#include <sofattn/io/table.hpp>
 
+#include <algorithm>
 #include <cstddef>
 #include <string>
 #include <string_view>
@@ -38,25 +40,54 @@ public:
         }
         body_ += "</dl>\n";
     }
-    /// The first column is a name, the others are numbers. Rows of any length.
-    void table(std::string_view caption, std::vector<std::string> const& header,
-               std::vector<std::vector<std::string>> const& rows) {
+    /// What follows until `end_fold` is shown when a reader opens it.
+    void begin_fold(std::string_view text) {
         end_figures();
+        body_ += "<details><summary>" + svg_escaped(text) + "</summary>\n";
+        ++open_folds_;
+    }
+    void end_fold() {
+        end_figures();
+        if (open_folds_ > 0) {
+            body_ += "</details>\n";
+            --open_folds_;
+        }
+    }
+    void list(std::vector<std::string> const& items) {
+        end_figures();
+        body_ += "<ul>\n";
+        for (auto const& item : items) {
+            body_ += "<li>" + svg_escaped(item) + "</li>\n";
+        }
+        body_ += "</ul>\n";
+    }
+    /// The first column is a name, the others are numbers but for the last `texts`, which are
+    /// words and wrap. Rows of any length.
+    void table(std::string_view caption, std::vector<std::string> const& header,
+               std::vector<std::vector<std::string>> const& rows, std::size_t texts = 0) {
+        end_figures();
+        std::size_t const words = header.size() - std::min(texts, header.size());
         body_ += "<div class=\"scroll\" tabindex=\"0\"><table><caption>" + svg_escaped(caption) +
                  "</caption>\n<thead><tr>";
-        for (auto const& cell : header) {
-            body_ += "<th scope=\"col\">" + svg_escaped(cell) + "</th>";
+        for (std::size_t c = 0; c < header.size(); ++c) {
+            body_ += std::string("<th scope=\"col\"") + (c < words ? ">" : " class=\"words\">") +
+                     svg_escaped(header[c]) + "</th>";
         }
         body_ += "</tr></thead>\n<tbody>\n";
         for (auto const& row : rows) {
             body_ += "<tr>";
             for (std::size_t c = 0; c < row.size(); ++c) {
-                body_ += (c == 0 ? "<th scope=\"row\">" : "<td>") + svg_escaped(row[c]) +
-                         (c == 0 ? "</th>" : "</td>");
+                body_ += (c == 0      ? "<th scope=\"row\">"
+                          : c < words ? "<td>"
+                                      : "<td class=\"words\">") +
+                         svg_escaped(row[c]) + (c == 0 ? "</th>" : "</td>");
             }
             body_ += "</tr>\n";
         }
         body_ += "</tbody></table></div>\n";
+    }
+    void table(std::string_view caption, io::table const& of) {
+        table(caption, of.header(), of.rows());
     }
     /// Figures that follow each other stand in columns where there is room. One wider than 480
     /// pixels takes the whole width, and scrolls on a narrow screen.
@@ -75,13 +106,16 @@ public:
     }
 
     [[nodiscard]] std::string text() const {
+        std::string open = in_figures_ ? "</div>\n" : "";
+        for (std::size_t n = 0; n < open_folds_; ++n) {
+            open += "</details>\n";
+        }
         return "<!doctype html>\n<html lang=\"en\">\n<head>\n<meta charset=\"utf-8\">\n"
                "<meta name=\"viewport\" content=\"width=device-width, initial-scale=1\">\n"
                "<meta name=\"color-scheme\" content=\"light dark\">\n<title>" +
                title_ + "</title>\n<style>" + figure_style + page_style +
                "</style>\n</head>\n<body>\n<main>\n<h1>" + title_ + "</h1>\n<p class=\"summary\">" +
-               summary_ + "</p>\n" + body_ + (in_figures_ ? "</div>\n" : "") +
-               "</main>\n</body>\n</html>\n";
+               summary_ + "</p>\n" + body_ + open + "</main>\n</body>\n</html>\n";
     }
 
 private:
@@ -121,6 +155,10 @@ th, td { padding: 5px 12px; border-bottom: 1px solid var(--line); text-align: ri
 th:first-child { text-align: left; padding-left: 0 }
 thead th { font-weight: 600 }
 tbody th { font-weight: 400 }
+th, td { vertical-align: top }
+td.words, th.words { text-align: left; white-space: normal; min-width: 15em; max-width: 40em }
+ul { max-width: 46em; padding-left: 1.3em }
+summary { cursor: pointer; padding: 6px 0 }
 )";
 
     void end_figures() {
@@ -134,6 +172,7 @@ tbody th { font-weight: 400 }
     std::string summary_;
     std::string body_;
     bool in_figures_ = false;
+    std::size_t open_folds_ = 0;
 };
 
 } // namespace sofattn::io
