@@ -96,6 +96,16 @@ per_block energy_of_blocks(run_report const& r) {
     return all;
 }
 
+template <std::size_t Count>
+scaled_unit first_within(std::array<scaled_unit, Count> const& units, double most) {
+    for (scaled_unit const& unit : units) {
+        if (most >= unit.size) {
+            return unit;
+        }
+    }
+    return units.back();
+}
+
 std::optional<double> number_in(std::string const& text) {
     char* end = nullptr;
     double const value = std::strtod(text.c_str(), &end);
@@ -106,12 +116,13 @@ std::optional<double> number_in(std::string const& text) {
 /// Logarithmic where values spread over more than a decade.
 bool spreads(double least, double most) { return least > 0 && most > 10 * least; }
 
+/// Equal roofs are one, without a name where they have several: there is no room for all.
 void add_roof(std::vector<io::named_value>& roofs, std::string const& name, double value) {
-    bool const is_there = std::ranges::any_of(roofs, [&](io::named_value const& roof) {
-        return roof.name == name && roof.value == value;
-    });
-    if (value > 0 && !is_there) {
+    auto const same = std::ranges::find(roofs, value, &io::named_value::value);
+    if (same == roofs.end()) {
         roofs.push_back({name, value});
+    } else if (same->name != name) {
+        same->name.clear();
     }
 }
 
@@ -129,15 +140,12 @@ std::string shortened(std::string const& name, std::size_t most) {
     return name;
 }
 
-energy_unit unit_for(double most_picojoules) {
-    constexpr std::array<std::pair<double, char const*>, 4> units{
-        {{1e12, "J"}, {1e9, "mJ"}, {1e6, "uJ"}, {1e3, "nJ"}}};
-    for (auto const& [size, name] : units) {
-        if (most_picojoules >= size) {
-            return {size, name};
-        }
-    }
-    return {1, "pJ"};
+scaled_unit energy_unit(double most_picojoules) {
+    return first_within<5>({{{1e12, "J"}, {1e9, "mJ"}, {1e6, "uJ"}, {1e3, "nJ"}, {1, "pJ"}}},
+                           most_picojoules);
+}
+scaled_unit bytes_unit(double most_bytes) {
+    return first_within<4>({{{1e9, "GB"}, {1e6, "MB"}, {1e3, "kB"}, {1, "B"}}}, most_bytes);
 }
 
 io::figure energy_figure(std::vector<named_run> const& runs, bool core_only) {
@@ -146,19 +154,19 @@ io::figure energy_figure(std::vector<named_run> const& runs, bool core_only) {
     for (named_run const& one : runs) {
         most = std::max(most, core_only ? one.report.core_picojoules() : one.report.picojoules());
     }
-    energy_unit const unit = unit_for(most);
+    scaled_unit const unit = energy_unit(most);
     io::stacked_bars chart{.title = core_only ? "Energy of the core" : "Energy, DRAM included",
                            .unit = unit.name,
                            .parts = block_names(blocks)};
     if (runs.size() == 1) {
         run_report const& r = runs.front().report;
-        chart.bars = {block_bar("dynamic", r.dynamic_picojoules, blocks, unit.picojoules),
-                      block_bar("static", r.static_picojoules, blocks, unit.picojoules)};
+        chart.bars = {block_bar("dynamic", r.dynamic_picojoules, blocks, unit.size),
+                      block_bar("static", r.static_picojoules, blocks, unit.size)};
         return draw(chart);
     }
     for (named_run const& one : runs) {
         chart.bars.push_back(
-            block_bar(shortened(one.name), energy_of_blocks(one.report), blocks, unit.picojoules));
+            block_bar(shortened(one.name), energy_of_blocks(one.report), blocks, unit.size));
     }
     return draw(chart);
 }
@@ -176,7 +184,13 @@ io::figure area_figure(std::vector<named_run> const& runs) {
 }
 
 io::figure traffic_figure(std::vector<named_run> const& runs) {
-    io::stacked_bars chart{.title = "DRAM traffic", .unit = "MB", .parts = {}};
+    io::stacked_bars chart{.title = "DRAM traffic", .unit = "", .parts = {}};
+    double most = 0;
+    for (named_run const& one : runs) {
+        most = std::max(most, static_cast<double>(one.report.traffic.total()));
+    }
+    scaled_unit const unit = bytes_unit(most);
+    chart.unit = unit.name;
     std::vector<bool> written;
     for (auto const& [what, member] : traffic_fields) {
         chart.parts.push_back(words_of(what.substr(0, what.size() - 6)));
@@ -192,7 +206,7 @@ io::figure traffic_figure(std::vector<named_run> const& runs) {
             bool const is_both = member == &tile_traffic::spilled_score_bytes;
             int const times = (reads && (is_both || !written[f]) ? 1 : 0) +
                               (writes && (is_both || written[f]) ? 1 : 0);
-            one.parts.push_back(times * static_cast<double>(t.*member) / 1e6);
+            one.parts.push_back(times * static_cast<double>(t.*member) / unit.size);
         }
         return one;
     };
@@ -213,7 +227,7 @@ io::figure dram_energy_figure(std::vector<named_run> const& runs) {
     for (named_run const& one : runs) {
         most = std::max(most, one.report.picojoules() - one.report.core_picojoules());
     }
-    energy_unit const unit = unit_for(most);
+    scaled_unit const unit = energy_unit(most);
     io::stacked_bars chart{
         .title = "Energy of the DRAM and its interface",
         .unit = unit.name,
@@ -235,7 +249,7 @@ io::figure dram_energy_figure(std::vector<named_run> const& runs) {
             }
         }
         for (double& part : bar.parts) {
-            part /= unit.picojoules;
+            part /= unit.size;
         }
         chart.bars.push_back(std::move(bar));
     }
@@ -244,12 +258,18 @@ io::figure dram_energy_figure(std::vector<named_run> const& runs) {
 }
 
 io::figure throughput_figure(std::vector<named_run> const& runs) {
+    double most = 0;
+    for (named_run const& one : runs) {
+        most = std::max({most, one.report.effective_gops(), one.report.paper_gops()});
+    }
+    scaled_unit const unit = first_within<3>({{{1e3, "TOPS"}, {1, "GOPS"}, {1e-3, "MOPS"}}}, most);
     io::stacked_bars chart{
-        .title = "Throughput, two accountings", .unit = "GOPS", .parts = {"GOPS"}};
+        .title = "Throughput, two accountings", .unit = unit.name, .parts = {unit.name}};
     for (named_run const& one : runs) {
         std::string const of = runs.size() == 1 ? "" : shortened(one.name, 24) + ": ";
-        chart.bars.push_back({of + "dense work over all time", {one.report.effective_gops()}});
-        chart.bars.push_back({of + "the paper's", {one.report.paper_gops()}});
+        chart.bars.push_back(
+            {of + "dense work over all time", {one.report.effective_gops() / unit.size}});
+        chart.bars.push_back({of + "the paper's", {one.report.paper_gops() / unit.size}});
     }
     return draw(chart);
 }
@@ -334,10 +354,6 @@ io::figure sweep_figure(std::vector<named_run> const& runs, std::vector<variatio
     }
     chart.log_x = spreads(*std::ranges::min_element(xs), *std::ranges::max_element(xs));
     chart.log_y = spreads(least, most);
-    if (varied.size() == 2) {
-        chart.title +=
-            ", lines of " + varied.front().path.substr(varied.front().path.rfind('.') + 1);
-    }
     return draw(chart);
 }
 
@@ -348,11 +364,11 @@ io::figure pareto_figure(std::vector<named_run> const& runs, std::vector<bool> c
     for (named_run const& one : runs) {
         most = std::max(most, one.report.picojoules());
     }
-    energy_unit const unit = unit_for(most);
+    scaled_unit const unit = energy_unit(most);
     for (std::size_t i = 0; i < runs.size(); ++i) {
         run_report const& r = runs[i].report;
         (pareto[i] ? front : others)
-            .points.push_back({per_milli * r.seconds(), r.picojoules() / unit.picojoules,
+            .points.push_back({per_milli * r.seconds(), r.picojoules() / unit.size,
                                static_cast<bool>(pareto[i])});
     }
     std::ranges::sort(front.points, {}, &io::chart_point::x);
@@ -360,7 +376,9 @@ io::figure pareto_figure(std::vector<named_run> const& runs, std::vector<bool> c
     io::line_chart chart{.title = "Energy against time",
                          .x_name = "ms",
                          .y_name = unit.name,
-                         .lines = {front, others}};
+                         .lines = {front, others},
+                         .log_x = true,
+                         .log_y = true};
     std::erase_if(chart.lines, [](io::chart_line const& line) { return line.points.empty(); });
     return draw(chart);
 }

@@ -15,12 +15,13 @@ namespace sofattn::hw {
 /// At most `most` letters of a name that may come from a file, for places of limited width.
 [[nodiscard]] std::string shortened(std::string const& name, std::size_t most = 48);
 
-/// Energies in a unit that suits the largest: 1e6 pJ -> {1e6, "uJ"}.
-struct energy_unit {
-    double picojoules = 1;
+/// A unit that suits the largest of some values: of 2.5e6 pJ {1e6, "uJ"}.
+struct scaled_unit {
+    double size = 1;
     std::string name;
 };
-[[nodiscard]] energy_unit unit_for(double most_picojoules);
+[[nodiscard]] scaled_unit energy_unit(double most_picojoules);
+[[nodiscard]] scaled_unit bytes_unit(double most_bytes);
 
 /// Stacked bars by block: of one run dynamic and static, of several a bar each. `core_only` leaves
 /// out the DRAM and its interface.

@@ -206,8 +206,7 @@ int run_one(arguments const& a, chosen_workload const& chosen) {
                             : a.format == "csv" ? to_table({one}, "workload").csv()
                                                 : to_text(one);
     if (html) {
-        html.write(to_page(one.name + " on " + m.base_name,
-                           {{one, recorder.first_tiles("The first tiles")}}));
+        html.write(to_page(one.name, {{one, recorder.first_tiles("The first tiles")}}));
     }
     recorder.commit();
     print(out);
@@ -245,7 +244,7 @@ int run_command(CLI::App const& app, arguments const& a) {
         }
         std::string const out = as(a.format, runs, "machine");
         if (html) {
-            html.write(to_page(chosen.name + " on several machines", pictured));
+            html.write(to_page(chosen.name, pictured));
         }
         print(out);
         return 0;
@@ -264,8 +263,7 @@ int run_command(CLI::App const& app, arguments const& a) {
     std::vector<bool> const pareto = pareto_front(runs);
     std::string const out = as(a.format, runs, names_of(varied), pareto);
     if (html) {
-        html.write(
-            to_page(chosen.name + ": " + names_of(varied) + " varied", runs, varied, pareto));
+        html.write(to_page(chosen.name, runs, varied, pareto));
     }
     print(out);
     return 0;

@@ -29,8 +29,8 @@ std::vector<named_run> without_pictures(std::vector<pictured_run> const& runs) {
 }
 
 std::string energy_text(double picojoules) {
-    energy_unit const unit = unit_for(picojoules);
-    return number("%.4g ", picojoules / unit.picojoules) + unit.name;
+    scaled_unit const unit = energy_unit(picojoules);
+    return number("%.4g ", picojoules / unit.size) + unit.name;
 }
 std::string time_text(double seconds) {
     return seconds >= 1      ? number("%.4g s", seconds)
@@ -189,8 +189,9 @@ void add_departures(io::html_report& page, machine const& m) {
     }
 }
 
-void add_configuration(io::html_report& page, std::vector<named_run> const& runs) {
-    page.heading("Configuration");
+void add_configuration(io::html_report& page, std::vector<named_run> const& runs,
+                       std::string const& heading = "Configuration") {
+    page.heading(heading);
     if (runs.size() == 1) {
         add_departures(page, runs.front().report.on);
     } else {
@@ -207,9 +208,28 @@ void add_configuration(io::html_report& page, std::vector<named_run> const& runs
     page.end_fold();
 }
 
-void add_assumptions(io::html_report& page, run_report const& r) {
+/// Once each; what does not hold for all runs says for which.
+void add_assumptions(io::html_report& page, std::vector<named_run> const& runs) {
+    std::vector<std::pair<std::string, std::vector<std::string>>> found;
+    for (named_run const& one : runs) {
+        for (std::string const& text : assumptions(one.report)) {
+            auto at = std::ranges::find(found, text, [](auto const& f) { return f.first; });
+            if (at == found.end()) {
+                at = found.insert(at, {text, {}});
+            }
+            at->second.push_back(one.name);
+        }
+    }
+    std::vector<std::string> items;
+    for (auto const& [text, names] : found) {
+        std::string of;
+        for (std::string const& name : names) {
+            of += (of.empty() ? "" : ", ") + name;
+        }
+        items.push_back(names.size() == runs.size() ? text : of + ": " + text);
+    }
     page.heading("What is assumed");
-    page.list(assumptions(r));
+    page.list(items);
 }
 
 } // namespace
@@ -256,75 +276,74 @@ std::vector<std::string> assumptions(run_report const& r) {
     return all;
 }
 
-std::string to_page(std::string const& title, std::vector<pictured_run> const& pictured) {
+std::string to_page(std::string const& workload_name, std::vector<pictured_run> const& pictured) {
     std::vector<named_run> const runs = without_pictures(pictured);
     bool const is_one = runs.size() == 1;
     run_report const& first = runs.front().report;
-    io::html_report page(title,
-                         is_one ? subject(runs.front()) : subject({"The same layer", first}));
+    std::string const roofs = "Only operations of the KV and SU-FA arrays count, as they were "
+                              "done; pairs that were not kept do not.";
+    std::string const accountings =
+        "Dense: what dense attention would have computed, over the time of everything that was "
+        "done. The paper's: both arrays at their utilisation, divided by the kept share, as if "
+        "all that they did were attention.";
+    auto const of = [&](named_run const& one) { return is_one ? "" : one.name + ": "; };
+    io::html_report page(workload_name +
+                             (is_one ? " on " + first.on.base_name : " on several machines"),
+                         shape_text(first));
     if (is_one) {
         page.numbers(headline(first));
     } else {
         page.table("A multiply-add is two operations; mJ includes the DRAM, core mJ does not",
                    to_table(runs, "machine"));
+        page.add(throughput_figure(runs), accountings);
+        page.add(roofline_figure(runs), roofs);
     }
     page.heading("Time");
     for (pictured_run const& one : pictured) {
         page.add(io::utilisation_figure(one.of.report.timing, is_one ? "Where the cycles went"
                                                                      : shortened(one.of.name, 28)),
-                 is_one ? "Of every stage. What a stage waits for is in the table below." : "");
-        if (is_one) {
-            page.add(roofline_figure(runs),
-                     "Only operations of the KV and SU-FA arrays count, as done: removed ones do "
-                     "not.");
-        }
+                 is_one ? "Of every stage, in the order that tiles pass them." : "");
     }
-    if (!is_one) {
-        page.add(roofline_figure(runs), "Only operations of the KV and SU-FA arrays count, as "
-                                        "done: removed ones do not.");
+    if (is_one) {
+        page.add(roofline_figure(runs), roofs);
     }
     for (pictured_run const& one : pictured) {
-        page.add(one.first_tiles, "Every stage's work and stalls; numbers are tiles.");
+        page.add(one.first_tiles, "Work and stalls of every stage; numbers are tiles.");
     }
     for (named_run const& one : runs) {
-        std::string const of = is_one ? "" : one.name + ": ";
-        page.table(of + "cycles by stage", stage_table(one.report.timing));
-        page.begin_fold(of + "every stall and its cause");
+        page.table(of(one) + "cycles by stage", stage_table(one.report.timing));
+        page.begin_fold(of(one) + "every stall and its cause");
         page.table("Of the total", stall_table(one.report.timing));
         page.end_fold();
-    }
-    page.heading("Throughput");
-    page.add(throughput_figure(runs),
-             "Dense: what dense attention would have computed, over the time of everything that "
-             "was done. The paper's: both arrays at their utilisation, divided by the kept share, "
-             "as if all that they did were attention.");
-    for (named_run const& one : runs) {
-        page.table(is_one ? "Both accountings" : one.name, throughput_table(one.report));
     }
     page.heading("Energy and area");
     page.add(energy_figure(runs, false));
     page.add(energy_figure(runs, true));
     page.add(area_figure(runs));
+    if (is_one) {
+        page.add(throughput_figure(runs), accountings);
+    }
     for (named_run const& one : runs) {
-        page.table((is_one ? "" : one.name + ": ") + "by block", block_table(one.report));
+        page.table(of(one) + "by block", block_table(one.report));
+        page.table(of(one) + "throughput and efficiency", throughput_table(one.report));
     }
     page.heading("Memory");
     page.add(traffic_figure(runs));
     page.add(dram_energy_figure(runs));
     for (named_run const& one : runs) {
-        page.table((is_one ? "" : one.name + ": ") + "bytes that are moved",
-                   traffic_table(one.report));
+        page.table(of(one) + "bytes that are moved", traffic_table(one.report));
     }
     add_price_tables(page, runs);
     add_configuration(page, runs);
-    add_assumptions(page, first);
+    add_assumptions(page, runs);
     return page.text();
 }
 
-std::string to_page(std::string const& title, std::vector<named_run> const& runs,
+std::string to_page(std::string const& workload_name, std::vector<named_run> const& runs,
                     std::vector<variation> const& varied, std::vector<bool> const& pareto) {
     run_report const& first = runs.front().report;
-    io::html_report page(title, subject({"Around", first}));
+    io::html_report page(workload_name + " on " + first.on.base_name + ": " + names_of(varied),
+                         "First run: " + shape_text(first));
     page.paragraph("Large points: no other run is at least as good in time, energy and area, and "
                    "better in one.");
     constexpr std::array<std::pair<char const*, char const*>, 4> titles{
@@ -337,15 +356,17 @@ std::string to_page(std::string const& title, std::vector<named_run> const& runs
         [](run_report const& r) { return r.picojoules() / 1e9; },
         [](run_report const& r) { return sum(r.square_micrometres) / 1e6; },
         [](run_report const& r) { return r.effective_gops(); }};
+    std::string const lines =
+        varied.size() == 2 ? "A line per value of " + varied.front().path + "." : "";
     for (std::size_t i = 0; i < titles.size(); ++i) {
-        page.add(
-            sweep_figure(runs, varied, pareto, {titles[i].first, titles[i].second, values[i]}));
+        page.add(sweep_figure(runs, varied, pareto, {titles[i].first, titles[i].second, values[i]}),
+                 lines);
     }
     page.add(pareto_figure(runs, pareto));
     page.table("Every run", to_table(runs, names_of(varied), pareto));
-    add_price_tables(page, {runs.front()});
-    add_configuration(page, {runs.front()});
-    add_assumptions(page, first);
+    add_price_tables(page, runs);
+    add_configuration(page, {runs.front()}, "Configuration of the first run");
+    add_assumptions(page, {runs.front()});
     return page.text();
 }
 

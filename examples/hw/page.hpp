@@ -17,10 +17,12 @@ struct pictured_run {
     io::figure first_tiles;
 };
 
-/// One run, or several machines side by side; not none. `title` may be anything, names too.
-[[nodiscard]] std::string to_page(std::string const& title, std::vector<pictured_run> const& runs);
+/// One run, or one workload on several machines whose names the runs have; not none.
+[[nodiscard]] std::string to_page(std::string const& workload_name,
+                                  std::vector<pictured_run> const& runs);
 /// The runs of a sweep, with the Pareto front of time, energy and area.
-[[nodiscard]] std::string to_page(std::string const& title, std::vector<named_run> const& runs,
+[[nodiscard]] std::string to_page(std::string const& workload_name,
+                                  std::vector<named_run> const& runs,
                                   std::vector<variation> const& varied,
                                   std::vector<bool> const& pareto);
 

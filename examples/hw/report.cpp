@@ -77,13 +77,11 @@ std::string number(char const* format, double value) {
     return text.data();
 }
 
-std::string subject(named_run const& run) {
-    run_report const& r = run.report;
+std::string shape_text(run_report const& r) {
     workload const& w = r.of;
-    return run.name + " on " + r.on.base_name + ": S " + std::to_string(w.keys_count) + ", T " +
-           std::to_string(w.queries_count) + ", " + std::to_string(w.heads_count) + "/" +
-           std::to_string(w.kv_heads_count) + " heads of " + std::to_string(w.head_dim_count) +
-           (w.is_causal ? ", causal" : "") +
+    return "S " + std::to_string(w.keys_count) + ", T " + std::to_string(w.queries_count) + ", " +
+           std::to_string(w.heads_count) + "/" + std::to_string(w.kv_heads_count) + " heads of " +
+           std::to_string(w.head_dim_count) + (w.is_causal ? ", causal" : "") +
            (w.has_kv_cache ? ", K and V cached" : ", K and V on demand") + ", kept " +
            number("%.2f %%", 100 * r.kept_share());
 }
@@ -145,7 +143,7 @@ io::table throughput_table(run_report const& r) {
 
 std::string to_text(named_run const& run) {
     run_report const& r = run.report;
-    std::string out = subject(run) + "\n\n";
+    std::string out = run.name + " on " + r.on.base_name + ": " + shape_text(r) + "\n\n";
     out += number("%.3f Mcycles", static_cast<double>(r.timing.total.count()) / 1e6) +
            number(" = %.3f ms", 1e3 * r.seconds()) +
            number(" at %.0f MHz", r.on.process.clock_megahertz) + ", " +

@@ -53,8 +53,8 @@ inline constexpr std::array<std::pair<std::string_view, picojoules dram_energy::
 /// printf of one number.
 [[nodiscard]] std::string number(char const* format, double value);
 
-/// Workload and machine in one line: "llama_7b_layer on sofa_28nm: S 4096, T 4096, ...".
-[[nodiscard]] std::string subject(named_run const& run);
+/// The shapes in one line: "S 4096, T 4096, ...".
+[[nodiscard]] std::string shape_text(run_report const& r);
 
 [[nodiscard]] std::string to_text(named_run const& run);
 [[nodiscard]] json to_json(named_run const& run);

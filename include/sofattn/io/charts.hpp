@@ -235,26 +235,30 @@ struct roofline {
     auto const clip = [&](double y) { return std::clamp(y, in.top, in.bottom); };
     double const first = low_x * 0.9;
     double const last = std::max(high_x, low_x * 1.1) * 1.1;
+    std::string labels; // above all lines
     for (auto const& [name, value] : of.bandwidths) {
         // From the floor or the left edge to the highest roof.
         double const floor = std::max(first, low_y * 0.9 / value);
         double const end = std::min(last, highest / value);
         if (floor < end) {
-            out.body +=
-                svg_line(in.across.at(floor), clip(in.up.at(floor * value)), in.across.at(end),
-                         clip(in.up.at(end * value)), css("axis curve")) +
-                svg_words((in.across.at(floor) + in.across.at(end)) / 2.0 + 8.0,
-                          (clip(in.up.at(floor * value)) + clip(in.up.at(end * value))) / 2.0 +
-                              12.0,
-                          name, css("soft"));
+            double const x = in.across.at(floor);
+            double const y = clip(in.up.at(floor * value));
+            double const x_end = in.across.at(end);
+            double const y_end = clip(in.up.at(end * value));
+            out.body += svg_line(x, y, x_end, y_end, css("axis curve"));
+            double const degrees = std::atan2(y_end - y, x_end - x) * 180.0 / 3.14159265358979;
+            labels += svg_words(x + 8.0, y - 6.0, name,
+                                css("soft halo") + " transform=\"rotate(" + svg_place(degrees) +
+                                    " " + svg_place(x) + " " + svg_place(y) + ")\"");
         }
     }
     for (auto const& [name, value] : of.peaks) {
         double const begin = std::max(first, value / widest);
         out.body += svg_line(in.across.at(begin), clip(in.up.at(value)), in.right,
-                             clip(in.up.at(value)), css("axis curve")) +
-                    svg_words(in.right, clip(in.up.at(value)) - 6.0, name, css("soft end"));
+                             clip(in.up.at(value)), css("axis curve"));
+        labels += svg_words(in.right, clip(in.up.at(value)) - 9.0, name, css("soft end halo"));
     }
+    out.body += labels;
     for (std::size_t n = 0; n < of.points.size(); ++n) {
         roofline_point const& p = of.points[n];
         out.body += "<circle cx=\"" + svg_place(in.across.at(p.operations_per_byte)) + "\" cy=\"" +

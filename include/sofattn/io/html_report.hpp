@@ -133,24 +133,24 @@ h1 { font-size: 1.6rem; line-height: 1.25; margin: 0 0 4px }
 h2 { font-size: 1.2rem; margin: 32px 0 8px; padding-top: 12px; border-top: 1px solid var(--line) }
 p { max-width: 46em; margin: 8px 0 }
 .summary, figcaption, caption { color: var(--soft) }
-.numbers { display: grid; grid-template-columns: repeat(auto-fit, minmax(140px, 1fr)); gap: 10px;
+.numbers { display: grid; grid-template-columns: repeat(auto-fill, minmax(150px, 1fr)); gap: 10px;
   margin: 16px 0 }
 .numbers div { background: var(--panel); border: 1px solid var(--line); border-radius: 8px;
   padding: 8px 12px }
 .numbers dt { color: var(--soft); font-size: .85rem }
-.numbers dd { margin: 0; font-size: 1.25rem; font-weight: 600; font-variant-numeric: tabular-nums }
-.figures { display: grid; grid-template-columns: repeat(auto-fit, minmax(min(100%, 420px), 1fr));
+.numbers dd { margin: 0; font-size: 1.15rem; font-weight: 600; font-variant-numeric: tabular-nums }
+.figures { display: grid; grid-template-columns: repeat(auto-fill, minmax(min(100%, 420px), 1fr));
   gap: 16px; align-items: start }
 figure { margin: 0 0 8px; border: 1px solid var(--line); border-radius: 8px; padding: 6px;
   min-width: 0 }
-figure svg { display: block; width: 100%; height: auto }
-figure.wide svg { min-width: 860px }
+figure svg { display: block; width: 100%; max-width: 500px; height: auto }
+figure.wide svg { min-width: 860px; max-width: none }
 figcaption { font-size: .9rem; padding: 4px 8px 6px }
 .scroll { overflow-x: auto }
 table { border-collapse: collapse; margin: 12px 0; font-size: .95rem;
   font-variant-numeric: tabular-nums }
 caption { text-align: left; padding-bottom: 6px }
-th, td { padding: 5px 12px; border-bottom: 1px solid var(--line); text-align: right;
+th, td { padding: 5px 9px; border-bottom: 1px solid var(--line); text-align: right;
   white-space: nowrap }
 th:first-child { text-align: left; padding-left: 0 }
 thead th { font-weight: 600 }
