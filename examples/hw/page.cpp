@@ -42,7 +42,7 @@ names_and_values headline(run_report const& r) {
     return {{"time", time_text(r.seconds())},
             {"cycles", number("%.3f M", static_cast<double>(r.timing.total.count()) / 1e6)},
             {"throughput", number("%.0f GOPS", r.effective_gops())},
-            {"in the paper's accounting", number("%.0f GOPS", r.paper_gops())},
+            {"paper's accounting", number("%.0f GOPS", r.paper_gops())},
             {"energy", energy_text(r.picojoules())},
             {"energy of the core", energy_text(r.core_picojoules())},
             {"mean power", number("%.3f W", r.picojoules() / 1e12 / r.seconds())},

@@ -19,6 +19,7 @@
 #include <cstdlib>
 #include <filesystem>
 #include <map>
+#include <regex>
 #include <set>
 #include <string>
 #include <vector>
@@ -47,11 +48,11 @@ std::vector<element> page_of(temporary_folder const& folder, words const& argume
     // What is printed does not depend on it.
     CHECK(run.out == run_tool(arguments).out);
     std::string const text = read_bytes(file);
-    for (std::string const bad : {"src=", "href=", "url(", "@import", "<script", ">nan", "\"nan",
-                                  " nan", "-nan", ">inf", "\"inf", " inf ", "-inf"}) {
+    for (std::string const bad : {"src=", "href=", "url(", "@import", "<script"}) {
         CAPTURE(bad);
         CHECK(!holds(text, bad));
     }
+    CHECK(!std::regex_search(text, std::regex("\\b(nan|inf)\\b")));
     return test::elements_of(text);
 }
 
@@ -118,7 +119,7 @@ TEST_CASE("sofattn-hw run --html: the page has the numbers of the JSON") {
         CHECK(headline(page, "cycles") ==
               doctest::Approx(all["total_cycles"].get<double>() / 1e6).epsilon(0.001 + 1e-9));
         CHECK(headline(page, "throughput") == near(all["effective_gops"].get<double>()));
-        CHECK(headline(page, "in the paper's accounting") ==
+        CHECK(headline(page, "paper's accounting") ==
               near(all["paper_accounting_gops"].get<double>()));
         CHECK(headline(page, "area of the core") ==
               near(sum_of(all["area_square_micrometres"]) / 1e6));
