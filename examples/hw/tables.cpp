@@ -126,7 +126,7 @@ void add_table3(rows& into) {
             : r.of == block::prediction ? "a shift-and-accumulate element is 4 to 7 times larger"
                                         : "its non-MAC part is not described");
     }
-    double const macs =
+    auto const macs =
         static_cast<double>(m.generation.array_rows_count * m.generation.array_columns_count);
     double const hertz = m.process.clock_megahertz * 1e6;
     add(into, "Sec. V", "peak of the shift array", 8.19,

@@ -111,8 +111,14 @@ std::string drawn(panel const& p, linear_axis const& up, double x0) {
     // What the first curve, recorded data where there are some, pays for its speed.
     out += svg_words(across.from - 6, top - 26, "kept", css("note end")) +
            svg_words(across.from - 6, top - 10, "error", css("note end"));
+    constexpr double word = 44; // more than "0.0026" is wide
+    double free_from = across.from - word;
     for (auto const& at : p.list.front().points) {
         double const x = across.at(p.across(at.mean));
+        if (x < free_from) {
+            continue; // it would lie on its neighbour's
+        }
+        free_from = x + word;
         out +=
             svg_words(x, top - 26, formatted("%.2g %%", 100 * at.mean.kept), css("note middle")) +
             svg_words(x, top - 10, formatted("%.2g", at.mean.error), css("note middle"));

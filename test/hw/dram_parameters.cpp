@@ -98,12 +98,11 @@ TEST_CASE("hw.dram_parameters: rows, buses and bank groups that a stream touches
             rows.emplace(at.bus, at.rank, at.group, at.bank, at.row);
         }
         CHECK(map.rows_of(bytes) == rows.size());
-        std::uint64_t turn = 0;
-        while (turn < p.capacity_bytes() && map(turn).bus == 0 &&
-               turn <= map.bytes_per_bus_turn()) {
-            turn += p.burst_bytes;
+        std::uint64_t const turn = map.bytes_per_bus_turn();
+        if (p.buses() > 1) {
+            CHECK(map(turn - 1).bus == 0);
+            CHECK(map(turn).bus == 1);
         }
-        CHECK((p.buses() == 1 || turn == map.bytes_per_bus_turn()));
     }
 }
 
@@ -133,17 +132,15 @@ TEST_CASE("hw.dram_parameters: what cannot be is named") {
         {"devices_per_rank", [](auto& p) { p.devices_per_rank = -2.0; }},
         {"io_pj_per_bit", [&](auto& p) { p.io_pj_per_bit = nan; }},
     };
-    for (auto const& entry : bad) { // Clang 14 does not capture bindings
-        auto const& field = entry.first;
-        auto const& spoil = entry.second;
-        CAPTURE(field);
+    for (auto const& one : bad) {
+        CAPTURE(one.first);
         hw::dram_parameters p = hw::hbm2_8gb_x128();
-        spoil(p);
+        one.second(p);
         try {
             p.validate();
             CHECK_MESSAGE(false, "accepted");
         } catch (error const& e) {
-            CHECK(e.subject().find(field) != std::string::npos);
+            CHECK(e.subject().find(one.first) != std::string::npos);
         }
     }
 }

@@ -204,12 +204,19 @@ TEST_CASE("hw.run on data: shapes that contradict the trace are refused") {
     test::random_layer<> layer(random, s, false);
     recorded const run = record(layer, s, presets::paper::options(0.2));
     workload w = shape_of(s, false);
-    w.queries_count = w.keys_count = 20;
     w.heads_count = w.kv_heads_count = 1;
     CHECK_THROWS_WITH_AS((void)hw::run(run.events, w, hw::sofa_28nm()),
                          "recorded run: a tile at head, query, key is 1, 0, 0, must be below "
                          "heads_count, queries_count, keys_count of the workload",
                          error);
+    w = shape_of(s, false);
+    w.tile_keys_count = 16; // the run's is 128
+    CHECK_THROWS_WITH_AS(
+        (void)hw::run(run.events, w, hw::sofa_28nm()),
+        "recorded run: pairs predicted in a tile is 1600, must be at most its rows "
+        "times keys, 640; tile_keys_count is that of the run, or keys_count where "
+        "rows are not cut into tiles",
+        error);
     w = shape_of(s, false);
     w.head_dim_count = 13;
     CHECK_THROWS_AS((void)hw::run(run.events, w, hw::sofa_28nm()), error);

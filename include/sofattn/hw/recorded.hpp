@@ -143,6 +143,12 @@ private:
         w.visible_pairs =
             whole(products_in(counts, score_prediction), count(w.dim), "predicted products");
 
+        if (w.visible_pairs > count(w.rows * w.keys)) {
+            throw error("recorded run: pairs predicted in a tile", std::to_string(w.visible_pairs),
+                        "at most its rows times keys, " + std::to_string(w.rows * w.keys) +
+                            "; tile_keys_count is that of the run, or keys_count where rows are "
+                            "not cut into tiles");
+        }
         w.kept_pairs = counts.count(attention, event::exp);
         if (w.visible_pairs > 0) {
             w.kept_most =
