@@ -57,6 +57,7 @@ void keep_largest(io::stacked_bars& chart) {
         one.parts = std::move(parts);
     }
     std::vector<std::string> names;
+    names.reserve(kept.size() + 1);
     for (std::size_t const p : kept) {
         names.push_back(chart.parts[p]);
     }

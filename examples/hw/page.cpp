@@ -22,6 +22,7 @@ using text_rows = std::vector<std::vector<std::string>>;
 
 std::vector<named_run> without_pictures(std::vector<pictured_run> const& runs) {
     std::vector<named_run> plain;
+    plain.reserve(runs.size());
     for (pictured_run const& one : runs) {
         plain.push_back(one.of);
     }
@@ -224,7 +225,7 @@ void add_assumptions(io::html_report& page, std::vector<named_run> const& runs) 
     for (auto const& [text, names] : found) {
         std::string of;
         for (std::string const& name : names) {
-            of += (of.empty() ? "" : ", ") + name;
+            of.append(of.empty() ? "" : ", ").append(name);
         }
         items.push_back(names.size() == runs.size() ? text : of + ": " + text);
     }
@@ -276,10 +277,10 @@ std::vector<std::string> assumptions(run_report const& r) {
     return all;
 }
 
-std::string to_page(std::string const& workload_name, std::vector<pictured_run> const& pictured) {
-    std::vector<named_run> const runs = without_pictures(pictured);
-    bool const is_one = runs.size() == 1;
-    run_report const& first = runs.front().report;
+std::string to_page(std::string const& workload_name, std::vector<pictured_run> const& runs) {
+    std::vector<named_run> const plain = without_pictures(runs);
+    bool const is_one = plain.size() == 1;
+    run_report const& first = plain.front().report;
     std::string const roofs = "Only operations of the KV and SU-FA arrays count, as they were "
                               "done; pairs that were not kept do not.";
     std::string const accountings =
@@ -294,48 +295,48 @@ std::string to_page(std::string const& workload_name, std::vector<pictured_run> 
         page.numbers(headline(first));
     } else {
         page.table("A multiply-add is two operations; mJ includes the DRAM, core mJ does not",
-                   to_table(runs, "machine"));
-        page.add(throughput_figure(runs), accountings);
-        page.add(roofline_figure(runs), roofs);
+                   to_table(plain, "machine"));
+        page.add(throughput_figure(plain), accountings);
+        page.add(roofline_figure(plain), roofs);
     }
     page.heading("Time");
-    for (pictured_run const& one : pictured) {
+    for (pictured_run const& one : runs) {
         page.add(io::utilisation_figure(one.of.report.timing, is_one ? "Where the cycles went"
                                                                      : shortened(one.of.name, 28)),
                  is_one ? "Of every stage, in the order that tiles pass them." : "");
     }
     if (is_one) {
-        page.add(roofline_figure(runs), roofs);
+        page.add(roofline_figure(plain), roofs);
     }
-    for (pictured_run const& one : pictured) {
+    for (pictured_run const& one : runs) {
         page.add(one.first_tiles, "Work and stalls of every stage; numbers are tiles.");
     }
-    for (named_run const& one : runs) {
+    for (named_run const& one : plain) {
         page.table(of(one) + "cycles by stage", stage_table(one.report.timing));
         page.begin_fold(of(one) + "every stall and its cause");
         page.table("Of the total", stall_table(one.report.timing));
         page.end_fold();
     }
     page.heading("Energy and area");
-    page.add(energy_figure(runs, false));
-    page.add(energy_figure(runs, true));
-    page.add(area_figure(runs));
+    page.add(energy_figure(plain, false));
+    page.add(energy_figure(plain, true));
+    page.add(area_figure(plain));
     if (is_one) {
-        page.add(throughput_figure(runs), accountings);
+        page.add(throughput_figure(plain), accountings);
     }
-    for (named_run const& one : runs) {
+    for (named_run const& one : plain) {
         page.table(of(one) + "by block", block_table(one.report));
         page.table(of(one) + "throughput and efficiency", throughput_table(one.report));
     }
     page.heading("Memory");
-    page.add(traffic_figure(runs));
-    page.add(dram_energy_figure(runs));
-    for (named_run const& one : runs) {
+    page.add(traffic_figure(plain));
+    page.add(dram_energy_figure(plain));
+    for (named_run const& one : plain) {
         page.table(of(one) + "bytes that are moved", traffic_table(one.report));
     }
-    add_price_tables(page, runs);
-    add_configuration(page, runs);
-    add_assumptions(page, runs);
+    add_price_tables(page, plain);
+    add_configuration(page, plain);
+    add_assumptions(page, plain);
     return page.text();
 }
 

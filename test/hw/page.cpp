@@ -129,17 +129,17 @@ TEST_CASE("sofattn-hw run --html: the page has the numbers of the JSON") {
         CHECK(headline(page, "mean power") == near(joules / all["time_seconds"].get<double>()));
 
         auto const rows = rows_of(page);
-        for (auto const& [name, stage] : all["stages"].items()) {
-            CAPTURE(name);
-            REQUIRE(rows.contains(name));
+        for (auto const& entry : all["stages"].items()) {
+            CAPTURE(entry.key());
+            REQUIRE(rows.contains(entry.key()));
         }
-        for (auto const& [name, price] : all["prices"]["activities"].items()) {
-            CAPTURE(name);
-            REQUIRE(rows.contains(name));
-            auto const& cells = rows.at(name); // block, pJ, events, uJ, source
+        for (auto const& entry : all["prices"]["activities"].items()) {
+            CAPTURE(entry.key());
+            REQUIRE(rows.contains(entry.key()));
+            auto const& cells = rows.at(entry.key()); // block, pJ, events, uJ, source
             REQUIRE(cells.size() == 5);
             CHECK(std::strtod(cells[1].c_str(), nullptr) ==
-                  doctest::Approx(price["picojoules"].get<double>()).epsilon(0.001));
+                  doctest::Approx(entry.value()["picojoules"].get<double>()).epsilon(0.001));
             CHECK(!cells.back().empty());
         }
         for (char const* field : {"attention.exp_units_count", "keys_count", "kept_share"}) {
@@ -281,7 +281,9 @@ TEST_CASE("sofattn-hw run --timeline: the cycles of the JSON, stage by stage") {
             of[stage_of.at(e["tid"].get<int>())] += e["args"]["cycles"].get<std::uint64_t>();
         }
     }
-    for (auto const& [name, stage] : all["stages"].items()) {
+    for (auto const& entry : all["stages"].items()) {
+        std::string const& name = entry.key();
+        json const& stage = entry.value();
         CAPTURE(name);
         std::uint64_t lost = 0;
         for (json const& s : stage["stalls"]) {
