@@ -223,11 +223,12 @@ void add_assumptions(io::html_report& page, std::vector<named_run> const& runs) 
     }
     std::vector<std::string> items;
     for (auto const& [text, names] : found) {
-        std::string of;
+        std::string item;
         for (std::string const& name : names) {
-            of.append(of.empty() ? "" : ", ").append(name);
+            item.append(item.empty() ? "" : ", ").append(name);
         }
-        items.push_back(names.size() == runs.size() ? text : of + ": " + text);
+        item.append(": ").append(text);
+        items.push_back(names.size() == runs.size() ? text : item);
     }
     page.heading("What is assumed");
     page.list(items);
@@ -294,8 +295,8 @@ std::string to_page(std::string const& workload_name, std::vector<pictured_run> 
     if (is_one) {
         page.numbers(headline(first));
     } else {
-        page.table("A multiply-add is two operations; mJ includes the DRAM, core mJ does not",
-                   to_table(plain, "machine"));
+        page.paragraph("A multiply-add is two operations; mJ includes the DRAM, core mJ does not.");
+        page.table("Machines", to_table(plain, "machine"));
         page.add(throughput_figure(plain), accountings);
         page.add(roofline_figure(plain), roofs);
     }

@@ -77,10 +77,9 @@ public:
         for (auto const& row : rows) {
             body_ += "<tr>";
             for (std::size_t c = 0; c < row.size(); ++c) {
-                body_ += (c == 0      ? "<th scope=\"row\">"
-                          : c < words ? "<td>"
-                                      : "<td class=\"words\">") +
-                         svg_escaped(row[c]) + (c == 0 ? "</th>" : "</td>");
+                body_ += c == 0 ? "<th scope=\"row\">" + breakable(row[c]) + "</th>"
+                                : (c < words ? "<td>" : "<td class=\"words\">") +
+                                      svg_escaped(row[c]) + "</td>";
             }
             body_ += "</tr>\n";
         }
@@ -159,8 +158,22 @@ th, td { vertical-align: top }
 td.words, th.words { text-align: left; white-space: normal; min-width: 15em; max-width: 40em }
 ul { max-width: 46em; padding-left: 1.3em }
 summary { cursor: pointer; padding: 6px 0 }
+@media (max-width: 560px) {
+table { font-size: .85rem }
+th, td { padding: 5px 6px }
+tbody th { white-space: normal; min-width: 7.5em; max-width: 12em }
+}
 )";
 
+    /// A name that may be broken between its words, where a line is too short.
+    [[nodiscard]] static std::string breakable(std::string_view name) {
+        std::string out;
+        for (char const c : svg_escaped(name)) {
+            out += c;
+            out += c == '_' || c == '.' ? "<wbr/>" : "";
+        }
+        return out;
+    }
     void end_figures() {
         if (in_figures_) {
             body_ += "</div>\n";
