@@ -179,9 +179,11 @@ public:
         }
     }
     [[nodiscard]] explicit operator bool() const noexcept { return file_.has_value(); }
-    void write(std::string const& page) {
-        file_->write(page);
-        file_->commit();
+    void write(std::string const& page) { file_->write(page); }
+    void commit() {
+        if (file_) {
+            file_->commit();
+        }
     }
 
 private:
@@ -209,6 +211,7 @@ int run_one(arguments const& a, chosen_workload const& chosen) {
         html.write(to_page(one.name, {{one, recorder.first_tiles("The first tiles")}}));
     }
     recorder.commit();
+    html.commit(); // what fails most fails before
     print(out);
     return 0;
 }
@@ -246,6 +249,7 @@ int run_command(CLI::App const& app, arguments const& a) {
         if (html) {
             html.write(to_page(chosen.name, pictured));
         }
+        html.commit();
         print(out);
         return 0;
     }
@@ -265,6 +269,7 @@ int run_command(CLI::App const& app, arguments const& a) {
     if (html) {
         html.write(to_page(chosen.name, runs, varied, pareto));
     }
+    html.commit();
     print(out);
     return 0;
 }

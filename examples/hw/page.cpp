@@ -39,11 +39,13 @@ std::string time_text(double seconds) {
                              : number("%.4g us", 1e6 * seconds);
 }
 
+std::string rate_text(double gops) { return number(gops < 1e3 ? "%.4g GOPS" : "%.0f GOPS", gops); }
+
 names_and_values headline(run_report const& r) {
     return {{"time", time_text(r.seconds())},
             {"cycles", number("%.3f M", static_cast<double>(r.timing.total.count()) / 1e6)},
-            {"throughput", number("%.0f GOPS", r.effective_gops())},
-            {"paper's accounting", number("%.0f GOPS", r.paper_gops())},
+            {"throughput", rate_text(r.effective_gops())},
+            {"paper's accounting", rate_text(r.paper_gops())},
             {"energy", energy_text(r.picojoules())},
             {"energy of the core", energy_text(r.core_picojoules())},
             {"mean power", number("%.3f W", r.picojoules() / 1e12 / r.seconds())},

@@ -235,7 +235,8 @@ struct roofline {
     auto const clip = [&](double y) { return std::clamp(y, in.top, in.bottom); };
     double const first = low_x * 0.9;
     double const last = std::max(high_x, low_x * 1.1) * 1.1;
-    std::string labels; // above all lines
+    std::string labels;            // over all lines
+    constexpr double below = 16.0; // the highest roof's name is above it, the others' are not
     for (auto const& [name, value] : of.bandwidths) {
         // From the floor or the left edge to the highest roof.
         double const floor = std::max(first, low_y * 0.9 / value);
@@ -247,7 +248,7 @@ struct roofline {
             double const y_end = clip(in.up.at(end * value));
             out.body += svg_line(x, y, x_end, y_end, css("axis curve"));
             double const degrees = std::atan2(y_end - y, x_end - x) * 180.0 / 3.14159265358979;
-            labels += svg_words(x + 8.0, y - 6.0, name,
+            labels += svg_words(x + 8.0, y + (value < widest ? below : -6.0), name,
                                 css("soft halo") + " transform=\"rotate(" + svg_place(degrees) +
                                     " " + svg_place(x) + " " + svg_place(y) + ")\"");
         }
@@ -256,7 +257,8 @@ struct roofline {
         double const begin = std::max(first, value / widest);
         out.body += svg_line(in.across.at(begin), clip(in.up.at(value)), in.right,
                              clip(in.up.at(value)), css("axis curve"));
-        labels += svg_words(in.right, clip(in.up.at(value)) - 9.0, name, css("soft end halo"));
+        labels += svg_words(in.right, clip(in.up.at(value)) + (value < highest ? below : -9.0),
+                            name, css("soft end halo"));
     }
     out.body += labels;
     for (std::size_t n = 0; n < of.points.size(); ++n) {
