@@ -30,7 +30,7 @@ double share(cycles part, cycles of) {
 std::string worst_stall(engine_timing const& e, pipeline_timing const& t) {
     stall const* worst = nullptr;
     for (stall const& s : e.stalls) {
-        if (worst == nullptr || s.lost > worst->lost) {
+        if (worst == nullptr || s.lost.count() > worst->lost.count()) {
             worst = &s;
         }
     }
