@@ -10,7 +10,8 @@
 
 namespace sofattn::hw {
 
-named_run run_on_data(recorded_layer const& layer, workload const& settings, machine const& m) {
+named_run run_on_data(recorded_layer const& layer, workload const& settings, machine const& m,
+                      pipeline_options const& heard) {
     validate(m);
     auto const q = io::read_npy(layer.q).to_tensor<axis::head, axis::query, axis::dim>();
     auto const k = io::read_npy(layer.k).to_tensor<axis::kv_head, axis::key, axis::dim>();
@@ -41,7 +42,7 @@ named_run run_on_data(recorded_layer const& layer, workload const& settings, mac
     exec::hardware x;
     presets::attention<presets::paper, exec::hardware> const attend(options);
     (void)attend(x, given, output.view());
-    return {layer.q.filename().string(), run(x.probe, w, m)};
+    return {layer.q.filename().string(), run(x.probe, w, m, heard)};
 }
 
 } // namespace sofattn::hw

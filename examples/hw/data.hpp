@@ -5,6 +5,7 @@
 
 #include "hw/report.hpp"
 #include <sofattn/hw/config.hpp>
+#include <sofattn/hw/pipeline_timing.hpp>
 
 #include <filesystem>
 
@@ -22,6 +23,6 @@ struct recorded_layer {
 /// report's shares of kept keys are what the data gave. Throws `error` for files and shapes that make
 /// no attention.
 [[nodiscard]] named_run run_on_data(recorded_layer const& layer, workload const& settings,
-                                    machine const& m);
+                                    machine const& m, pipeline_options const& options = {});
 
 } // namespace sofattn::hw

@@ -2,6 +2,8 @@
 // sofattn-hw: cycles, energy, area and traffic of the SOFA accelerator and its variants.
 #include "attend/command.hpp"
 #include "hw/data.hpp"
+#include "hw/page.hpp"
+#include "hw/recorder.hpp"
 #include "hw/report.hpp"
 #include "hw/settings.hpp"
 #include "hw/sweep.hpp"
@@ -10,10 +12,14 @@
 #include <sofattn/hw/benchmarks.hpp>
 #include <sofattn/hw/prices.hpp>
 #include <sofattn/hw/run.hpp>
+#include <sofattn/io/file.hpp>
 
 #include <CLI/CLI.hpp>
 
+#include <cstdint>
 #include <cstdio>
+#include <filesystem>
+#include <optional>
 #include <string>
 #include <vector>
 
@@ -28,6 +34,9 @@ struct arguments {
     std::string table_name;
     recorded_layer layer;
     std::string format = "text";
+    std::filesystem::path html;
+    std::filesystem::path timeline;
+    std::uint64_t timeline_tiles = 1000;
 };
 
 constexpr char const* introduction =
@@ -44,7 +53,8 @@ constexpr char const* reading =
     "Examples:\n"
     "  sofattn-hw run --workload llama_7b_causal --set kept_share=0.074\n"
     "  sofattn-hw run --q q.npy --k k.npy --v v.npy --set kept_share=0.1\n"
-    "  sofattn-hw compare --machine sofa_28nm --machine sofa_row_ready\n"
+    "  sofattn-hw compare --machine sofa_28nm --machine sofa_row_ready --html page.html\n"
+    "  sofattn-hw run --timeline trace.json               # open in https://ui.perfetto.dev\n"
     "  sofattn-hw sweep --vary attention.exp_units_count=1,2,4,128 --workload llama_7b_attention\n"
     "  sofattn-hw tables\n"
     "\n"
@@ -55,6 +65,9 @@ void declare(CLI::App& app, arguments& a) {
     auto const formats = [&](CLI::App* command) {
         command->add_option("--format", a.format, "text, json or csv")
             ->check(CLI::IsMember({"text", "json", "csv"}));
+    };
+    auto const pages = [&](CLI::App* command) {
+        command->add_option("--html", a.html, "A page with figures, prices and assumptions too");
     };
     auto const inputs = [&](CLI::App* command, bool many) {
         auto* machines = command->add_option("--machine", a.machines,
@@ -79,9 +92,17 @@ void declare(CLI::App& app, arguments& a) {
     v->needs(q);
     run->add_flag("--bidirectional", a.layer.is_bidirectional, "No causal mask, for --q")->needs(q);
     formats(run);
+    pages(run);
+    auto* timeline = run->add_option("--timeline", a.timeline,
+                                     "Trace of the first tiles too, for Perfetto or "
+                                     "chrome://tracing");
+    run->add_option("--timeline-tiles", a.timeline_tiles, "How many, about 3 kB each")
+        ->check(CLI::Range(std::uint64_t{1}, std::uint64_t{1000000}))
+        ->needs(timeline);
     auto* compare = app.add_subcommand("compare", "One workload on several machines");
     inputs(compare, true);
     formats(compare);
+    pages(compare);
     auto* vary = app.add_subcommand("sweep", "One or two fields over lists of values");
     inputs(vary, false);
     vary->add_option("--vary", a.variations, "FIELD=VALUE,VALUE,...; once or twice")
@@ -89,6 +110,7 @@ void declare(CLI::App& app, arguments& a) {
         ->allow_extra_args(false)
         ->take_all();
     formats(vary);
+    pages(vary);
     auto* tables = app.add_subcommand("tables", "The paper's figures beside ours");
     formats(tables);
     auto* explained =
@@ -147,6 +169,53 @@ std::string explain_all(arguments const& a) {
     return out;
 }
 
+/// A page that appears beside the text, or not at all.
+class page_file {
+public:
+    /// Throws `error` where no file can be made, before anything is run.
+    explicit page_file(std::filesystem::path const& path) {
+        if (!path.empty()) {
+            file_.emplace(path);
+        }
+    }
+    [[nodiscard]] explicit operator bool() const noexcept { return file_.has_value(); }
+    void write(std::string const& page) { file_->write(page); }
+    void commit() {
+        if (file_) {
+            file_->commit();
+        }
+    }
+
+private:
+    std::optional<io::atomic_file> file_;
+};
+
+int run_one(arguments const& a, chosen_workload const& chosen) {
+    std::error_code code; // of paths that cannot be made absolute: they cannot be opened either
+    if (!a.html.empty() && std::filesystem::absolute(a.html, code).lexically_normal() ==
+                               std::filesystem::absolute(a.timeline, code).lexically_normal()) {
+        throw error("--timeline", io::quoted(a.timeline.string()), "another file than --html");
+    }
+    workload w = chosen.of;
+    machine const m = machine_of(a.machines.front(), a, w);
+    page_file html(a.html);
+    run_recorder recorder(m, a.timeline, a.timeline_tiles);
+    pipeline_options const heard =
+        a.html.empty() && a.timeline.empty() ? pipeline_options{} : recorder.options();
+    named_run const one = a.layer.q.empty() ? named_run{chosen.name, run(w, m, heard)}
+                                            : run_on_data(a.layer, w, m, heard);
+    std::string const out = a.format == "json"  ? to_json(one).dump(2) + "\n"
+                            : a.format == "csv" ? to_table({one}, "workload").csv()
+                                                : to_text(one);
+    if (html) {
+        html.write(to_page(one.name, {{one, recorder.first_tiles("The first tiles")}}));
+    }
+    recorder.commit();
+    html.commit(); // what fails most fails before
+    print(out);
+    return 0;
+}
+
 int run_command(CLI::App const& app, arguments const& a) {
     if (app.got_subcommand("tables")) {
         auto const rows = paper_rows();
@@ -161,23 +230,27 @@ int run_command(CLI::App const& app, arguments const& a) {
     }
     chosen_workload const chosen = load_workload(a.workload_name);
     if (app.got_subcommand("run")) {
-        workload w = chosen.of;
-        machine const m = machine_of(a.machines.front(), a, w);
-        named_run const one =
-            a.layer.q.empty() ? named_run{chosen.name, run(w, m)} : run_on_data(a.layer, w, m);
-        print(a.format == "json"  ? to_json(one).dump(2) + "\n"
-              : a.format == "csv" ? to_table({one}, "workload").csv()
-                                  : to_text(one));
-        return 0;
+        return run_one(a, chosen);
     }
+    page_file html(a.html);
     std::vector<named_run> runs;
     if (app.got_subcommand("compare")) {
+        std::vector<pictured_run> pictured;
         for (std::string const& name : a.machines) {
             workload w = chosen.of;
             machine const m = machine_of(name, a, w);
-            runs.push_back({name, run(w, m)});
+            run_recorder recorder(m);
+            runs.push_back({name, run(w, m, html ? recorder.options() : pipeline_options{})});
+            if (html) {
+                pictured.push_back({runs.back(), recorder.first_tiles("First tiles, " + name)});
+            }
         }
-        print(as(a.format, runs, "machine"));
+        std::string const out = as(a.format, runs, "machine");
+        if (html) {
+            html.write(to_page(chosen.name, pictured));
+        }
+        html.commit();
+        print(out);
         return 0;
     }
     if (a.variations.size() > 2) {
@@ -191,7 +264,13 @@ int run_command(CLI::App const& app, arguments const& a) {
     workload w = chosen.of;
     machine const m = machine_of(a.machines.front(), a, w);
     runs = sweep(m, w, varied);
-    print(as(a.format, runs, names_of(varied), pareto_front(runs)));
+    std::vector<bool> const pareto = pareto_front(runs);
+    std::string const out = as(a.format, runs, names_of(varied), pareto);
+    if (html) {
+        html.write(to_page(chosen.name, runs, varied, pareto));
+    }
+    html.commit();
+    print(out);
     return 0;
 }
 

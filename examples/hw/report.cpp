@@ -30,7 +30,7 @@ double share(cycles part, cycles of) {
 std::string worst_stall(engine_timing const& e, pipeline_timing const& t) {
     stall const* worst = nullptr;
     for (stall const& s : e.stalls) {
-        if (worst == nullptr || s.lost > worst->lost) {
+        if (worst == nullptr || s.lost.count() > worst->lost.count()) {
             worst = &s;
         }
     }
@@ -40,60 +40,6 @@ std::string worst_stall(engine_timing const& e, pipeline_timing const& t) {
     return std::string(name(worst->cause)) + " " + t.engines[worst->other].name + " " +
            number("%.1f %%", share(worst->lost, t.total));
 }
-
-io::table stage_table(pipeline_timing const& t) {
-    io::table table({"stage", "busy Mcycles", "busy %", "stalled %", "idle %", "longest stall"});
-    for (engine_timing const& e : t.engines) {
-        table.add(
-            {e.name, number("%.3f", static_cast<double>(e.busy.count()) / 1e6),
-             number("%.1f", share(e.busy, t.total)), number("%.1f", share(e.stalled(), t.total)),
-             number("%.1f", share(e.idle_before + e.idle_after, t.total)), worst_stall(e, t)});
-    }
-    return table;
-}
-
-io::table block_table(run_report const& r) {
-    io::table table({"block", "dynamic uJ", "static uJ", "%", "mW", "mm2"});
-    double const all = r.picojoules();
-    for (std::size_t b = 0; b < block_count; ++b) {
-        double const energy = r.dynamic_picojoules[b] + r.static_picojoules[b];
-        double const area = r.square_micrometres[b] / 1e6;
-        table.add({std::string(name(static_cast<block>(b))),
-                   number("%.3f", r.dynamic_picojoules[b] / 1e6),
-                   number("%.3f", r.static_picojoules[b] / 1e6), number("%.1f", 100 * energy / all),
-                   number("%.2f", energy / r.seconds() / 1e9),
-                   area > 0 ? number("%.3f", area) : "-"});
-    }
-    table.add({"total", number("%.3f", sum(r.dynamic_picojoules) / 1e6),
-               number("%.3f", sum(r.static_picojoules) / 1e6), "100.0",
-               number("%.2f", all / r.seconds() / 1e9),
-               number("%.3f", sum(r.square_micrometres) / 1e6)});
-    return table;
-}
-
-constexpr std::array<std::pair<std::string_view, std::uint64_t tile_traffic::*>, 11> traffic_fields{
-    {
-        {"query_bytes", &tile_traffic::query_bytes},
-        {"token_bytes", &tile_traffic::token_bytes},
-        {"code_bytes", &tile_traffic::code_bytes},
-        {"index_bytes", &tile_traffic::index_bytes},
-        {"kept_token_bytes", &tile_traffic::kept_token_bytes},
-        {"weight_bytes", &tile_traffic::weight_bytes},
-        {"key_bytes", &tile_traffic::key_bytes},
-        {"value_bytes", &tile_traffic::value_bytes},
-        {"spilled_score_bytes", &tile_traffic::spilled_score_bytes},
-        {"stored_bytes", &tile_traffic::stored_bytes},
-        {"output_bytes", &tile_traffic::output_bytes},
-    }};
-
-constexpr std::array<std::pair<std::string_view, picojoules dram_energy::*>, 6> off_chip_fields{{
-    {"activate", &dram_energy::activate},
-    {"read", &dram_energy::read},
-    {"write", &dram_energy::write},
-    {"refresh", &dram_energy::refresh},
-    {"standby", &dram_energy::standby},
-    {"io", &dram_energy::io},
-}};
 
 json per_block_json(per_block const& of) {
     json object = json::object();
@@ -131,16 +77,73 @@ std::string number(char const* format, double value) {
     return text.data();
 }
 
+std::string shape_text(run_report const& r) {
+    workload const& w = r.of;
+    return "S " + std::to_string(w.keys_count) + ", T " + std::to_string(w.queries_count) + ", " +
+           std::to_string(w.heads_count) + "/" + std::to_string(w.kv_heads_count) + " heads of " +
+           std::to_string(w.head_dim_count) + (w.is_causal ? ", causal" : "") +
+           (w.has_kv_cache ? ", K and V cached" : ", K and V on demand") + ", kept " +
+           number("%.2f %%", 100 * r.kept_share());
+}
+
+io::table stage_table(pipeline_timing const& t) {
+    io::table table({"stage", "busy Mcycles", "busy %", "stalled %", "idle %", "longest stall"});
+    for (engine_timing const& e : t.engines) {
+        table.add(
+            {e.name, number("%.3f", static_cast<double>(e.busy.count()) / 1e6),
+             number("%.1f", share(e.busy, t.total)), number("%.1f", share(e.stalled(), t.total)),
+             number("%.1f", share(e.idle_before + e.idle_after, t.total)), worst_stall(e, t)});
+    }
+    return table;
+}
+
+io::table block_table(run_report const& r) {
+    io::table table({"block", "dynamic uJ", "static uJ", "%", "mW", "mm2"});
+    double const all = r.picojoules();
+    for (std::size_t b = 0; b < block_count; ++b) {
+        double const energy = r.dynamic_picojoules[b] + r.static_picojoules[b];
+        double const area = r.square_micrometres[b] / 1e6;
+        table.add({std::string(name(static_cast<block>(b))),
+                   number("%.3f", r.dynamic_picojoules[b] / 1e6),
+                   number("%.3f", r.static_picojoules[b] / 1e6), number("%.1f", 100 * energy / all),
+                   number("%.2f", energy / r.seconds() / 1e9),
+                   area > 0 ? number("%.3f", area) : "-"});
+    }
+    table.add({"total", number("%.3f", sum(r.dynamic_picojoules) / 1e6),
+               number("%.3f", sum(r.static_picojoules) / 1e6), "100.0",
+               number("%.2f", all / r.seconds() / 1e9),
+               number("%.3f", sum(r.square_micrometres) / 1e6)});
+    return table;
+}
+
+io::table traffic_table(run_report const& r) {
+    io::table traffic({"DRAM traffic", "MB"});
+    for (auto const& [what, member] : traffic_fields) {
+        if (r.traffic.*member > 0) {
+            traffic.add({std::string(what.substr(0, what.size() - 6)),
+                         number("%.3f", static_cast<double>(r.traffic.*member) / 1e6)});
+        }
+    }
+    traffic.add({"read and written", number("%.3f", static_cast<double>(r.traffic.total()) / 1e6)});
+    return traffic;
+}
+
+io::table throughput_table(run_report const& r) {
+    io::table rates({"throughput, two accountings", "GOPS", "GOPS/W core", "GOPS/W with DRAM"});
+    double const core_watts = r.core_picojoules() / 1e12 / r.seconds();
+    double const watts = r.picojoules() / 1e12 / r.seconds();
+    for (auto const& [what, gops] :
+         {std::pair{"dense work over the time of everything", r.effective_gops()},
+          {"the paper's: both arrays, over kept share", r.paper_gops()}}) {
+        rates.add({what, number("%.0f", gops), number("%.0f", gops / core_watts),
+                   number("%.0f", gops / watts)});
+    }
+    return rates;
+}
+
 std::string to_text(named_run const& run) {
     run_report const& r = run.report;
-    workload const& w = r.of;
-    std::string out = run.name + " on " + r.on.base_name + ": S " + std::to_string(w.keys_count) +
-                      ", T " + std::to_string(w.queries_count) + ", " +
-                      std::to_string(w.heads_count) + "/" + std::to_string(w.kv_heads_count) +
-                      " heads of " + std::to_string(w.head_dim_count) +
-                      (w.is_causal ? ", causal" : "") +
-                      (w.has_kv_cache ? ", K and V cached" : ", K and V on demand") + ", kept " +
-                      number("%.2f %%", 100 * r.kept_share()) + "\n\n";
+    std::string out = run.name + " on " + r.on.base_name + ": " + shape_text(r) + "\n\n";
     out += number("%.3f Mcycles", static_cast<double>(r.timing.total.count()) / 1e6) +
            number(" = %.3f ms", 1e3 * r.seconds()) +
            number(" at %.0f MHz", r.on.process.clock_megahertz) + ", " +
@@ -157,25 +160,8 @@ std::string to_text(named_run const& run) {
         }
         out += "\n\n";
     }
-    io::table traffic({"DRAM traffic", "MB"});
-    for (auto const& [what, member] : traffic_fields) {
-        if (r.traffic.*member > 0) {
-            traffic.add({std::string(what.substr(0, what.size() - 6)),
-                         number("%.3f", static_cast<double>(r.traffic.*member) / 1e6)});
-        }
-    }
-    traffic.add({"read and written", number("%.3f", static_cast<double>(r.traffic.total()) / 1e6)});
-    out += traffic.text(2) + "\n";
-    io::table rates({"throughput, two accountings", "GOPS", "GOPS/W core", "GOPS/W with DRAM"});
-    double const core_watts = r.core_picojoules() / 1e12 / r.seconds();
-    double const watts = r.picojoules() / 1e12 / r.seconds();
-    for (auto const& [what, gops] :
-         {std::pair{"dense work over the time of everything", r.effective_gops()},
-          {"the paper's: both arrays, over kept share", r.paper_gops()}}) {
-        rates.add({what, number("%.0f", gops), number("%.0f", gops / core_watts),
-                   number("%.0f", gops / watts)});
-    }
-    out += rates.text(2);
+    out += traffic_table(r).text(2) + "\n";
+    out += throughput_table(r).text(2);
     auto const ports = r.port_shares();
     out += "\n  memory ports used: token " + number("%.0f %%", 100 * ports[0]) +
            number(", weight %.0f %%", 100 * ports[1]) +

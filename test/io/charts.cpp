@@ -118,7 +118,8 @@ TEST_CASE("io.charts: bars are as long as their parts") {
         REQUIRE(lengths.size() == expected.size());
         for (std::size_t b = 0; b < expected.size(); ++b) {
             double const share = chart.as_shares ? 1.0 : expected[b] / most;
-            CHECK(std::abs(lengths[b] - 456.0 * share) < 0.06); // ten parts, two digits each
+            CHECK(std::abs(lengths[b] - (figure.width - 24.0) * share) <
+                  0.06); // ten parts, two digits each
         }
     }
 }
@@ -221,6 +222,44 @@ TEST_CASE("io.charts: what cannot be drawn is named") {
         (void)io::draw(io::timeline_chart{
             .title = "t", .unit = "u", .kinds = {"busy"}, .tracks = {{"a", {{0, 1, 1, ""}}}}}),
         "chart: kind of a span of a is 1, must be below the number of kinds, 1", error);
+}
+
+TEST_CASE("io.charts: one part needs no legend, points need no line") {
+    io::stacked_bars bars{.title = "t", .unit = "u", .parts = {"only"}, .bars = {{"b", {2.0}}}};
+    auto const one = check_figure(io::draw(bars));
+    CHECK(count(one, "text", "on") == 0);
+    CHECK(std::ranges::none_of(one, [](element const& e) { return e.text == "only"; }));
+    bars.parts = {"first", "second"};
+    bars.bars = {{"b", {2.0, 1.0}}};
+    auto const two = check_figure(io::draw(bars));
+    CHECK(count(two, "text", "on") == 2);
+    CHECK(std::ranges::any_of(two, [](element const& e) { return e.text == "second"; }));
+    io::line_chart const points{.title = "t",
+                                .x_name = "x",
+                                .y_name = "y",
+                                .lines = {{"l", {{1.0, 1.0}, {2.0, 3.0}}, false}}};
+    auto const drawn = check_figure(io::draw(points));
+    CHECK(count(drawn, "path", "curve") == 0);
+    CHECK(count(drawn, "circle", "edge") == 2);
+}
+
+TEST_CASE("io.figure: short logarithmic axes have marks, too") {
+    SOFATTN_GENERATOR(random);
+    for (int n = 0; n < 1000; ++n) {
+        double const low = std::pow(10.0, random.uniform(-6.0, 12.0));
+        double const high = low * random.uniform(1.0, 4.0);
+        io::detail::chart_axis const axis(true, low, high, 0.0, 100.0);
+        auto const marks = axis.ticks();
+        CAPTURE(low);
+        CAPTURE(high);
+        CHECK(marks.size() >= 2);
+        CHECK(marks.size() <= 10);
+        CHECK(std::ranges::is_sorted(marks));
+        for (double const mark : marks) {
+            CHECK(axis.at(mark) >= -0.1);
+            CHECK(axis.at(mark) <= 100.1);
+        }
+    }
 }
 
 TEST_CASE("io.figure: short numbers") {

@@ -63,6 +63,30 @@ TEST_CASE("io.html_report: one well-formed page that fetches nothing") {
     CHECK(report.text() == text);
 }
 
+TEST_CASE("io.html_report: folds close, words wrap, lists list") {
+    io::html_report report("title", "summary");
+    report.end_fold(); // none is open
+    report.begin_fold("more <b>");
+    report.list({"a & b", "<i>"});
+    io::table plain({"name", "n"});
+    plain.add({"x<y", "3"});
+    report.table("plain", plain);
+    report.table("with words", {"name", "n", "source"}, {{"x", "1", "some <words>"}}, 1);
+    auto const open = test::elements_of(report.text()); // an open one is closed
+    CHECK(count(open, "details") == 1);
+    report.end_fold();
+    CHECK(test::elements_of(report.text()).size() == open.size());
+    CHECK(count(open, "li") == 2);
+    std::size_t words = 0;
+    for (element const& e : open) {
+        bool const is_words = e.attributes.contains("class") && e.attributes.at("class") == "words";
+        words += is_words ? 1 : 0;
+        CHECK((!is_words || e.text == "source" || e.text == "some &lt;words&gt;"));
+    }
+    CHECK(words == 2);
+    CHECK(std::ranges::any_of(open, [](element const& e) { return e.text == "x&lt;y"; }));
+}
+
 TEST_CASE("io.pipeline_figures: shares of the cycles, and a timeline of the first items") {
     SOFATTN_GENERATOR(random);
     for (int n = 0; n < 40; ++n) {
@@ -84,7 +108,7 @@ TEST_CASE("io.pipeline_figures: shares of the cycles, and a timeline of the firs
                                                        static_cast<double>(timing.total.count())
                                                  : 0.0;
         }
-        CHECK(busy == doctest::Approx(456.0 * expected).epsilon(0.01));
+        CHECK(busy == doctest::Approx((io::figure{}.width - 24.0) * expected).epsilon(0.01));
         auto const drawn = test::elements_of(io::to_svg(recorder.drawn("First items")));
         for (auto const& e : graph.engines) {
             CHECK(std::ranges::any_of(drawn, [&](element const& one) {

@@ -54,7 +54,8 @@ struct stacked_bars {
     }
     out.body = svg_words(margin, 20.0, of.title, css("head"));
     double y = margin + head;
-    y += legend(out.body, of.parts, margin, y, out.width - margin, false) + 4.0;
+    bool const is_one = of.parts.size() == 1; // then neither a legend nor shares say anything
+    y += (is_one ? 0.0 : legend(out.body, of.parts, margin, y, out.width - margin, false)) + 4.0;
     double const length = out.width - 2.0 * margin;
     for (bar const& one : of.bars) {
         double sum = 0.0;
@@ -76,7 +77,7 @@ struct stacked_bars {
                                 one.name + ", " + of.parts[p] + ": " + short_number(one.parts[p]) +
                                     " " + of.unit + ", " + share);
             }
-            if (wide > text_width(share, 12.0) + 6.0) {
+            if (!is_one && wide > text_width(share, 12.0) + 6.0) {
                 out.body += svg_words(x + wide / 2.0, y + 32.5, share, css("on middle"));
             }
             x += wide;
@@ -97,6 +98,7 @@ struct chart_point {
 struct chart_line {
     std::string name;
     std::vector<chart_point> points;
+    bool joined = true; ///< else points only
 };
 
 struct line_chart {
@@ -156,7 +158,9 @@ struct line_chart {
                                 short_number(p.y)) +
                     "</title></circle>\n";
         }
-        out.body += "<path d=\"" + path + "\" " + css("curve " + hue('s', n)) + "/>\n";
+        if (of.lines[n].joined) {
+            out.body += "<path d=\"" + path + "\" " + css("curve " + hue('s', n)) + "/>\n";
+        }
         out.body += dots;
     }
     out.height = in.bottom + 46.0;
@@ -231,26 +235,32 @@ struct roofline {
     auto const clip = [&](double y) { return std::clamp(y, in.top, in.bottom); };
     double const first = low_x * 0.9;
     double const last = std::max(high_x, low_x * 1.1) * 1.1;
+    std::string labels;            // over all lines
+    constexpr double below = 16.0; // the highest roof's name is above it, the others' are not
     for (auto const& [name, value] : of.bandwidths) {
         // From the floor or the left edge to the highest roof.
         double const floor = std::max(first, low_y * 0.9 / value);
         double const end = std::min(last, highest / value);
         if (floor < end) {
-            out.body +=
-                svg_line(in.across.at(floor), clip(in.up.at(floor * value)), in.across.at(end),
-                         clip(in.up.at(end * value)), css("axis curve")) +
-                svg_words((in.across.at(floor) + in.across.at(end)) / 2.0 + 8.0,
-                          (clip(in.up.at(floor * value)) + clip(in.up.at(end * value))) / 2.0 +
-                              12.0,
-                          name, css("soft"));
+            double const x = in.across.at(floor);
+            double const y = clip(in.up.at(floor * value));
+            double const x_end = in.across.at(end);
+            double const y_end = clip(in.up.at(end * value));
+            out.body += svg_line(x, y, x_end, y_end, css("axis curve"));
+            double const degrees = std::atan2(y_end - y, x_end - x) * 180.0 / 3.14159265358979;
+            labels += svg_words(x + 8.0, y + (value < widest ? below : -6.0), name,
+                                css("soft halo") + " transform=\"rotate(" + svg_place(degrees) +
+                                    " " + svg_place(x) + " " + svg_place(y) + ")\"");
         }
     }
     for (auto const& [name, value] : of.peaks) {
         double const begin = std::max(first, value / widest);
         out.body += svg_line(in.across.at(begin), clip(in.up.at(value)), in.right,
-                             clip(in.up.at(value)), css("axis curve")) +
-                    svg_words(in.right, clip(in.up.at(value)) - 6.0, name, css("soft end"));
+                             clip(in.up.at(value)), css("axis curve"));
+        labels += svg_words(in.right, clip(in.up.at(value)) + (value < highest ? below : -9.0),
+                            name, css("soft end halo"));
     }
+    out.body += labels;
     for (std::size_t n = 0; n < of.points.size(); ++n) {
         roofline_point const& p = of.points[n];
         out.body += "<circle cx=\"" + svg_place(in.across.at(p.operations_per_byte)) + "\" cy=\"" +

@@ -15,12 +15,12 @@
 
 namespace sofattn::io {
 
-/// A drawing with its words for those who do not see it. Drawn for a width of 480 pixels, which a
-/// telephone shows at three quarters of its size and a desk at more: letters stay readable on both.
+/// A drawing with its words for those who do not see it. Drawn for a width of 400 pixels, which a
+/// telephone shows at nine tenths of its size and a desk at more: letters stay readable on both.
 struct figure {
     std::string title;
     std::string description; ///< what it shows, in a sentence
-    double width = 480.0;
+    double width = 400.0;
     double height = 0.0;
     std::string body{}; ///< elements with classes of `figure_style`
 };
@@ -37,6 +37,7 @@ inline constexpr char const* figure_style = R"(
 .fig .head { font-size: 15px; font-weight: 600 }
 .fig .soft { fill: var(--soft); font-size: 12px }
 .fig .on { fill: var(--on); font-size: 12px }
+.fig .halo { paint-order: stroke; stroke: var(--page); stroke-width: 4px; stroke-linejoin: round }
 .fig .middle { text-anchor: middle }
 .fig .end { text-anchor: end }
 .fig .grid { stroke: var(--grid) }
@@ -83,7 +84,7 @@ inline constexpr std::size_t figure_hues = 8;
             return formatted("%.3g", value / size) + prefix;
         }
     }
-    return formatted("%.2g", value);
+    return formatted("%.3g", value);
 }
 
 namespace detail {
@@ -142,10 +143,20 @@ public:
     [[nodiscard]] double at(double value) const {
         return is_log_ ? log_.at(value) : linear_.at(value);
     }
-    /// A narrow range may hold no round number: then its ends.
+    /// A narrow logarithmic range holds few of 1, 2 and 5: then it is divided like a linear one.
     [[nodiscard]] std::vector<double> ticks() const {
-        std::vector<double> const marks = is_log_ ? log_.ticks(7) : linear_.ticks();
-        return marks.empty() ? std::vector{log_.low, log_.high} : marks;
+        std::vector<double> marks = is_log_ ? log_.ticks(7) : linear_.ticks();
+        if (marks.size() < 3 && is_log_) {
+            double const range = log_.high - log_.low;
+            double step = std::pow(10.0, std::floor(std::log10(range / 3.0)));
+            step *= range / step > 15.0 ? 5.0 : range / step > 6.0 ? 2.0 : 1.0;
+            marks.clear();
+            double const first = std::ceil(log_.low / step);
+            for (int n = 0; (first + n) * step <= log_.high; ++n) {
+                marks.push_back((first + n) * step);
+            }
+        }
+        return marks;
     }
 
 private:

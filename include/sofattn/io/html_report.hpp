@@ -4,7 +4,9 @@
 
 #include <sofattn/io/figure.hpp>
 #include <sofattn/io/svg.hpp>
+#include <sofattn/io/table.hpp>
 
+#include <algorithm>
 #include <cstddef>
 #include <string>
 #include <string_view>
@@ -38,25 +40,53 @@ public:
         }
         body_ += "</dl>\n";
     }
-    /// The first column is a name, the others are numbers. Rows of any length.
-    void table(std::string_view caption, std::vector<std::string> const& header,
-               std::vector<std::vector<std::string>> const& rows) {
+    /// What follows until `end_fold` is shown when a reader opens it.
+    void begin_fold(std::string_view text) {
         end_figures();
+        body_ += "<details><summary>" + svg_escaped(text) + "</summary>\n";
+        ++open_folds_;
+    }
+    void end_fold() {
+        end_figures();
+        if (open_folds_ > 0) {
+            body_ += "</details>\n";
+            --open_folds_;
+        }
+    }
+    void list(std::vector<std::string> const& items) {
+        end_figures();
+        body_ += "<ul>\n";
+        for (auto const& item : items) {
+            body_ += "<li>" + svg_escaped(item) + "</li>\n";
+        }
+        body_ += "</ul>\n";
+    }
+    /// The first column is a name, the others are numbers but for the last `texts`, which are
+    /// words and wrap. Rows of any length.
+    void table(std::string_view caption, std::vector<std::string> const& header,
+               std::vector<std::vector<std::string>> const& rows, std::size_t texts = 0) {
+        end_figures();
+        std::size_t const words = header.size() - std::min(texts, header.size());
         body_ += "<div class=\"scroll\" tabindex=\"0\"><table><caption>" + svg_escaped(caption) +
                  "</caption>\n<thead><tr>";
-        for (auto const& cell : header) {
-            body_ += "<th scope=\"col\">" + svg_escaped(cell) + "</th>";
+        for (std::size_t c = 0; c < header.size(); ++c) {
+            body_ += std::string("<th scope=\"col\"") + (c < words ? ">" : " class=\"words\">") +
+                     svg_escaped(header[c]) + "</th>";
         }
         body_ += "</tr></thead>\n<tbody>\n";
         for (auto const& row : rows) {
             body_ += "<tr>";
             for (std::size_t c = 0; c < row.size(); ++c) {
-                body_ += (c == 0 ? "<th scope=\"row\">" : "<td>") + svg_escaped(row[c]) +
-                         (c == 0 ? "</th>" : "</td>");
+                body_ += c == 0 ? "<th scope=\"row\">" + breakable(row[c]) + "</th>"
+                                : (c < words ? "<td>" : "<td class=\"words\">") +
+                                      svg_escaped(row[c]) + "</td>";
             }
             body_ += "</tr>\n";
         }
         body_ += "</tbody></table></div>\n";
+    }
+    void table(std::string_view caption, io::table const& of) {
+        table(caption, of.header(), of.rows());
     }
     /// Figures that follow each other stand in columns where there is room. One wider than 480
     /// pixels takes the whole width, and scrolls on a narrow screen.
@@ -75,13 +105,16 @@ public:
     }
 
     [[nodiscard]] std::string text() const {
+        std::string open = in_figures_ ? "</div>\n" : "";
+        for (std::size_t n = 0; n < open_folds_; ++n) {
+            open += "</details>\n";
+        }
         return "<!doctype html>\n<html lang=\"en\">\n<head>\n<meta charset=\"utf-8\">\n"
                "<meta name=\"viewport\" content=\"width=device-width, initial-scale=1\">\n"
                "<meta name=\"color-scheme\" content=\"light dark\">\n<title>" +
                title_ + "</title>\n<style>" + figure_style + page_style +
                "</style>\n</head>\n<body>\n<main>\n<h1>" + title_ + "</h1>\n<p class=\"summary\">" +
-               summary_ + "</p>\n" + body_ + (in_figures_ ? "</div>\n" : "") +
-               "</main>\n</body>\n</html>\n";
+               summary_ + "</p>\n" + body_ + open + "</main>\n</body>\n</html>\n";
     }
 
 private:
@@ -99,30 +132,48 @@ h1 { font-size: 1.6rem; line-height: 1.25; margin: 0 0 4px }
 h2 { font-size: 1.2rem; margin: 32px 0 8px; padding-top: 12px; border-top: 1px solid var(--line) }
 p { max-width: 46em; margin: 8px 0 }
 .summary, figcaption, caption { color: var(--soft) }
-.numbers { display: grid; grid-template-columns: repeat(auto-fit, minmax(140px, 1fr)); gap: 10px;
+.numbers { display: grid; grid-template-columns: repeat(auto-fill, minmax(150px, 1fr)); gap: 10px;
   margin: 16px 0 }
 .numbers div { background: var(--panel); border: 1px solid var(--line); border-radius: 8px;
   padding: 8px 12px }
 .numbers dt { color: var(--soft); font-size: .85rem }
-.numbers dd { margin: 0; font-size: 1.25rem; font-weight: 600; font-variant-numeric: tabular-nums }
-.figures { display: grid; grid-template-columns: repeat(auto-fit, minmax(min(100%, 420px), 1fr));
+.numbers dd { margin: 0; font-size: 1.15rem; font-weight: 600; font-variant-numeric: tabular-nums }
+.figures { display: grid; grid-template-columns: repeat(auto-fill, minmax(min(100%, 420px), 1fr));
   gap: 16px; align-items: start }
 figure { margin: 0 0 8px; border: 1px solid var(--line); border-radius: 8px; padding: 6px;
   min-width: 0 }
-figure svg { display: block; width: 100%; height: auto }
-figure.wide svg { min-width: 860px }
+figure svg { display: block; width: 100%; max-width: 500px; height: auto }
+figure.wide svg { min-width: 860px; max-width: none }
 figcaption { font-size: .9rem; padding: 4px 8px 6px }
 .scroll { overflow-x: auto }
 table { border-collapse: collapse; margin: 12px 0; font-size: .95rem;
   font-variant-numeric: tabular-nums }
 caption { text-align: left; padding-bottom: 6px }
-th, td { padding: 5px 12px; border-bottom: 1px solid var(--line); text-align: right;
+th, td { padding: 5px 9px; border-bottom: 1px solid var(--line); text-align: right;
   white-space: nowrap }
 th:first-child { text-align: left; padding-left: 0 }
 thead th { font-weight: 600 }
 tbody th { font-weight: 400 }
+th, td { vertical-align: top }
+td.words, th.words { text-align: left; white-space: normal; min-width: 15em; max-width: 40em }
+ul { max-width: 46em; padding-left: 1.3em }
+summary { cursor: pointer; padding: 6px 0 }
+@media (max-width: 560px) {
+table { font-size: .85rem }
+th, td { padding: 5px 6px }
+tbody th { white-space: normal; min-width: 7.5em; max-width: 12em }
+}
 )";
 
+    /// A name that may be broken between its words, where a line is too short.
+    [[nodiscard]] static std::string breakable(std::string_view name) {
+        std::string out;
+        for (char const c : svg_escaped(name)) {
+            out += c;
+            out += c == '_' || c == '.' ? "<wbr/>" : "";
+        }
+        return out;
+    }
     void end_figures() {
         if (in_figures_) {
             body_ += "</div>\n";
@@ -134,6 +185,7 @@ tbody th { font-weight: 400 }
     std::string summary_;
     std::string body_;
     bool in_figures_ = false;
+    std::size_t open_folds_ = 0;
 };
 
 } // namespace sofattn::io

@@ -27,6 +27,11 @@ public:
         rows_.push_back(std::move(row));
     }
 
+    [[nodiscard]] std::vector<std::string> const& header() const noexcept { return header_; }
+    [[nodiscard]] std::vector<std::vector<std::string>> const& rows() const noexcept {
+        return rows_;
+    }
+
     /// Columns padded with spaces, two between them; `indent` spaces before each line.
     [[nodiscard]] std::string text(std::size_t indent = 0) const {
         std::string out;
