@@ -2,6 +2,7 @@
 // sofattn-hw: cycles, energy, area and traffic of the SOFA accelerator and its variants.
 #include "attend/command.hpp"
 #include "hw/data.hpp"
+#include "hw/measured.hpp"
 #include "hw/report.hpp"
 #include "hw/settings.hpp"
 #include "hw/sweep.hpp"
@@ -26,6 +27,7 @@ struct arguments {
     std::vector<std::string> assignments;
     std::vector<std::string> variations;
     std::string table_name;
+    std::string sample_folder;
     recorded_layer layer;
     std::string format = "text";
 };
@@ -46,7 +48,7 @@ constexpr char const* reading =
     "  sofattn-hw run --q q.npy --k k.npy --v v.npy --set kept_share=0.1\n"
     "  sofattn-hw compare --machine sofa_28nm --machine sofa_row_ready\n"
     "  sofattn-hw sweep --vary attention.exp_units_count=1,2,4,128 --workload llama_7b_attention\n"
-    "  sofattn-hw tables\n"
+    "  sofattn-hw tables --sample examples/data\n"
     "\n"
     "Exit codes: 0 done, 2 bad input (one line on standard error).";
 
@@ -90,6 +92,9 @@ void declare(CLI::App& app, arguments& a) {
         ->take_all();
     formats(vary);
     auto* tables = app.add_subcommand("tables", "The paper's figures beside ours");
+    tables->add_option(
+        "--sample", a.sample_folder,
+        "Folder of the sample layers (examples/data): with what is measured on them");
     formats(tables);
     auto* explained =
         app.add_subcommand("explain", "Every field of a machine and a workload, or a price table");
@@ -149,7 +154,11 @@ std::string explain_all(arguments const& a) {
 
 int run_command(CLI::App const& app, arguments const& a) {
     if (app.got_subcommand("tables")) {
-        auto const rows = paper_rows();
+        auto rows = paper_rows();
+        if (!a.sample_folder.empty()) {
+            auto const measured = measured_rows(a.sample_folder);
+            rows.insert(rows.end(), measured.begin(), measured.end());
+        }
         print(a.format == "json"  ? to_json(rows).dump(2) + "\n"
               : a.format == "csv" ? to_csv(rows)
                                   : to_text(rows));

@@ -16,6 +16,9 @@
 #include <sofattn/hw/workload.hpp>
 #include <sofattn/probe/event.hpp>
 #include <sofattn/probe/trace.hpp>
+#include <sofattn/rass/schedule.hpp>
+#include <sofattn/sads/segment_topk.hpp>
+#include <sofattn/sufa/sorted_updating.hpp>
 
 #include <doctest/doctest.h>
 
@@ -128,6 +131,33 @@ TEST_CASE("hw.run on data: what the reference arithmetic did arrives at the mach
         for (auto const& e : r.timing.engines) {
             CHECK((e.busy + e.stalled() + e.idle_before + e.idle_after) == r.timing.total);
         }
+    }
+}
+
+TEST_CASE("hw.run on data: a schedule that loads keys again and again pays for it, or has them") {
+    SOFATTN_GENERATOR(random);
+    for (int n = 0; n < 8; ++n) {
+        layer_shape const s{2, 2, random.integer<index_t>(100, 300), 300, 16, 24};
+        test::random_layer<> layer(random, s, false);
+        exec::hardware x;
+        tensor<float, axis::head, axis::query, axis::value_dim> output(
+            {s.heads, s.queries, s.value_dim});
+        attention<dlzs::dlzs16, sads::segment_topk<>, sufa::sorted_updating<>, exec::hardware,
+                  rass::left_to_right<>> const attend(presets::paper::options(0.3));
+        attention_result const result = attend(x, layer.given(), output.view());
+        workload const w = shape_of(s, false);
+        REQUIRE(result.key_loads > static_cast<std::uint64_t>(s.heads * s.keys));
+        // A head's keys fit: each comes once at most.
+        hw::machine m;
+        run_report const once = hw::run(x.probe, w, m);
+        REQUIRE(once.placed.keys_stay);
+        CHECK(once.done[activity::key_issue] == result.key_loads);
+        CHECK(once.traffic.key_bytes > 0);
+        CHECK(once.traffic.key_bytes <=
+              static_cast<std::uint64_t>(s.kv_heads * s.keys * s.dim) * 2);
+        m.buffers.token.capacity_bytes = 1024;
+        CHECK(hw::run(x.probe, w, m).traffic.key_bytes ==
+              result.key_loads * static_cast<std::uint64_t>(s.dim) * 2);
     }
 }
 

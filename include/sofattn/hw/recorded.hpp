@@ -171,7 +171,8 @@ private:
         }
         double& missed = so_far.missed[static_cast<std::size_t>(id.first_key / w_.tile_keys_count)];
         auto const keys = static_cast<double>(std::max<index_t>(1, w.keys));
-        double const still_missed = missed * (1 - static_cast<double>(w.loads) / keys);
+        // A schedule without reuse loads a key more than once.
+        double const still_missed = missed * std::max(0.0, 1 - static_cast<double>(w.loads) / keys);
         w.fresh_loads = w_.has_kv_cache
                             ? std::min<index_t>(w.loads, std::llround(keys * missed) -
                                                              std::llround(keys * still_missed))
