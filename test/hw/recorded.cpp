@@ -161,6 +161,37 @@ TEST_CASE("hw.run on data: a schedule that loads keys again and again pays for i
     }
 }
 
+TEST_CASE("hw.run on data: rivals attend to what the trace kept, and predict it their way") {
+    SOFATTN_GENERATOR(random);
+    layer_shape const s{2, 2, 300, 300, 16, 24};
+    test::random_layer<> layer(random, s, false);
+    recorded const run = record(layer, s, presets::paper::options(0.2));
+    workload const w = shape_of(s, false);
+    for (char const* name : {"fact", "energon", "plain_4bit"}) {
+        CAPTURE(name);
+        run_report const r = hw::run(run.events, w, hw::find_machine(name));
+        CHECK(r.kept_pairs == run.result.kept_pairs);
+        CHECK(r.done[activity::key_issue] == run.result.key_loads);
+        CHECK(r.done[activity::max_update] == run.result.kept_pairs); // a comparison per score
+        bool const shifts = std::string(name) == "fact";
+        CHECK((r.done[activity::shift_add_16] > 0) == shifts);
+        CHECK((r.done[activity::predictor_multiply_add_4] > 0) == !shifts);
+        // One selection per row and head, with the first of its tiles.
+        auto const& selection =
+            r.timing.engines[static_cast<std::size_t>(hw::tile_stage::selection)];
+        hw::tile_work row;
+        row.row_keys = s.keys;
+        row.rows = 128;
+        hw::machine const m = hw::find_machine(name);
+        auto const each = hw::selection_time(m.selection, row, hw::run_of(row, m)).interval_cycles;
+        CHECK(selection.busy.count() == 2 * 3 * each); // heads, blocks of at most 128 rows
+    }
+    CHECK_THROWS_WITH_AS((void)hw::run(run.events, w, hw::dense_fa2()),
+                         "recorded run: selection.kind_name is \"none\", must be a selector: a "
+                         "trace tells what was kept",
+                         error);
+}
+
 TEST_CASE("hw.run on data: keys and values on demand") {
     SOFATTN_GENERATOR(random);
     for (bool const causal : {false, true}) {

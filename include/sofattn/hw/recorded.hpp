@@ -6,6 +6,7 @@
 #include <sofattn/core/query_mask.hpp>
 #include <sofattn/core/types.hpp>
 #include <sofattn/hw/config.hpp>
+#include <sofattn/hw/kinds.hpp>
 #include <sofattn/hw/placement.hpp>
 #include <sofattn/hw/tile_work.hpp>
 #include <sofattn/hw/workload.hpp>
@@ -44,8 +45,15 @@ public:
                                    w_.has_kv_cache ? 0 : w_.width_count)),
           total_(events.total()) {
         validate(w_);
-        key_product_ = product_of(probe::stage::key_prediction, probe::event::shift_add_8);
-        score_product_ = product_of(probe::stage::score_prediction, probe::event::shift_add_16);
+        if (kind_of(m_.selection) == selector_kind::none) {
+            throw error("recorded run: selection.kind_name", "\"none\"",
+                        "a selector: a trace tells what was kept");
+        }
+        // The keys are those of the run; what it took to predict them is the machine's.
+        key_product_ = hw::product_of(
+            m_.prediction, product_of(probe::stage::key_prediction, probe::event::shift_add_8));
+        score_product_ = hw::product_of(
+            m_.prediction, product_of(probe::stage::score_prediction, probe::event::shift_add_16));
     }
 
     [[nodiscard]] placement const& placed() const noexcept { return placement_; }
@@ -132,6 +140,9 @@ private:
         bool const leads = id.head % w_.group() == 0; // of a KV head
         if (id.first_key == 0 && total_.count(score_prediction, event::lz_encode) > 0) {
             w.encoded_values = w.rows * w.dim;
+        }
+        if (id.first_key == 0) {
+            w.row_keys = last_visible;
         }
         index_t const seen_before =
             id.first_query == 0 ? 0 : seen_by(w_.visible(id.first_query - 1));
