@@ -141,9 +141,11 @@ std::string explain_all(arguments const& a) {
     }
     chosen_workload w = load_workload(a.workload_name);
     machine const m = machine_of(a.machines.front(), a, w.of);
-    std::string out = "machines: " + detail::choices_text(machine::fields[0].choices) +
-                      "\ntables: " + detail::choices_text(technology::fields[3].choices) +
-                      "\nworkloads:\n";
+    std::string out = "machines:\n  ";
+    for (char const c : machine::fields[0].choices) {
+        out += c == '|' ? "\n  " : std::string(1, c);
+    }
+    out += "\ntables: " + detail::choices_text(technology::fields[3].choices) + "\nworkloads:\n";
     for (named_workload const& named : named_workloads()) {
         out += "  " + named.name + ": " + named.doc + "\n";
     }
