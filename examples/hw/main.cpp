@@ -2,6 +2,7 @@
 // sofattn-hw: cycles, energy, area and traffic of the SOFA accelerator and its variants.
 #include "attend/command.hpp"
 #include "hw/data.hpp"
+#include "hw/measured.hpp"
 #include "hw/page.hpp"
 #include "hw/recorder.hpp"
 #include "hw/report.hpp"
@@ -32,6 +33,7 @@ struct arguments {
     std::vector<std::string> assignments;
     std::vector<std::string> variations;
     std::string table_name;
+    std::string sample_folder;
     recorded_layer layer;
     std::string format = "text";
     std::filesystem::path html;
@@ -56,7 +58,7 @@ constexpr char const* reading =
     "  sofattn-hw compare --machine sofa_28nm --machine sofa_row_ready --html page.html\n"
     "  sofattn-hw run --timeline trace.json               # open in https://ui.perfetto.dev\n"
     "  sofattn-hw sweep --vary attention.exp_units_count=1,2,4,128 --workload llama_7b_attention\n"
-    "  sofattn-hw tables\n"
+    "  sofattn-hw tables --sample examples/data\n"
     "\n"
     "Exit codes: 0 done, 2 bad input (one line on standard error).";
 
@@ -112,6 +114,9 @@ void declare(CLI::App& app, arguments& a) {
     formats(vary);
     pages(vary);
     auto* tables = app.add_subcommand("tables", "The paper's figures beside ours");
+    tables->add_option(
+        "--sample", a.sample_folder,
+        "Folder of the sample layers (examples/data): with what is measured on them");
     formats(tables);
     auto* explained =
         app.add_subcommand("explain", "Every field of a machine and a workload, or a price table");
@@ -158,9 +163,11 @@ std::string explain_all(arguments const& a) {
     }
     chosen_workload w = load_workload(a.workload_name);
     machine const m = machine_of(a.machines.front(), a, w.of);
-    std::string out = "machines: " + detail::choices_text(machine::fields[0].choices) +
-                      "\ntables: " + detail::choices_text(technology::fields[3].choices) +
-                      "\nworkloads:\n";
+    std::string out = "machines:\n  ";
+    for (char const c : machine::fields[0].choices) {
+        out += c == '|' ? "\n  " : std::string(1, c);
+    }
+    out += "\ntables: " + detail::choices_text(technology::fields[3].choices) + "\nworkloads:\n";
     for (named_workload const& named : named_workloads()) {
         out += "  " + named.name + ": " + named.doc + "\n";
     }
@@ -218,7 +225,11 @@ int run_one(arguments const& a, chosen_workload const& chosen) {
 
 int run_command(CLI::App const& app, arguments const& a) {
     if (app.got_subcommand("tables")) {
-        auto const rows = paper_rows();
+        auto rows = paper_rows();
+        if (!a.sample_folder.empty()) {
+            auto const measured = measured_rows(a.sample_folder);
+            rows.insert(rows.end(), measured.begin(), measured.end());
+        }
         print(a.format == "json"  ? to_json(rows).dump(2) + "\n"
               : a.format == "csv" ? to_csv(rows)
                                   : to_text(rows));

@@ -171,6 +171,7 @@ std::string to_text(named_run const& run) {
                 : "") +
            "\n";
     out += "  multiply-add elements used: " + number("%.1f %%", 100 * r.mac_utilisation()) + "\n";
+    out += "  time in which the DRAM works: " + number("%.1f %%", 100 * r.memory_share()) + "\n";
     return out;
 }
 
@@ -233,6 +234,7 @@ json to_json(named_run const& run) {
     auto const ports = r.port_shares();
     out["port_use_share"] = {{"token", ports[0]}, {"weight", ports[1]}, {"temporary", ports[2]}};
     out["mac_utilisation_share"] = r.mac_utilisation();
+    out["memory_share"] = r.memory_share();
     out["prices"] = to_json(r.prices);
     return out;
 }

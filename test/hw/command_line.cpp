@@ -94,6 +94,37 @@ TEST_CASE("sofattn-hw tables: exact figures are exact") {
     CHECK(std::abs(find("GOPS, as accounted").deviation_percent()) < 4);
 }
 
+TEST_CASE("sofattn-hw tables: what is measured on the sample, with its status") {
+    std::string const folder = SOFATTN_SOURCE_DIR "/examples/data";
+    words const command{"tables", "--format", "json", "--sample"};
+    json const all = json_of(command + words{folder});
+    std::size_t const without = json_of({"tables", "--format", "json"}).size();
+    REQUIRE(all.size() > without);
+    double last = 100;
+    std::size_t reproduced = 0;
+    for (std::size_t n = without; n < all.size(); ++n) {
+        json const& r = all[n];
+        CAPTURE(r.dump());
+        std::string const table = r["table"];
+        double const paper = r["paper"];
+        double const ours = r["ours"];
+        double const points = table == "Fig. 20a" ? 10 : 5;
+        CHECK((r["status"] == "reproduced") == (std::abs(ours - paper) <= points));
+        CHECK(!r["reason"].get<std::string>().empty());
+        reproduced += r["status"] == "reproduced" ? 1 : 0;
+        if (table == "Fig. 17") {
+            last = paper == 82 ? 100 : last;
+            CHECK(ours < last); // every stage lowers it
+            last = ours;
+        }
+        CHECK(ours > 0);
+        CHECK(ours < 100);
+    }
+    CHECK(reproduced == 6); // the ladder at 0 % loss, the gain on FA-2 at 2 %, Fig. 20a
+    temporary_folder const empty;
+    test::refused(empty, command + words{empty.path().string()}, {"gtesmall_L05_q.npy is missing"});
+}
+
 TEST_CASE("sofattn-hw: what goes to a terminal fits 100 columns") {
     for (words const& arguments :
          {words{"tables"}, words{"run"}, words{"explain"},

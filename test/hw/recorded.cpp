@@ -16,6 +16,9 @@
 #include <sofattn/hw/workload.hpp>
 #include <sofattn/probe/event.hpp>
 #include <sofattn/probe/trace.hpp>
+#include <sofattn/rass/schedule.hpp>
+#include <sofattn/sads/segment_topk.hpp>
+#include <sofattn/sufa/sorted_updating.hpp>
 
 #include <doctest/doctest.h>
 
@@ -129,6 +132,64 @@ TEST_CASE("hw.run on data: what the reference arithmetic did arrives at the mach
             CHECK((e.busy + e.stalled() + e.idle_before + e.idle_after) == r.timing.total);
         }
     }
+}
+
+TEST_CASE("hw.run on data: a schedule that loads keys again and again pays for it, or has them") {
+    SOFATTN_GENERATOR(random);
+    for (int n = 0; n < 8; ++n) {
+        layer_shape const s{2, 2, random.integer<index_t>(100, 300), 300, 16, 24};
+        test::random_layer<> layer(random, s, false);
+        exec::hardware x;
+        tensor<float, axis::head, axis::query, axis::value_dim> output(
+            {s.heads, s.queries, s.value_dim});
+        attention<dlzs::dlzs16, sads::segment_topk<>, sufa::sorted_updating<>, exec::hardware,
+                  rass::left_to_right<>> const attend(presets::paper::options(0.3));
+        attention_result const result = attend(x, layer.given(), output.view());
+        workload const w = shape_of(s, false);
+        REQUIRE(result.key_loads > static_cast<std::uint64_t>(s.heads * s.keys));
+        // A head's keys fit: each comes once at most.
+        hw::machine m;
+        run_report const once = hw::run(x.probe, w, m);
+        REQUIRE(once.placed.keys_stay);
+        CHECK(once.done[activity::key_issue] == result.key_loads);
+        CHECK(once.traffic.key_bytes > 0);
+        CHECK(once.traffic.key_bytes <=
+              static_cast<std::uint64_t>(s.kv_heads * s.keys * s.dim) * 2);
+        m.buffers.token.capacity_bytes = 1024;
+        CHECK(hw::run(x.probe, w, m).traffic.key_bytes ==
+              result.key_loads * static_cast<std::uint64_t>(s.dim) * 2);
+    }
+}
+
+TEST_CASE("hw.run on data: rivals attend to what the trace kept, and predict it their way") {
+    SOFATTN_GENERATOR(random);
+    layer_shape const s{2, 2, 300, 300, 16, 24};
+    test::random_layer<> layer(random, s, false);
+    recorded const run = record(layer, s, presets::paper::options(0.2));
+    workload const w = shape_of(s, false);
+    for (char const* name : {"fact", "energon", "plain_4bit"}) {
+        CAPTURE(name);
+        run_report const r = hw::run(run.events, w, hw::find_machine(name));
+        CHECK(r.kept_pairs == run.result.kept_pairs);
+        CHECK(r.done[activity::key_issue] == run.result.key_loads);
+        CHECK(r.done[activity::max_update] == run.result.kept_pairs); // a comparison per score
+        bool const shifts = std::string(name) == "fact";
+        CHECK((r.done[activity::shift_add_16] > 0) == shifts);
+        CHECK((r.done[activity::predictor_multiply_add_4] > 0) == !shifts);
+        // One selection per row and head, with the first of its tiles.
+        auto const& selection =
+            r.timing.engines[static_cast<std::size_t>(hw::tile_stage::selection)];
+        hw::tile_work row;
+        row.row_keys = s.keys;
+        row.rows = 128;
+        hw::machine const m = hw::find_machine(name);
+        auto const each = hw::selection_time(m.selection, row, hw::run_of(row, m)).interval_cycles;
+        CHECK(selection.busy.count() == 2 * 3 * each); // heads, blocks of at most 128 rows
+    }
+    CHECK_THROWS_WITH_AS((void)hw::run(run.events, w, hw::dense_fa2()),
+                         "recorded run: selection.kind_name is \"none\", must be a selector: a "
+                         "trace tells what was kept",
+                         error);
 }
 
 TEST_CASE("hw.run on data: keys and values on demand") {

@@ -34,6 +34,7 @@ enum class activity {
     predictor_multiply_add_8,
     predictor_multiply_add_16,
     sort_pass,       ///< a core takes its new entries in, for one cycle
+    select_compare,  ///< selectors of other designs: a score against a threshold or a pivot
     kv_multiply_add, ///< 16 bits
     multiply_add,    ///< 16 bits: Q.K or S.V
     row_cycle,       ///< a row at work for one cycle: line buffers, AP module, registers
@@ -51,13 +52,17 @@ enum class activity {
     dram_read_bits,
     dram_write_bits
 };
-inline constexpr std::size_t activity_count = 24;
+inline constexpr std::size_t activity_count = 25;
 
 /// What takes area and leaks.
 enum class part {
     shift_element,
+    predictor_mac_4, ///< predictors of other designs, by their narrower operand
+    predictor_mac_8,
+    predictor_mac_16,
     lz_encoder,
-    sort_core, ///< with its clipping unit
+    sort_core,    ///< with its clipping unit
+    compare_lane, ///< selectors of other designs: takes a score per cycle
     kv_mac,
     attention_mac,
     attention_row, ///< line buffers, AP module and registers of one row
@@ -68,7 +73,7 @@ enum class part {
     temporary_byte,
     scheduler
 };
-inline constexpr std::size_t part_count = 12;
+inline constexpr std::size_t part_count = 16;
 
 namespace detail {
 // clang-format off
@@ -77,12 +82,13 @@ inline constexpr std::array<std::string_view, block_count> block_names{
     "dram"};
 inline constexpr std::array<std::string_view, activity_count> activity_names{
     "shift_add_8", "shift_add_16", "lz_encode", "key_rotation", "predictor_multiply_add_4",
-    "predictor_multiply_add_8", "predictor_multiply_add_16", "sort_pass", "kv_multiply_add",
+    "predictor_multiply_add_8", "predictor_multiply_add_16", "sort_pass", "select_compare", "kv_multiply_add",
     "multiply_add", "row_cycle", "exp", "divide", "max_update", "token_read_bytes",
     "token_write_bytes", "weight_read_bytes", "weight_write_bytes", "temporary_read_bytes",
     "temporary_write_bytes", "key_issue", "interface_bits", "dram_read_bits", "dram_write_bits"};
 inline constexpr std::array<std::string_view, part_count> part_names{
-    "shift_element", "lz_encoder", "sort_core", "kv_mac", "attention_mac", "attention_row",
+    "shift_element", "predictor_mac_4", "predictor_mac_8", "predictor_mac_16", "lz_encoder",
+    "sort_core", "compare_lane", "kv_mac", "attention_mac", "attention_row",
     "exp_unit", "divider", "token_byte", "weight_byte", "temporary_byte", "scheduler"};
 // clang-format on
 } // namespace detail
@@ -104,7 +110,7 @@ static_assert(static_cast<std::size_t>(part::scheduler) + 1 == part_count);
 /// Who pays for an activity.
 [[nodiscard]] constexpr block block_of(activity a) noexcept {
     return a <= activity::predictor_multiply_add_16 ? block::prediction
-           : a == activity::sort_pass               ? block::selection
+           : a <= activity::select_compare          ? block::selection
            : a == activity::kv_multiply_add         ? block::kv_generation
            : a <= activity::max_update              ? block::attention
            : a <= activity::temporary_write_bytes   ? block::memory
@@ -114,7 +120,7 @@ static_assert(static_cast<std::size_t>(part::scheduler) + 1 == part_count);
 }
 [[nodiscard]] constexpr block block_of(part p) noexcept {
     return p <= part::lz_encoder       ? block::prediction
-           : p == part::sort_core      ? block::selection
+           : p <= part::compare_lane   ? block::selection
            : p == part::kv_mac         ? block::kv_generation
            : p <= part::divider        ? block::attention
            : p <= part::temporary_byte ? block::memory

@@ -5,6 +5,8 @@
 #include <sofattn/core/types.hpp>
 #include <sofattn/hw/activity.hpp>
 #include <sofattn/hw/config_parts.hpp>
+#include <sofattn/hw/flash_time.hpp>
+#include <sofattn/hw/kinds.hpp>
 #include <sofattn/hw/tile_work.hpp>
 
 #include <algorithm>
@@ -30,8 +32,8 @@ struct attention_schedule {
     index_t ap_updates = 0; ///< new maxima per module and turn, in its first phases
     index_t update_cycles = 0;
 
-    [[nodiscard]] static constexpr attention_schedule of(attention_engine const& e,
-                                                         tile_work const& w) noexcept {
+    [[nodiscard]] static attention_schedule of(attention_engine const& e,
+                                               tile_work const& w) noexcept {
         attention_schedule s;
         if (w.kept_most == 0) {
             return s;
@@ -68,8 +70,11 @@ struct attention_schedule {
 
 /// A tile's rows in turns, then, where the rows are finished, the division of their outputs, which
 /// overlaps with the next block (outputs are held twice).
-[[nodiscard]] constexpr stage_time attention_time(attention_engine const& e,
-                                                  tile_work const& w) noexcept {
+[[nodiscard]] inline stage_time attention_time(attention_engine const& e,
+                                               tile_work const& w) noexcept {
+    if (kind_of(e) == formal_kind::flash_attention_2) {
+        return flash_time(e, w);
+    }
     auto const s = attention_schedule::of(e, w);
     index_t interval = 0;
     index_t latency = 0;
@@ -94,9 +99,13 @@ struct attention_schedule {
 
 /// Products of kept pairs: dim for Q.K, value_dim for S.V. A row is at work in every phase of its
 /// turn. K and V of a load are read once and pass by all rows.
-constexpr void add_attention_activity(attention_engine const& e, tile_work const& w,
-                                      activity_counts& into) noexcept {
+inline void add_attention_activity(attention_engine const& e, tile_work const& w,
+                                   activity_counts& into) noexcept {
     using detail::count;
+    if (kind_of(e) == formal_kind::flash_attention_2) {
+        add_flash_activity(e, w, into);
+        return;
+    }
     auto const s = attention_schedule::of(e, w);
     into.add(activity::multiply_add, w.kept_pairs * count(w.dim + w.value_dim));
     into.add(activity::exp, w.kept_pairs);

@@ -6,6 +6,7 @@
 #include <sofattn/core/types.hpp>
 #include <sofattn/hw/config_parts.hpp>
 #include <sofattn/hw/field.hpp>
+#include <sofattn/hw/kinds.hpp>
 
 #include <boost/hana/adapt_struct.hpp>
 
@@ -86,7 +87,8 @@ struct machine {
     static constexpr std::array fields{
         field{"base_name", "Named machine that the other fields are departures from",
               "hw/config.hpp", 0, 0,
-              "sofa_28nm|sofa_row_ready|sofa_shared_exp|sofa_hbm2|sofa_ddr4"},
+              "sofa_28nm|sofa_row_ready|sofa_shared_exp|sofa_hbm2|sofa_ddr4|fact|energon|dense_fa2|"
+              "plain_4bit"},
         field{"process", "Clock, node, supply, tables"},
         field{"prediction", "DLZS: leading-zero encoders and shift array"},
         field{"selection", "SADS: sorting cores"},
@@ -124,6 +126,19 @@ inline void validate(machine const& m) {
                     "attention.keys_per_row_count, " +
                         detail::number_text(m.attention.keys_per_row_count));
     }
+    if ((kind_of(m.prediction) == predictor_kind::none) !=
+        (kind_of(m.selection) == selector_kind::none)) {
+        throw error("hardware: selection.kind_name", "\"" + m.selection.kind_name + "\"",
+                    "\"none\" where prediction.kind_name is, and only there");
+    }
+    index_t const coded = m.prediction.array_rows_count + m.prediction.array_columns_count;
+    if (kind_of(m.prediction) == predictor_kind::two_sided_lz &&
+        m.prediction.lz_encoders_count < coded) {
+        throw error("hardware: prediction.lz_encoders_count",
+                    detail::number_text(m.prediction.lz_encoders_count),
+                    "at least one per row and column of the array, " + detail::number_text(coded) +
+                        ", where both operands are coded");
+    }
 }
 
 /// The paper's machine, Tables III and IV.
@@ -159,9 +174,85 @@ inline void validate(machine const& m) {
     return m;
 }
 
+// --- rivals: earlier designs on the same graph ---------------------------------------------------
+
+namespace detail {
+/// Fig. 3 gives FACT and Energon 2 MB of SRAM and does not say what it holds: half for keys and values,
+/// nearly all else for scores. The DRAM stays SOFA's.
+inline void give_2_mb(machine& m) {
+    m.pipeline.hand_over_name = "row_ready";
+    m.buffers.token.capacity_bytes = 1024 * 1024;
+    m.buffers.weight.capacity_bytes = 128 * 1024;
+    m.buffers.temporary.capacity_bytes = 896 * 1024;
+}
+} // namespace detail
+
+/// FACT (ISCA 2023): leading ones of both operands, top-k of whole rows, 512 multipliers at 500 MHz
+/// (Table II). Guessed: SOFA's array sizes, a full sort, and FlashAttention-2 where FACT takes the
+/// softmax of a whole row; out-of-order generation of K and V is RASS's.
+[[nodiscard]] inline machine fact() {
+    machine m;
+    m.base_name = "fact";
+    m.process.clock_megahertz = 500;
+    m.memory.peak_bytes_per_cycle = 512; // 256 GB/s
+    m.prediction.kind_name = "two_sided_lz";
+    m.prediction.lz_encoders_count =
+        m.prediction.array_rows_count + m.prediction.array_columns_count;
+    m.selection.kind_name = "full_sort";
+    m.attention.kind_name = "flash_attention_2";
+    detail::give_2_mb(m);
+    return m;
+}
+/// Energon (TCAD 2022): 4-bit products, again for the keys above a threshold from the row's mean, and
+/// a second threshold; 45 nm, 1 GHz (Table II). Guessed: SOFA's array sizes, half of the keys
+/// survive, FlashAttention-2.
+[[nodiscard]] inline machine energon() {
+    machine m;
+    m.base_name = "energon";
+    m.process.node_nanometres = 45;
+    m.process.supply_volts = 1.1;
+    m.prediction.kind_name = "multi_round";
+    m.selection.kind_name = "mean_threshold";
+    m.attention.kind_name = "flash_attention_2";
+    detail::give_2_mb(m);
+    return m;
+}
+/// No prediction: FlashAttention-2 over all keys, on as many multipliers as SOFA has. Not in the paper.
+[[nodiscard]] inline machine dense_fa2() {
+    machine m;
+    m.base_name = "dense_fa2";
+    m.prediction.kind_name = "none";
+    m.selection.kind_name = "none";
+    m.attention.kind_name = "flash_attention_2";
+    return m;
+}
+/// Fig. 17's baseline: 4-bit products, a full sort, FlashAttention-2; whole rows, as the sort needs.
+[[nodiscard]] inline machine plain_4bit() {
+    machine m;
+    m.base_name = "plain_4bit";
+    m.prediction.kind_name = "multiply";
+    m.selection.kind_name = "full_sort";
+    m.attention.kind_name = "flash_attention_2";
+    m.pipeline.hand_over_name = "row_ready";
+    return m;
+}
+
+/// The same design for so many queries at a time (Fig. 3's parallelism): every count that goes with
+/// the rows; memories and the DRAM stay.
+[[nodiscard]] inline machine with_parallel_queries(machine m, index_t rows) {
+    m.prediction.array_rows_count = rows;
+    m.prediction.lz_encoders_count = rows + m.prediction.array_columns_count;
+    m.selection.cores_count = rows;
+    m.attention.rows_count = rows;
+    m.attention.exp_units_count = rows;
+    m.attention.dividers_count = rows;
+    return m;
+}
+
 /// By name; throws `error` with the names there are.
 [[nodiscard]] inline machine find_machine(std::string_view name) {
-    for (auto const& make : {sofa_28nm, sofa_row_ready, sofa_shared_exp, sofa_hbm2, sofa_ddr4}) {
+    for (auto const& make : {sofa_28nm, sofa_row_ready, sofa_shared_exp, sofa_hbm2, sofa_ddr4, fact,
+                             energon, dense_fa2, plain_4bit}) {
         machine m = make();
         if (m.base_name == name) {
             return m;

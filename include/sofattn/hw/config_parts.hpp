@@ -21,6 +21,9 @@ struct prediction_engine {
     index_t encoder_latency_cycles = 1;
     index_t result_latency_cycles = 1;
     index_t result_bytes = 2;
+    std::string kind_name = "dlzs";
+    index_t operand_bits = 4;
+    double survivors_share = 0.5;
 
     static constexpr std::array fields{
         field{"array_rows_count", "Rows of the shift array: queries (or tokens) served at a time",
@@ -35,6 +38,16 @@ struct prediction_engine {
               "assumed: one register", 0, 64},
         field{"result_bytes", "A predicted score, or an element of K^", "section IV-B: 16 bits", 1,
               8},
+        field{"kind_name",
+              "How scores are predicted: one operand coded, both, narrow products, narrow products "
+              "in "
+              "two rounds, or not at all",
+              "section III-A; hw/kinds.hpp for the others", 0, 0,
+              "dlzs|two_sided_lz|multiply|multi_round|none"},
+        field{"operand_bits", "Narrower operand of multiply and multi_round",
+              "Fig. 17's baseline: 4 bits", 1, 16},
+        field{"survivors_share", "Keys of a tile that multi_round computes again, and judges again",
+              "assumed: a mean halves a row", 0, 1},
     };
 };
 
@@ -45,6 +58,7 @@ struct selection_engine {
     index_t kept_outputs_count = 4;
     index_t clip_latency_cycles = 1;
     index_t output_latency_cycles = 1;
+    std::string kind_name = "sads";
 
     static constexpr std::array fields{
         field{"cores_count", "Rows sorted at a time", "Table III", 1, 4096},
@@ -54,6 +68,12 @@ struct selection_engine {
               64},
         field{"output_latency_cycles", "From the last pass to the mask and the ID buffer",
               "assumed: one register", 0, 64},
+        field{"kind_name",
+              "How keys are selected: top-k by segments, a full sort, a threshold from the mean in "
+              "two "
+              "rounds, halving partitions, or every key is kept",
+              "section III-B; hw/selection_rivals.hpp for the others", 0, 0,
+              "sads|full_sort|mean_threshold|quick_select|none"},
     };
 };
 
@@ -86,6 +106,7 @@ struct attention_engine {
     index_t dividers_count = 128;
     index_t divide_interval_cycles = 1;
     index_t divide_latency_cycles = 8;
+    std::string kind_name = "sufa";
 
     static constexpr std::array fields{
         field{"rows_count", "Queries attended at a time", "Table III", 1, 4096},
@@ -111,6 +132,8 @@ struct attention_engine {
               "assumed: pipelined", 1, 64},
         field{"divide_latency_cycles", "Of one division", "assumed: two bits per stage, 16 bits", 0,
               256},
+        field{"kind_name", "How the softmax is updated: by sorted keys, or tile by tile",
+              "section III-C, Fig. 10", 0, 0, "sufa|flash_attention_2"},
     };
 };
 
@@ -178,15 +201,16 @@ struct pipeline_settings {
 // clang-format off
 BOOST_HANA_ADAPT_STRUCT(sofattn::hw::prediction_engine,
     array_rows_count, array_columns_count, lz_encoders_count, encoder_latency_cycles,
-    result_latency_cycles, result_bytes);
+    result_latency_cycles, result_bytes, kind_name, operand_bits, survivors_share);
 BOOST_HANA_ADAPT_STRUCT(sofattn::hw::selection_engine,
-    cores_count, new_inputs_count, kept_outputs_count, clip_latency_cycles, output_latency_cycles);
+    cores_count, new_inputs_count, kept_outputs_count, clip_latency_cycles, output_latency_cycles,
+    kind_name);
 BOOST_HANA_ADAPT_STRUCT(sofattn::hw::generation_engine,
     array_rows_count, array_columns_count, mac_latency_cycles);
 BOOST_HANA_ADAPT_STRUCT(sofattn::hw::attention_engine,
     rows_count, keys_per_row_count, row_skew_cycles, mac_latency_cycles, exp_units_count,
     exp_interval_cycles, exp_latency_cycles, max_update_cycles, dividers_count,
-    divide_interval_cycles, divide_latency_cycles);
+    divide_interval_cycles, divide_latency_cycles, kind_name);
 BOOST_HANA_ADAPT_STRUCT(sofattn::hw::schedule_engine,
     issue_interval_cycles, phase_switch_cycles, issue_latency_cycles, keys_per_phase_count);
 BOOST_HANA_ADAPT_STRUCT(sofattn::hw::sram_buffer,

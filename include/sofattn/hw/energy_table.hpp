@@ -6,6 +6,7 @@
 #include <sofattn/core/units.hpp>
 #include <sofattn/hw/activity.hpp>
 #include <sofattn/hw/config.hpp>
+#include <sofattn/hw/kinds.hpp>
 
 #include <algorithm>
 #include <array>
@@ -65,9 +66,31 @@ struct energy_table {
     auto const set = [&](part p, index_t n) {
         counts[static_cast<std::size_t>(p)] = static_cast<std::uint64_t>(n);
     };
-    set(part::shift_element, m.prediction.array_rows_count * m.prediction.array_columns_count);
-    set(part::lz_encoder, m.prediction.lz_encoders_count);
-    set(part::sort_core, m.selection.cores_count);
+    index_t const elements = m.prediction.array_rows_count * m.prediction.array_columns_count;
+    switch (kind_of(m.prediction)) {
+    case predictor_kind::dlzs:
+    case predictor_kind::two_sided_lz:
+        set(part::shift_element, elements);
+        set(part::lz_encoder, m.prediction.lz_encoders_count);
+        break;
+    case predictor_kind::multiply:
+    case predictor_kind::multi_round:
+        set(m.prediction.operand_bits <= 4   ? part::predictor_mac_4
+            : m.prediction.operand_bits <= 8 ? part::predictor_mac_8
+                                             : part::predictor_mac_16,
+            elements);
+        break;
+    case predictor_kind::none: break;
+    }
+    switch (kind_of(m.selection)) {
+    case selector_kind::sads:
+    case selector_kind::full_sort: set(part::sort_core, m.selection.cores_count); break;
+    case selector_kind::mean_threshold:
+    case selector_kind::quick_select:
+        set(part::compare_lane, m.selection.cores_count * m.selection.new_inputs_count);
+        break;
+    case selector_kind::none: break;
+    }
     set(part::kv_mac, m.generation.array_rows_count * m.generation.array_columns_count);
     set(part::attention_mac, 2 * m.attention.rows_count * m.attention.keys_per_row_count);
     set(part::attention_row, m.attention.rows_count);

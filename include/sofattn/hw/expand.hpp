@@ -5,6 +5,7 @@
 #include <sofattn/core/assert.hpp>
 #include <sofattn/core/types.hpp>
 #include <sofattn/hw/config.hpp>
+#include <sofattn/hw/kinds.hpp>
 #include <sofattn/hw/placement.hpp>
 #include <sofattn/hw/tile_work.hpp>
 #include <sofattn/hw/workload.hpp>
@@ -36,7 +37,11 @@ public:
         : w_(w), m_(m), block_rows_(m.attention.rows_count),
           placement_(placement::of(m, w.keys_count, block_rows_ * w.heads_per_selection(),
                                    w.head_dim_count, w.value_dim_count,
-                                   w.has_kv_cache ? 0 : w.width_count)) {}
+                                   w.has_kv_cache ? 0 : w.width_count)) {
+        if (kind_of(m.selection) == selector_kind::none) {
+            w_.kept_share = 1;
+        }
+    }
 
     [[nodiscard]] placement const& placed() const noexcept { return placement_; }
     [[nodiscard]] index_t blocks() const noexcept {
@@ -183,10 +188,14 @@ private:
         w.dim = w_.head_dim_count;
         w.value_dim = w_.value_dim_count;
         w.channels = w_.has_kv_cache ? 0 : w_.width_count;
+        w.key_product = product_of(m_.prediction, w.key_product);
+        w.score_product = product_of(m_.prediction, w.score_product);
+        bool const predicts = kind_of(m_.prediction) != predictor_kind::none;
         if (t == 0) {
-            w.encoded_values = w.rows * w.dim;
+            w.encoded_values = predicts ? w.rows * w.dim : 0;
+            w.row_keys = at.last_visible;
         }
-        if (!w_.has_kv_cache && at.selection == 0) {
+        if (!w_.has_kv_cache && at.selection == 0 && predicts) {
             w.predicted_keys = w.keys - seen_by(at.visible_before);
         }
         w.rotates_keys = w_.rope_name == "after_key_prediction";

@@ -4,6 +4,7 @@
 
 #include <sofattn/core/types.hpp>
 #include <sofattn/hw/config.hpp>
+#include <sofattn/hw/kinds.hpp>
 #include <sofattn/hw/tile_work.hpp>
 #include <sofattn/probe/event.hpp>
 
@@ -24,15 +25,17 @@ struct placement {
     [[nodiscard]] static placement of(machine const& m, index_t keys, index_t rows, index_t dim,
                                       index_t value_dim, index_t channels) noexcept {
         auto const operand = static_cast<index_t>(probe::formal_operand_bytes);
-        index_t const codes = ceil_div(channels * dim, index_t{2});
+        bool const predicts = kind_of(m.prediction) != predictor_kind::none;
+        index_t const codes = predicts ? ceil_div(channels * dim, index_t{2}) : 0;
         index_t const weights = channels * (dim + value_dim) * operand;
-        index_t const head = keys * (dim * m.prediction.result_bytes + (dim + value_dim) * operand);
+        index_t const head =
+            keys * ((predicts ? dim * m.prediction.result_bytes : 0) + (dim + value_dim) * operand);
         placement p;
         p.codes_stay = codes <= m.buffers.weight.capacity_bytes;
         p.weights_stay = codes + weights <= m.buffers.weight.capacity_bytes;
         p.keys_stay = head <= m.buffers.token.capacity_bytes;
         p.scores_stay =
-            m.pipeline.hand_over_name == "tile_ready" ||
+            m.pipeline.hand_over_name == "tile_ready" || !predicts ||
             rows * keys * m.prediction.result_bytes <= m.buffers.temporary.capacity_bytes;
         return p;
     }
@@ -72,7 +75,7 @@ inline void set_traffic(tile_work& w, machine const& m, placement const& p,
         }
     }
     bool const reads_index = at.is_cached ? !p.keys_stay || at.first_meeting : !p.keys_stay;
-    if (reads_index) {
+    if (reads_index && kind_of(m.prediction) != predictor_kind::none) {
         t.index_bytes = count((w.keys - w.predicted_keys) * w.dim) * predicted_bytes;
     }
     // Made here: on chip. Loaded before: on chip if a head's keys stay.

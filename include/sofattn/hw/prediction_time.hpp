@@ -5,23 +5,36 @@
 #include <sofattn/core/types.hpp>
 #include <sofattn/hw/activity.hpp>
 #include <sofattn/hw/config_parts.hpp>
+#include <sofattn/hw/kinds.hpp>
 #include <sofattn/hw/systolic.hpp>
 #include <sofattn/hw/tile_work.hpp>
 
+#include <algorithm>
+#include <cmath>
 #include <cstdint>
 
 namespace sofattn::hw {
 
-/// Operands pass the encoders' register whether they are converted or not.
-[[nodiscard]] constexpr systolic_array array_of(prediction_engine const& e) noexcept {
+/// Whether operands become leading-zero codes on their way in.
+[[nodiscard]] inline bool encodes(prediction_engine const& e) noexcept {
+    return kind_of(e) == predictor_kind::dlzs || kind_of(e) == predictor_kind::two_sided_lz;
+}
+/// Operands pass the encoders' register whether they are converted or not, where there are any.
+[[nodiscard]] inline systolic_array array_of(prediction_engine const& e) noexcept {
     return {e.array_rows_count, e.array_columns_count,
-            e.encoder_latency_cycles + e.result_latency_cycles};
+            (encodes(e) ? e.encoder_latency_cycles : 0) + e.result_latency_cycles};
+}
+/// Keys of a tile that are predicted again, with more bits.
+[[nodiscard]] inline index_t survivors(prediction_engine const& e, index_t keys) noexcept {
+    return kind_of(e) == predictor_kind::multi_round
+               ? static_cast<index_t>(std::ceil(e.survivors_share * static_cast<double>(keys)))
+               : 0;
 }
 
 /// Phase 1.1: `predicted_keys` tokens along the rows, channels of K^ along the columns, `channels`
 /// products deep. The codes of W_k come converted.
-[[nodiscard]] constexpr stage_time key_prediction_time(prediction_engine const& e,
-                                                       tile_work const& w) noexcept {
+[[nodiscard]] inline stage_time key_prediction_time(prediction_engine const& e,
+                                                    tile_work const& w) noexcept {
     index_t const passes =
         ceil_div(w.predicted_keys, e.array_rows_count) * ceil_div(w.dim, e.array_columns_count);
     return array_of(e).time(passes, w.channels);
@@ -29,12 +42,15 @@ namespace sofattn::hw {
 
 /// Phase 1.2: queries along the rows, keys along the columns, `dim` products deep. Where the block is
 /// new, its queries pass the encoders on their way into the first pass, one element of every row at
-/// a time.
-[[nodiscard]] constexpr stage_time score_prediction_time(prediction_engine const& e,
-                                                         tile_work const& w) noexcept {
-    index_t const passes =
-        ceil_div(w.rows, e.array_rows_count) * ceil_div(w.keys, e.array_columns_count);
-    index_t const pace = w.encoded_values == 0
+/// a time. A second round (multi_round) packs the survivors of a tile into as few columns as they need
+/// and begins when the selector has judged the first, which it is taken to do without a pause; codes
+/// of both operands (two_sided_lz) take an encoder per row and per column (hw::validate).
+[[nodiscard]] inline stage_time score_prediction_time(prediction_engine const& e,
+                                                      tile_work const& w) noexcept {
+    index_t const passes = ceil_div(w.rows, e.array_rows_count) *
+                           (ceil_div(w.keys, e.array_columns_count) +
+                            ceil_div(survivors(e, w.keys), e.array_columns_count));
+    index_t const pace = w.encoded_values == 0 || !encodes(e)
                              ? 1
                              : ceil_div(std::min(w.rows, e.array_rows_count), e.lz_encoders_count);
     return array_of(e).time(passes, w.dim, pace);
@@ -45,8 +61,11 @@ namespace sofattn::hw {
 ///
 /// Zeros are kept from the elements (paper: zero eliminator), which saves their switching but no
 /// cycle: the operands of all rows and columns move in step.
-[[nodiscard]] constexpr stage_time prediction_time(prediction_engine const& e,
-                                                   tile_work const& w) noexcept {
+[[nodiscard]] inline stage_time prediction_time(prediction_engine const& e,
+                                                tile_work const& w) noexcept {
+    if (kind_of(e) == predictor_kind::none) {
+        return {};
+    }
     stage_time const keys = key_prediction_time(e, w);
     stage_time const scores = score_prediction_time(e, w);
     if (scores.latency_cycles == 0) {
@@ -71,21 +90,32 @@ namespace detail {
 /// What a tile makes the engine do, memory accesses included: per pass, tokens (8 bits), codes (4
 /// bits) and K^ (`result_bytes`) are read once and travel through the array; scores are written as
 /// they leave.
-constexpr void add_prediction_activity(prediction_engine const& e, tile_work const& w,
-                                       activity_counts& into) noexcept {
+inline void add_prediction_activity(prediction_engine const& e, tile_work const& w,
+                                    activity_counts& into) noexcept {
     using detail::count;
-    into.add(detail::product_activity(w.key_product), w.key_products() - w.skipped_key_products);
+    if (kind_of(e) == predictor_kind::none) {
+        return;
+    }
+    index_t const again = survivors(e, w.keys);
+    // A multiplier has no zero eliminator before it.
+    into.add(detail::product_activity(w.key_product),
+             w.key_products() - (encodes(e) ? w.skipped_key_products : 0));
     into.add(detail::product_activity(w.score_product),
-             w.score_products() - w.skipped_score_products);
-    into.add(activity::lz_encode, count(w.encoded_values));
+             w.score_products() - (encodes(e) ? w.skipped_score_products : 0) +
+                 count(w.rows * again * w.dim));
+    into.add(activity::lz_encode, encodes(e) ? count(w.encoded_values) : 0);
+    if (kind_of(e) == predictor_kind::two_sided_lz) {
+        into.add(activity::lz_encode, count(w.keys * w.dim * ceil_div(w.rows, e.array_rows_count)));
+    }
     if (w.rotates_keys) {
         into.add(activity::key_rotation, count(2 * w.predicted_keys * w.dim));
     }
     index_t const token_groups = ceil_div(w.predicted_keys, e.array_rows_count);
     index_t const dim_groups = ceil_div(w.dim, e.array_columns_count);
     index_t const row_groups = ceil_div(w.rows, e.array_rows_count);
-    into.add(activity::token_read_bytes, count(w.predicted_keys * w.channels * dim_groups +
-                                               w.keys * w.dim * e.result_bytes * row_groups));
+    into.add(activity::token_read_bytes,
+             count(w.predicted_keys * w.channels * dim_groups +
+                   (w.keys + again) * w.dim * e.result_bytes * row_groups));
     into.add(activity::weight_read_bytes,
              count(ceil_div(w.dim * w.channels * token_groups, index_t{2})));
     into.add(activity::token_write_bytes, count(w.predicted_keys * w.dim * e.result_bytes));

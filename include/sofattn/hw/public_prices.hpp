@@ -38,6 +38,8 @@ inline constexpr int clips = 12;
         .with(activity::predictor_multiply_add_16, 0.41 + 0.051, horowitz)
         .with(activity::sort_pass, (comparators + clips) * 0.025,
               "Horowitz scaled: 44 comparators and 12 clips of 16 bits")
+        .with(activity::select_compare, 0.025,
+              "Horowitz scaled: a 16-bit comparison as an addition")
         .with(activity::kv_multiply_add, 0.634, focus)
         .with(activity::multiply_add, 0.634, focus)
         .with(activity::row_cycle, 3 * 2 * 0.61,
@@ -56,6 +58,10 @@ inline constexpr int clips = 12;
         .with(activity::dram_read_bits, 3.02, "DRAMsim3, HBM2, sequential at 59.7 GB/s")
         .with(activity::dram_write_bits, 3.02, "DRAMsim3, HBM2, sequential at 59.7 GB/s");
     t.with(part::shift_element, 570, leak(570), yosys)
+        .with(part::predictor_mac_4, 298, leak(298), yosys)
+        .with(part::predictor_mac_8, 732, leak(732), yosys)
+        .with(part::predictor_mac_16, 2058, leak(2058), yosys)
+        .with(part::compare_lane, 127, leak(127), yosys)
         .with(part::lz_encoder, 23.5, leak(23.5), yosys)
         .with(part::sort_core, 48 * 127, leak(48 * 127), yosys)
         .with(part::kv_mac, 1378, leak(1378), focus)
@@ -93,6 +99,7 @@ inline constexpr int clips = 12;
         .with(activity::predictor_multiply_add_8, 0.2 + 0.1, horowitz)
         .with(activity::predictor_multiply_add_16, 0.8 + 0.1, between)
         .with(activity::sort_pass, (comparators + clips) * 0.05, between)
+        .with(activity::select_compare, 0.05, between)
         .with(activity::kv_multiply_add, 0.8 + 0.1, between)
         .with(activity::multiply_add, 0.8 + 0.1, between)
         .with(activity::row_cycle, 3 * 2 * 1.25, "Horowitz: 8 KB SRAM; three 16-bit accesses")
@@ -113,7 +120,11 @@ inline constexpr int clips = 12;
     auto const logic = [&](part p, double area) {
         t.with(p, to_45 * area, leak(to_45 * area), aladdin);
     };
-    logic(part::shift_element, 278 + 40 * 5.98);        // adder, 40-bit register
+    logic(part::shift_element, 278 + 40 * 5.98); // adder, 40-bit register
+    logic(part::predictor_mac_4, 1587.5 / 16 + 139 + 16 * 5.98);
+    logic(part::predictor_mac_8, 1587.5 / 4 + 139 + 24 * 5.98);
+    logic(part::predictor_mac_16, 1587.5 + 278 + 32 * 5.98);
+    logic(part::compare_lane, 35.5 + 24 * 5.98);
     logic(part::lz_encoder, 139);                       // as a 16-bit adder
     logic(part::sort_core, 56 * 35.5 + 16 * 24 * 5.98); // comparators, entries
     logic(part::kv_mac, 1587.5 + 278 + 32 * 5.98);      // 16 x 16 bits, adder, register

@@ -6,6 +6,7 @@
 #include <sofattn/core/query_mask.hpp>
 #include <sofattn/core/types.hpp>
 #include <sofattn/hw/config.hpp>
+#include <sofattn/hw/kinds.hpp>
 #include <sofattn/hw/placement.hpp>
 #include <sofattn/hw/tile_work.hpp>
 #include <sofattn/hw/workload.hpp>
@@ -44,8 +45,15 @@ public:
                                    w_.has_kv_cache ? 0 : w_.width_count)),
           total_(events.total()) {
         validate(w_);
-        key_product_ = product_of(probe::stage::key_prediction, probe::event::shift_add_8);
-        score_product_ = product_of(probe::stage::score_prediction, probe::event::shift_add_16);
+        if (kind_of(m_.selection) == selector_kind::none) {
+            throw error("recorded run: selection.kind_name", "\"none\"",
+                        "a selector: a trace tells what was kept");
+        }
+        // The keys are those of the run; what it took to predict them is the machine's.
+        key_product_ = hw::product_of(
+            m_.prediction, product_of(probe::stage::key_prediction, probe::event::shift_add_8));
+        score_product_ = hw::product_of(
+            m_.prediction, product_of(probe::stage::score_prediction, probe::event::shift_add_16));
     }
 
     [[nodiscard]] placement const& placed() const noexcept { return placement_; }
@@ -133,6 +141,9 @@ private:
         if (id.first_key == 0 && total_.count(score_prediction, event::lz_encode) > 0) {
             w.encoded_values = w.rows * w.dim;
         }
+        if (id.first_key == 0) {
+            w.row_keys = last_visible;
+        }
         index_t const seen_before =
             id.first_query == 0 ? 0 : seen_by(w_.visible(id.first_query - 1));
         if (!w_.has_kv_cache && leads) {
@@ -171,7 +182,8 @@ private:
         }
         double& missed = so_far.missed[static_cast<std::size_t>(id.first_key / w_.tile_keys_count)];
         auto const keys = static_cast<double>(std::max<index_t>(1, w.keys));
-        double const still_missed = missed * (1 - static_cast<double>(w.loads) / keys);
+        // A schedule without reuse loads a key more than once.
+        double const still_missed = missed * std::max(0.0, 1 - static_cast<double>(w.loads) / keys);
         w.fresh_loads = w_.has_kv_cache
                             ? std::min<index_t>(w.loads, std::llround(keys * missed) -
                                                              std::llround(keys * still_missed))

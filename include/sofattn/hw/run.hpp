@@ -94,6 +94,15 @@ struct run_report {
                 share(on.buffers.temporary, activity::temporary_read_bytes,
                       activity::temporary_write_bytes)};
     }
+    /// Share of the time in which the DRAM is at work for this layer.
+    [[nodiscard]] double memory_share() const noexcept {
+        std::uint64_t busy = 0;
+        for (tile_stage const s :
+             {tile_stage::fetch, tile_stage::spill, tile_stage::gather, tile_stage::write_back}) {
+            busy += timing.engines[static_cast<std::size_t>(s)].busy.count();
+        }
+        return static_cast<double>(busy) / static_cast<double>(timing.total.count());
+    }
     /// The paper's accounting, as far as its figures tell: both arrays at their utilisation, as if
     /// all that they did were attention, times what the removed pairs would have cost.
     [[nodiscard]] double paper_gops() const noexcept {

@@ -5,6 +5,9 @@
 #include <sofattn/core/types.hpp>
 #include <sofattn/hw/activity.hpp>
 #include <sofattn/hw/config_parts.hpp>
+#include <sofattn/hw/kinds.hpp>
+#include <sofattn/hw/prediction_time.hpp>
+#include <sofattn/hw/selection_rivals.hpp>
 #include <sofattn/hw/tile_work.hpp>
 
 #include <cstdint>
@@ -20,9 +23,11 @@ namespace sofattn::hw {
 
 /// Rows beyond the number of cores wait for the next turn. A core takes new entries in every cycle;
 /// clipping replaces values and saves no cycle.
-[[nodiscard]] constexpr stage_time selection_time(selection_engine const& e,
-                                                  tile_work const& w) noexcept {
-    index_t const busy = ceil_div(w.rows, e.cores_count) * sort_passes(e, w);
+[[nodiscard]] inline stage_time selection_time(selection_engine const& e, tile_work const& w,
+                                               selection_run const& run = {}) noexcept {
+    index_t const per_row =
+        kind_of(e) == selector_kind::sads ? sort_passes(e, w) : rival_cycles(e, run);
+    index_t const busy = ceil_div(w.rows, e.cores_count) * per_row;
     if (busy == 0) {
         return {};
     }
@@ -32,9 +37,23 @@ namespace sofattn::hw {
 
 /// Scores leave the memory once; for further iterations a core has them in its registers, whose energy
 /// is part of a pass. What is kept goes out as a bit per key.
-constexpr void add_selection_activity(selection_engine const& e, prediction_engine const& p,
-                                      tile_work const& w, activity_counts& into) noexcept {
+inline void add_selection_activity(selection_engine const& e, prediction_engine const& p,
+                                   tile_work const& w, activity_counts& into,
+                                   selection_run const& run = {}) noexcept {
     using detail::count;
+    if (kind_of(e) == selector_kind::none) {
+        return;
+    }
+    if (kind_of(e) != selector_kind::sads) {
+        std::uint64_t const touched = count(w.rows * rival_entries(e, run));
+        bool const sorts = kind_of(e) == selector_kind::full_sort;
+        into.add(sorts ? activity::sort_pass : activity::select_compare,
+                 sorts ? count(w.rows * rival_cycles(e, run)) : touched);
+        into.add(activity::temporary_read_bytes, touched * count(p.result_bytes));
+        into.add(activity::temporary_write_bytes, (sorts ? touched * count(p.result_bytes) : 0) +
+                                                      count(ceil_div(w.rows * w.keys, index_t{8})));
+        return;
+    }
     into.add(activity::sort_pass, count(w.rows * sort_passes(e, w)));
     into.add(activity::temporary_read_bytes, w.visible_pairs * count(p.result_bytes));
     into.add(activity::temporary_write_bytes, count(ceil_div(w.rows * w.keys, index_t{8})));

@@ -7,10 +7,12 @@
 #include <sofattn/hw/attention_time.hpp>
 #include <sofattn/hw/config.hpp>
 #include <sofattn/hw/generation_time.hpp>
+#include <sofattn/hw/kinds.hpp>
 #include <sofattn/hw/memory_model.hpp>
 #include <sofattn/hw/pipeline_graph.hpp>
 #include <sofattn/hw/prediction_time.hpp>
 #include <sofattn/hw/schedule_time.hpp>
+#include <sofattn/hw/selection_rivals.hpp>
 #include <sofattn/hw/selection_time.hpp>
 #include <sofattn/hw/tile_work.hpp>
 #include <sofattn/hw/work.hpp>
@@ -21,6 +23,11 @@
 #include <utility>
 
 namespace sofattn::hw {
+
+/// What one row is selected from at this tile.
+[[nodiscard]] inline selection_run run_of(tile_work const& w, machine const& m) noexcept {
+    return selection_run::of(m.prediction, w, m.pipeline.hand_over_name == "row_ready");
+}
 
 /// Time in every stage. Transfers share the DRAM, one at a time; what the memory takes to answer is
 /// hidden from the next transfer, not from the tile.
@@ -33,7 +40,7 @@ namespace sofattn::hw {
         set(s, memory.time(transfer_of(w, s)));
     }
     set(tile_stage::prediction, prediction_time(m.prediction, w));
-    set(tile_stage::selection, selection_time(m.selection, w));
+    set(tile_stage::selection, selection_time(m.selection, w, run_of(w, m)));
     set(tile_stage::schedule, schedule_time(m.schedule, w));
     set(tile_stage::kv_generation, generation_time(m.generation, w));
     set(tile_stage::attention, attention_time(m.attention, w));
@@ -44,7 +51,7 @@ namespace sofattn::hw {
 [[nodiscard]] inline activity_counts activities_of(tile_work const& w, machine const& m) noexcept {
     activity_counts done;
     add_prediction_activity(m.prediction, w, done);
-    add_selection_activity(m.selection, m.prediction, w, done);
+    add_selection_activity(m.selection, m.prediction, w, done, run_of(w, m));
     add_schedule_activity(w, done);
     add_generation_activity(m.generation, w, done);
     add_attention_activity(m.attention, w, done);
@@ -105,7 +112,9 @@ namespace sofattn::hw {
         item.output_bytes.assign(tile_stage_count - 1, 0);
         // Buffer n lies before stage n + 1.
         item.output_bytes[static_cast<std::size_t>(tile_stage::selection) - 1] =
-            w.visible_pairs * detail::count(m.prediction.result_bytes);
+            kind_of(m.prediction) == predictor_kind::none
+                ? 0
+                : w.visible_pairs * detail::count(m.prediction.result_bytes);
     }
     item.ends_row = w.last_of_rows;
     return item;

@@ -112,6 +112,7 @@ struct tile_work {
     std::uint64_t max_updates = 0;
     index_t finished_rows = 0; ///< rows whose outputs are divided here
 
+    index_t row_keys = 0;      ///< of the block's first tile: keys that the longest row sees in all
     bool last_of_rows = false; ///< the block's last tile
     tile_traffic traffic{};
 
