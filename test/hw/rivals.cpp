@@ -25,7 +25,6 @@ using hw::activity;
 using hw::block;
 using hw::run_report;
 using hw::stage_time;
-using hw::tile_stage;
 using hw::workload;
 
 namespace {
