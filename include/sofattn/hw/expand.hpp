@@ -58,7 +58,7 @@ public:
         index_t const tiles = ceil_div(at.last_visible, w_.tile_keys_count);
         index_t const full = at.first_visible / w_.tile_keys_count; // seen whole by every row
         index_t const kept = kept_in(full * w_.tile_keys_count);
-        std::size_t const begin = out.size();
+        [[maybe_unused]] std::size_t const begin = out.size();
         for (index_t t = 0; t < full;) {
             index_t const each = kept / full + (t < kept % full ? 1 : 0);
             index_t const end = t < kept % full ? kept % full : full;
@@ -69,9 +69,8 @@ public:
         for (index_t t = full; t < tiles; ++t) {
             add(at, t, -1, 1, t + 1 == tiles, out);
         }
-        tile_work& last = out.back().tile;
-        SOFATTN_DASSERT(out.size() > begin && last.last_of_rows && out.back().times == 1);
-        (void)begin;
+        [[maybe_unused]] tile_run const& last = out.back();
+        SOFATTN_DASSERT(out.size() > begin && last.tile.last_of_rows && last.times == 1);
     }
 
 private:
