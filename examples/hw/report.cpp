@@ -56,7 +56,8 @@ std::string wrapped(std::string const& text, std::size_t width, std::size_t inde
     for (std::size_t at = 0; at < text.size();) {
         std::size_t const end = std::min(text.find(' ', at), text.size());
         if (line > 0 && line + 1 + (end - at) > width) {
-            out += "\n" + std::string(indent, ' ');
+            out += '\n';
+            out.append(indent, ' ');
             line = 0;
         } else if (line > 0) {
             out += ' ';
@@ -154,9 +155,12 @@ std::string to_text(named_run const& run) {
            "; sofattn-hw explain --table prints it)\n\n";
     out += block_table(r).text(2) + "\n";
     if (r.on.memory.model_name != "flat") {
-        out += "  " + r.on.memory.model_name + " in uJ:";
+        out += "  ";
+        out += r.on.memory.model_name + " in uJ:";
         for (auto const& [what, member] : off_chip_fields) {
-            out += " " + std::string(what) + number(" %.1f", (r.off_chip.*member).count() / 1e6);
+            out += ' ';
+            out += what;
+            out += number(" %.1f", (r.off_chip.*member).count() / 1e6);
         }
         out += "\n\n";
     }

@@ -74,7 +74,8 @@ public:
         std::string out;
         auto const line = [&](std::vector<std::string> const& cells) {
             for (std::size_t c = 0; c < cells.size(); ++c) {
-                out += (c > 0 ? "," : "") + quoted(cells[c]);
+                out += c > 0 ? "," : "";
+                out += quoted(cells[c]);
             }
             out += "\r\n";
         };
