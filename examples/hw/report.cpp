@@ -302,7 +302,8 @@ std::string to_text(energy_table const& prices) {
         out += line(name(which), name(block_of(which)), number("%.4g", prices.of(which).picojoules),
                     prices.of(which).source);
     }
-    out += "\n" + line("unit", "block", "um2", "static uW; source");
+    out += '\n';
+    out += line("unit", "block", "um2", "static uW; source");
     for (std::size_t p = 0; p < part_count; ++p) {
         auto const which = static_cast<part>(p);
         out += line(name(which), name(block_of(which)),
