@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: MIT
 // Earlier designs on the same graph: their engines stepped cycle by cycle, and what they amount to.
 #include "hw/layers.hpp"
+#include "hw/some_engine.hpp"
 #include "hw/systolic_machine.hpp"
 #include "support/generators.hpp"
 #include <sofattn/core/error.hpp>
@@ -173,24 +174,10 @@ TEST_CASE("hw.selection_rivals: sorts, thresholds and partitions, cycle by cycle
 TEST_CASE("hw.flash_time: products of a tile, then its sums, cycle by cycle") {
     SOFATTN_GENERATOR(random);
     for (int n = 0; n < 2000; ++n) {
-        hw::attention_engine e;
+        hw::attention_engine e = test::some_attention_engine(random);
         e.kind_name = "flash_attention_2";
-        e.rows_count = random.integer<index_t>(1, 8);
-        e.keys_per_row_count = random.integer<index_t>(1, 3);
-        e.row_skew_cycles = random.integer<index_t>(0, 2);
-        e.mac_latency_cycles = random.integer<index_t>(0, 2);
-        e.exp_units_count = random.integer<index_t>(1, 9);
-        e.exp_interval_cycles = random.integer<index_t>(1, 3);
-        e.exp_latency_cycles = random.integer<index_t>(0, 5);
-        e.dividers_count = random.integer<index_t>(1, 9);
-        e.divide_interval_cycles = random.integer<index_t>(1, 3);
-        hw::tile_work w;
-        w.rows = random.integer<index_t>(1, 17);
-        w.dim = random.integer<index_t>(1, 24);
-        w.value_dim = random.integer<index_t>(1, 24);
-        w.kept_most = random.integer<index_t>(0, 15);
-        w.kept_pairs = u(w.rows * w.kept_most);
-        w.finished_rows = random.chance(0.3) ? w.rows : 0;
+        hw::tile_work w = test::some_attended_tile(random);
+        w.max_updates = 0; // for SU-FA below: keys came in order
         CAPTURE(n);
         CHECK(hw::attention_time(e, w) == step_flash(e, w));
         hw::activity_counts done;

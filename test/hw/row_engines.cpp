@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: MIT
 // The engines that work row by row (SADS, SU-FA, RASS), stepped cycle by cycle.
+#include "hw/some_engine.hpp"
 #include "support/generators.hpp"
 #include <sofattn/core/types.hpp>
 #include <sofattn/hw/attention_time.hpp>
@@ -164,26 +165,8 @@ TEST_CASE("hw.attention_time: phases, AP modules and divisions, cycle by cycle")
     SOFATTN_GENERATOR(random);
     int limited_by_exponentials = 0;
     for (int n = 0; n < 2000; ++n) {
-        hw::attention_engine e;
-        e.rows_count = random.integer<index_t>(1, 8);
-        e.keys_per_row_count = random.integer<index_t>(1, 3);
-        e.row_skew_cycles = random.integer<index_t>(0, 2);
-        e.mac_latency_cycles = random.integer<index_t>(0, 2);
-        e.exp_units_count = random.integer<index_t>(1, 9);
-        e.exp_interval_cycles = random.integer<index_t>(1, 3);
-        e.exp_latency_cycles = random.integer<index_t>(0, 5);
-        e.max_update_cycles = random.integer<index_t>(0, 3);
-        e.dividers_count = random.integer<index_t>(1, 9);
-        e.divide_interval_cycles = random.integer<index_t>(1, 3);
-        e.divide_latency_cycles = random.integer<index_t>(0, 9);
-        hw::tile_work w;
-        w.rows = random.integer<index_t>(1, 17);
-        w.dim = random.integer<index_t>(1, 24);
-        w.value_dim = random.integer<index_t>(1, 24);
-        w.kept_most = random.integer<index_t>(0, 15);
-        w.kept_pairs = u(w.rows * w.kept_most);
-        w.max_updates = random.integer<std::uint64_t>(0, w.kept_pairs);
-        w.finished_rows = random.chance(0.3) ? w.rows : 0;
+        hw::attention_engine const e = test::some_attention_engine(random);
+        hw::tile_work const w = test::some_attended_tile(random);
         CAPTURE(n);
         stage_time const closed = hw::attention_time(e, w);
         stage_time const stepped = step_attention(e, w);

@@ -48,9 +48,10 @@ struct ignore_kept_keys {
 /// error  sofattn::error from `check` and `index` only
 /// events none: this is no circuit
 /// exact  pages, scores and selections bit-identical on every target, and to the reference where all
-///        pages are looked at; outputs the same bits for any number of threads, within 2e-5 (relative, Frobenius) of a double-precision oracle on the same keys
-///        whose reused logits are the positions of scores (0.14 % of a weight at most), plus 2e-4 of
-///        what compensation adds, whose weights are the selector's; where dense, dense_attention's bits
+///        pages are looked at; outputs the same bits for any number of threads, within 2e-5
+///        (relative, Frobenius) of a double-precision oracle on the same keys whose reused logits
+///        are the positions of scores (0.14 % of a weight at most), plus 2e-4 of what compensation
+///        adds, whose weights are the selector's; where dense, dense_attention's bits
 /// paper  Fig. 6 and 11 on a CPU; section III for its stages, policies as in their headers. The first
 ///        level is not in the paper
 template <dlzs::byte_policy Predictor = dlzs::rotated_int8,
@@ -62,9 +63,8 @@ class sparse_prefill {
 public:
     static constexpr double default_page_loss = 0.003;
 
-    /// Where fewer keys than `dense_below` are, attention is dense.
-    /// `page_loss`: share of a row's mass that pages may have, by their sketches, that are not looked at;
-    /// 0 looks at all.
+    /// Where fewer keys than `dense_below` are, attention is dense. `page_loss`: share of a row's mass
+    /// that pages may have, by their sketches, which are not looked at; 0 looks at all.
     explicit sparse_prefill(attention_options options, index_t dense_below = 2048,
                             double page_loss = default_page_loss)
         : options_(std::move(options)), dense_below_(dense_below), page_loss_(page_loss) {}
@@ -210,8 +210,9 @@ public:
         });
     }
 
-    /// Share of the mass that pages not looked at may have, as estimated: never more than an
-    /// eighth of what a budget lets go, since it all goes one way, where errors of single keys cancel. Nothing is skipped for budgets that drop nothing for its weight.
+    /// Share of the mass that pages not looked at may have, as estimated: never more than an eighth of
+    /// what a budget lets go, since it all goes one way, where errors of single keys cancel. Nothing is
+    /// skipped for budgets that drop nothing for its weight.
     [[nodiscard]] double page_loss(sads::budget const& b) const noexcept {
         double const allowed = b.mass ? 1.0 - *b.mass : b.output_error.value_or(0.0);
         return std::min(page_loss_, allowed / 8);

@@ -47,6 +47,7 @@ public:
     static constexpr index_t tile_keys = sads::kept_tile::most;
     static constexpr index_t tile_pages = tile_keys / exec::page_keys;
     static_assert(tile_pages == 32, "a tile's pages are the bits of a word");
+    static constexpr index_t teams_most = 32;
     /// Teams that are estimated side by side.
     static constexpr index_t slots = exec::tile_rows;
 
@@ -61,6 +62,7 @@ public:
     /// memory [bytes(keys, dim, teams)], aligned to a cache line.
     prefill_pages(index_t keys, index_t dim, index_t teams, std::byte* memory) noexcept
         : steps_(padded_steps(dim)), places_(places(keys)), tiles_(ceil_div(keys, tile_keys)) {
+        SOFATTN_ASSERT(teams <= teams_most);
         auto* next = reinterpret_cast<std::int32_t*>(memory);
         auto const take = [&](index_t count) {
             auto* const start = next;
@@ -197,7 +199,6 @@ public:
 private:
     static constexpr index_t tile_segments = sads::kept_tile::segments;
     static constexpr index_t segment_pages = sads::kept_tile::segment / exec::page_keys;
-    static constexpr index_t teams_most = 32;
 
     [[nodiscard]] static constexpr index_t padded_words(index_t count) noexcept {
         return ceil_div<index_t>(count, 16) * 16;

@@ -43,7 +43,7 @@ struct prefill_team {
 template <dlzs::byte_policy Predictor>
 class prefill_scores {
 public:
-    static constexpr index_t teams_most = 32;
+    static constexpr index_t teams_most = prefill_pages::teams_most;
     static constexpr index_t rows_most = teams_most * team_rows;
 
     struct row_state {
@@ -145,7 +145,7 @@ public:
 
 private:
     static constexpr index_t segment = sads::kept_tile::segment;
-    static_assert(segment % exec::short_width == 0 && exec::page_keys == sads::kept_tile::page);
+    static_assert(segment % exec::short_width == 0);
 
     [[nodiscard]] static constexpr index_t padded(index_t dims) noexcept {
         return ceil_div<index_t>(dims, 16) * 16;

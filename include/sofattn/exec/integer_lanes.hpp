@@ -147,18 +147,6 @@ using lane_mask = std::uint32_t;
 #endif
 }
 
-/// The same of floats.
-[[nodiscard]] inline vector_float add_from(vector_float sum, vector_int32 of, vector_int32 limit,
-                                           vector_float x) noexcept {
-#if defined(__AVX512F__)
-    return _mm512_mask_add_ps(sum, _mm512_cmpge_epi32_mask(of, limit), sum, x);
-#else
-    auto const bits = xsimd::bitwise_cast<vector_int32>(x);
-    return sum +
-           xsimd::bitwise_cast<vector_float>(xsimd::select(of < limit, vector_int32(0), bits));
-#endif
-}
-
 /// A sum of unsigned 32-bit lanes in 64 bits.
 class wide_sum {
 public:

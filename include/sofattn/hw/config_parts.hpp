@@ -40,8 +40,7 @@ struct prediction_engine {
               8},
         field{"kind_name",
               "How scores are predicted: one operand coded, both, narrow products, narrow products "
-              "in "
-              "two rounds, or not at all",
+              "in two rounds, or not at all",
               "section III-A; hw/kinds.hpp for the others", 0, 0,
               "dlzs|two_sided_lz|multiply|multi_round|none"},
         field{"operand_bits", "Narrower operand of multiply and multi_round",
@@ -70,8 +69,7 @@ struct selection_engine {
               "assumed: one register", 0, 64},
         field{"kind_name",
               "How keys are selected: top-k by segments, a full sort, a threshold from the mean in "
-              "two "
-              "rounds, halving partitions, or every key is kept",
+              "two rounds, halving partitions, or every key is kept",
               "section III-B; hw/selection_rivals.hpp for the others", 0, 0,
               "sads|full_sort|mean_threshold|quick_select|none"},
     };

@@ -4,6 +4,7 @@
 
 #include <sofattn/core/assert.hpp>
 #include <sofattn/core/types.hpp>
+#include <sofattn/exec/int8_tile.hpp>
 #include <sofattn/exec/integer_lanes.hpp>
 #include <sofattn/exec/short_lanes.hpp>
 #include <sofattn/exec/xsimd_lanes.hpp>
@@ -23,7 +24,7 @@ namespace sofattn::sads {
 /// The pages of a tile that are looked at; the keys of their positions, one page after the other.
 class looked_pages {
 public:
-    static constexpr index_t page = 16; ///< keys
+    static constexpr index_t page = exec::page_keys;
     static constexpr index_t most = 32; ///< pages of a tile
     static constexpr index_t in_segment = 4;
 

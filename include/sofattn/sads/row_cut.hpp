@@ -46,9 +46,9 @@ struct key_run {
 
 /// Finds the cut of a row, the lowest grain from which on all may go.
 ///
-/// The cut of the row before says where the cut about is, a sample of the row if there was none. One pass over the row then sums the mass and what
-/// it costs to drop from an octave behind the guess on, and lists the positions before that. Among
-/// these few the cut is searched.
+/// The cut of the row before says where about to look. One pass over the row sums the mass and what it
+/// costs to drop from an octave behind that guess on, and lists the positions before it. Among these few
+/// the cut is searched.
 ///
 /// in     positions [key]  of the row's scores (weight_scale::position), a multiple of short_width
 ///                         of them, of which rule.visible are keys
@@ -74,10 +74,6 @@ public:
         }
         std::int32_t cut = all_stay;
         if (rule.drop.measure != drop_measure::nothing) {
-            if (!is_guess_) {
-                guess_ = sample(row_, rule.drop).cut(guess_);
-                is_guess_ = true;
-            }
             cut = rule.drop.measure == drop_measure::error ? cheapest<true>(rule.drop, guess_)
                                                            : cheapest<false>(rule.drop, guess_);
             index_t const least = std::min(rule.at_least, rule.visible) - forced;
@@ -184,73 +180,6 @@ private:
             return {away, weight, weight};
         }
     }
-
-    /// A few keys, evenly spread: all of a short row.
-    class sample {
-    public:
-        sample(row_state const& row, drop_rule const& rule) noexcept : rule_(rule) {
-            auto const registers = static_cast<index_t>(row.competing.size() / short_size);
-            step_ = std::max<index_t>(1, registers / (keys / exec::short_width));
-            exec::vector_int16 const top = exec::all_shorts(row.top);
-            bool const squares = rule.measure == drop_measure::error;
-            exec::vector_float mass(0.0f);
-            for (index_t r = step_ / 2; r < registers && count_ < keys; r += step_) {
-                exec::vector_int16 const at =
-                    exec::load(row.competing.data() + r * exec::short_width);
-                auto const take = [&](weighed const& w) {
-                    exec::store(away_.data() + count_, w.away);
-                    exec::store(cost_.data() + count_, exec::to_float(w.cost));
-                    mass = mass + exec::to_float(w.weight);
-                    count_ += exec::vector_width;
-                };
-                if (squares) {
-                    weigh<true>(top, at, take);
-                } else {
-                    weigh<false>(top, at, take);
-                }
-            }
-            mass_ = static_cast<double>(exec::sum_of(mass)) * static_cast<double>(step_) +
-                    static_cast<double>(row.forced_mass);
-        }
-
-        /// The cut of a row of which this is a fair sample; looked for around `hint`.
-        [[nodiscard]] std::int32_t cut(std::int32_t hint) const noexcept {
-            auto const mass = std::max(mass_, static_cast<double>(weight_scale::unit));
-            auto const most = static_cast<float>(
-                static_cast<double>(rule_.allowance(static_cast<std::uint64_t>(mass))) /
-                static_cast<double>(step_));
-            std::int32_t low = -1; // too dear
-            std::int32_t high = all_stay;
-            std::int32_t at = hint;
-            for (std::int32_t step = 2; high - low > 1; step *= 4) {
-                (cost_from(at) > most ? low : high) = at;
-                at = high == all_stay ? std::min(low + step, high - 1)
-                     : low == -1      ? std::max(high - step, 0)
-                                      : low + (high - low) / 2;
-            }
-            return high;
-        }
-
-    private:
-        static constexpr index_t keys = 256;
-
-        [[nodiscard]] float cost_from(std::int32_t grain) const noexcept {
-            vector const limit(grain << grain_bits);
-            exec::vector_float sum(0.0f);
-            for (index_t at = 0; at < count_; at += exec::vector_width) {
-                sum = exec::add_from(sum, exec::load(away_.data() + at), limit,
-                                     exec::load(cost_.data() + at));
-            }
-            return exec::sum_of(sum);
-        }
-
-        drop_rule const& rule_;
-        index_t step_ = 1;
-        index_t count_ = 0;
-        double mass_ = 0; ///< of the row
-        alignas(64) std::array<std::int32_t, static_cast<std::size_t>(keys)> away_;
-        alignas(64) std::array<float, static_cast<std::size_t>(keys)> cost_;
-    };
 
     /// Sums of costs that lie at least so far from the top stay within 32 bits, 16 to a lane.
     static constexpr std::int32_t far = 3 * octave;
@@ -443,7 +372,6 @@ private:
     static constexpr index_t near_most = 4096;
 
     row_state row_;
-    bool is_guess_ = false;   ///< there was a row before
     std::int32_t guess_ = 40; ///< the last row's cut; the next one's is like it
     index_t near_count_ = 0;
     alignas(64) std::array<std::int16_t, static_cast<std::size_t>(near_most) + short_size> near_;
