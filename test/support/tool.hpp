@@ -53,6 +53,7 @@ struct surroundings {
     fs::path folder{}; ///< working folder; empty: this program's
     fs::path out_to{}; ///< standard output goes there
     char const* threads = "1";
+    unsigned most_seconds = 60; ///< then it is ended: nearly all runs take milliseconds
 };
 
 /// Runs the tool with exactly these arguments; no shell sees them.
@@ -71,9 +72,8 @@ inline outcome run_tool(words const& arguments, surroundings const& where = {}) 
 
     pid_t const child = fork();
     if (child == 0) {
-        constexpr unsigned most_seconds = 60; // a run takes milliseconds: it hangs
         constexpr int not_started = 127;
-        alarm(most_seconds);
+        alarm(where.most_seconds);
         int const output =
             where.out_to.empty() ? fileno(out.get()) : open(where.out_to.c_str(), O_WRONLY);
         bool const ready = setenv("OMP_NUM_THREADS", where.threads, 1) == 0 &&
