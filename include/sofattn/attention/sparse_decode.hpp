@@ -2,11 +2,10 @@
 // Attention of one query or a few to the keys that a packed index says are best.
 #pragma once
 
+#include <sofattn/attention/decode.hpp>
 #include <sofattn/attention/decode_selection.hpp>
 #include <sofattn/attention/options.hpp>
-#include <sofattn/attention/problem.hpp>
 #include <sofattn/core/assert.hpp>
-#include <sofattn/core/element.hpp>
 #include <sofattn/core/types.hpp>
 #include <sofattn/core/view.hpp>
 #include <sofattn/dlzs/code_panels.hpp>
@@ -79,8 +78,8 @@ concept decode_index = requires(Index const& index) {
 
 /// Bytes of workspace that `sparse_decode` needs of its caller: 4 bytes per key for the scores of a
 /// selection (16 where heads select for themselves) and 4.5 more, and under 2 MiB beside it, per thread.
-template <storage_float Query, storage_float KeyValue>
-[[nodiscard]] std::size_t sparse_decode_workspace_bytes(problem<Query, KeyValue> const& given,
+template <decode_problem Given>
+[[nodiscard]] std::size_t sparse_decode_workspace_bytes(Given const& given,
                                                         sparse_decode_options const& options,
                                                         index_t threads) {
     auto const layout = detail::sparse_decode_layout::of(given.shape(), options);
@@ -89,7 +88,7 @@ template <storage_float Query, storage_float KeyValue>
 
 /// Attention of a few queries to the best keys of their row: scan an index, keep, attend.
 ///
-/// in     given      as dense_decode's; K and V of a key may lie side by side (views of rows k|v),
+/// in     given      as dense_decode's, in a row or in pages; K and V of a key may lie side by side (views of rows k|v),
 ///                   which makes one place in memory of two
 ///        indices    [kv_head], of all given keys: packed_index, whose codes are all scanned, or
 ///                   paged_index, for the codes of the pages that look best
@@ -105,9 +104,9 @@ template <storage_float Query, storage_float KeyValue>
 ///        pages, see detail::decode_selector), in the total order; outputs are within 2e-5 of a
 ///        double-precision oracle on that set, and the same for any number of threads
 /// paper  not in the paper, which has no decode; stages as in Fig. 6
-template <decode_index Index, storage_float Query, storage_float KeyValue, exec::parallel_for Run,
+template <decode_index Index, decode_problem Given, exec::parallel_for Run,
           class OnKept = detail::ignore_kept>
-void sparse_decode(problem<Query, KeyValue> const& given, std::span<Index const> indices,
+void sparse_decode(Given const& given, std::span<Index const> indices,
                    sparse_decode_options const& options,
                    view<float, axis::head, axis::query, axis::value_dim> output,
                    std::span<std::byte> workspace, Run const& run, OnKept on_kept = {}) noexcept {
@@ -150,6 +149,13 @@ void sparse_decode(problem<Query, KeyValue> const& given, std::span<Index const>
         select(index, group, first, rows, row, [&](index_t member, std::span<key_id const> kept) {
             index_t const head = kv * group + member;
             on_kept(head, query, kept);
+            if constexpr (requires { given.table; }) {
+                // The selector's own list, in this thread's scratch.
+                auto* const rows_of = reinterpret_cast<key_id*>(scratch + layout.keys_at);
+                SOFATTN_DASSERT(rows_of == kept.data());
+                std::ranges::transform(kept, rows_of,
+                                       [&](key_id key) { return given.table.row(key); });
+            }
             detail::attend_kept(given, layout, scratch, kept, kv, head, query, shape.scale, output);
         });
     });

@@ -4,6 +4,7 @@
 
 #include <sofattn/core/assert.hpp>
 #include <sofattn/core/element.hpp>
+#include <sofattn/core/page_table.hpp>
 #include <sofattn/core/types.hpp>
 #include <sofattn/core/view.hpp>
 #include <sofattn/exec/prefetch.hpp>
@@ -33,6 +34,7 @@ namespace sofattn::sufa {
 ///                    contiguous or no whole registers; logits = scale * q.k
 ///        listed      numbers of the keys to attend to, in any order; what follows them in the list
 ///                    is asked of memory ahead
+///        table       where the keys lie, if in pages: the same bits as if they lay in a row
 /// out    state(i)    float*, [state_floats(value_dim)] of row i: o, padded, then m in octaves, l
 /// pre    0 < rows <= the constructor's; memory of `floats(...)` floats; |logit| < 1e30
 /// error  none
@@ -64,7 +66,7 @@ public:
     }
 
     /// The output of one row, [value_dim], from its `count` states that follow each other in memory;
-    /// they are merged in order, into the first.
+    /// they are merged in order, into the first, which has the row's m and l then.
     static float const* merged(float* states, index_t count, index_t value_dim) noexcept {
         using exec::vector_float;
         index_t const each = state_floats(value_dim);
@@ -89,6 +91,8 @@ public:
         for (index_t d = 0; d < padded(value_dim); d += width) {
             exec::store(states + d, exec::load(states + d) * inverse);
         }
+        max_of(states, value_dim) = max;
+        sum_of(states, value_dim) = sum;
         return states;
     }
 
@@ -136,6 +140,24 @@ public:
         attend(
             rows, scale, row, [=](index_t) { return count; }, some_of(keys, listed),
             some_of(values, listed), state);
+    }
+    /// Tokens [first, first + count) of a sequence whose rows lie in pages.
+    template <storage_float K, storage_float V, std::invocable<index_t> Row,
+              std::invocable<index_t> Visible, std::invocable<index_t> State>
+    void operator()(index_t rows, double scale, Row row, Visible visible, page_table const& table,
+                    index_t first, index_t count, key_view<K const> keys,
+                    value_view<V const> values, State state) noexcept {
+        if (table.is_run(first, count)) {
+            index_t const from = count > 0 ? table.row(first) : 0;
+            attend(rows, scale, row, visible, all_of(keys.template range<axis::key>(from, count)),
+                   all_of(values.template range<axis::key>(from, count)), state);
+            return;
+        }
+        std::array<key_id, 2 * tile_keys> places; // of a tile, and of the next
+        paged<K> const k{some_of(keys, {}), &table, first, count, places.data()};
+        paged<V, false> const v{some_of(values, {}), &table, first, count, places.data()};
+        ask(k.from_row(0), dim_, v.from_row(0), value_dim_, 0);
+        attend(rows, scale, row, visible, k, v, state);
     }
 
 private:
@@ -197,6 +219,25 @@ private:
                     }
                 });
             }
+        }
+    };
+    /// Rows in pages: a list of the tile's and the next one's, which keys make for values, too.
+    template <class T, bool MakesList = true>
+    struct paged {
+        source<T, true> rows;
+        page_table const* table;
+        index_t first;
+        index_t count;
+        key_id* places; ///< [2 * tile_keys]
+
+        [[nodiscard]] source<T, true> from_row(index_t at) const noexcept {
+            index_t const listed = std::min(2 * tile_keys, count - at);
+            if constexpr (MakesList) {
+                for (index_t i = 0; i < listed; ++i) {
+                    places[i] = table->row(first + at + i);
+                }
+            }
+            return {rows.data, rows.row, rows.column, listed, places};
         }
     };
     /// 8 KB of K and of V in f16. Left to itself the processor waits for memory, as the two passes over

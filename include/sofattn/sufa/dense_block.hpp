@@ -48,6 +48,8 @@ struct bf16_products {
 ///        visible(i)  key_range that row i attends to; neither end decreases in i
 ///        keys        [key, dim], values [key, value_dim]; any strides; logits = scale * q.k
 /// out    output(i)   [value_dim] of row i, zeros where it sees no key
+///        note(i, m, l) largest logit of row i in octaves, and the sum of 2^(logit - m); l is 0 where
+///                    it sees no key
 /// pre    rows <= rows_most(dim, value_dim); memory of `floats(dim, value_dim)` floats;
 ///        |logit| < 1e30
 /// error  none
@@ -116,9 +118,10 @@ public:
     }
 
     template <storage_float K, storage_float V, std::invocable<index_t> Row,
-              std::invocable<index_t> Visible, std::invocable<index_t> Output>
+              std::invocable<index_t> Visible, std::invocable<index_t> Output,
+              std::invocable<index_t, float, float> Note>
     void operator()(index_t rows, double scale, Row row, Visible visible, key_view<K const> keys,
-                    value_view<V const> values, Output output) noexcept {
+                    value_view<V const> values, Output output, Note note) noexcept {
         SOFATTN_ASSERT(rows > 0 && rows <= rows_most(dim_, value_dim_));
         index_t const panels = ceil_div(rows, panel);
         index_t const lanes = panels * panel;
@@ -153,6 +156,7 @@ public:
             for (index_t d = 0; d < value_dim_; ++d) {
                 out(d) = sum_[i] > 0 ? lane[d * panel] * inverse : 0.0f; // never -0
             }
+            note(i, max_[i] * octaves_, sum_[i]);
         }
     }
 
