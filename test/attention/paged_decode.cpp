@@ -4,6 +4,7 @@
 #include "support/generators.hpp"
 #include "support/own_threads.hpp"
 #include <sofattn/attention/decode.hpp>
+#include <sofattn/attention/dense.hpp>
 #include <sofattn/attention/paged_problem.hpp>
 #include <sofattn/attention/sparse_decode.hpp>
 #include <sofattn/core/bfloat16.hpp>
@@ -22,6 +23,7 @@
 #include <mutex>
 #include <numeric>
 #include <span>
+#include <type_traits>
 #include <utility>
 #include <vector>
 
@@ -109,6 +111,59 @@ TEST_CASE_TEMPLATE("attention.paged: dense decode has the bits of keys in a row"
                 CHECK(same_bits(attend(paged.given()), expected));
                 CHECK(same_bits(attend(paged.given(), own_threads{}), expected));
             }
+        }
+    }
+}
+
+TEST_CASE_TEMPLATE("attention.paged: dense prefill has the bits of keys in a row, every mask", T,
+                   float, half, bfloat16) {
+    SOFATTN_GENERATOR(random);
+    for (index_t const keys : {1, 70, 400}) {
+        for (index_t const page : {1, 16, 100}) {
+            for (int mask = 0; mask < 4; ++mask) {
+                CAPTURE(keys);
+                CAPTURE(page);
+                CAPTURE(mask);
+                index_t const dim = random.chance(0.5) ? 16 : 11;
+                decode_case<T> const layer(
+                    random, {2, 2, random.integer<index_t>(1, 90), keys, dim, 16, mask > 0});
+                paged_layer<T> const paged(random, layer, page, random.chance(0.3));
+                auto const attends = [&](auto given, auto products) {
+                    given.window = mask == 2 ? 37 : 0;
+                    given.prefix = mask == 3 ? 29 : 0;
+                    problem_shape const s = given.shape();
+                    decode_output output({s.heads, s.queries, s.value_dim});
+                    guarded_workspace workspace(dense_workspace_bytes(s, 1));
+                    dense_attention<products>(given, output.view(), workspace.span(),
+                                              exec::serial{});
+                    CHECK(workspace.kept_outside());
+                    return output;
+                };
+                auto const compare = [&](auto products) {
+                    CHECK(same_bits(attends(paged.given(), products),
+                                    attends(layer.given(), products)));
+                };
+                compare(std::integral_constant<dense_products, dense_products::f32>{});
+                compare(std::integral_constant<dense_products, dense_products::bf16>{});
+            }
+        }
+    }
+}
+
+TEST_CASE("attention.decode: a window, for one query") {
+    SOFATTN_GENERATOR(random);
+    for (index_t const keys : {1, 100, 3000}) {
+        for (index_t const window : {1, 64, 1500, 5000}) {
+            decode_case<> layer(random, {2, 3, 1, keys, 16, 16, true});
+            layer.window = window;
+            paged_layer<float> const paged(random, layer, 16, false);
+            paged_problem<float> in_pages = paged.given();
+            in_pages.window = window;
+            decode_output const output = attend(layer.given());
+            CHECK(deviation(layer.given(), output, [&](index_t, index_t, index_t key) {
+                      return key >= keys - window;
+                  }) <= 2e-5);
+            CHECK(same_bits(attend(in_pages), output));
         }
     }
 }

@@ -2,6 +2,7 @@
 // Dense attention of one query or a few, as when tokens are generated: keys split among threads.
 #pragma once
 
+#include <sofattn/attention/paged_problem.hpp>
 #include <sofattn/attention/problem.hpp>
 #include <sofattn/attention/softmax_sums.hpp>
 #include <sofattn/core/assert.hpp>
@@ -11,7 +12,6 @@
 #include <sofattn/sufa/decode_block.hpp>
 
 #include <algorithm>
-#include <concepts>
 #include <cstddef>
 #include <memory>
 #include <span>
@@ -47,15 +47,6 @@ struct key_split {
 
 } // namespace detail
 
-/// `problem`, or `paged_problem`.
-template <class T>
-concept decode_problem = requires(T const& given) {
-    { given.shape() } -> std::same_as<problem_shape>;
-    given.queries;
-    given.keys;
-    given.values;
-};
-
 /// Bytes of workspace that `dense_decode` needs of its caller: at most 2 MiB for the partial results
 /// (more only where a single chunk's are), and under 1 MiB per thread for up to 128 rows per KV head.
 [[nodiscard]] constexpr std::size_t decode_workspace_bytes(problem_shape const& shape,
@@ -83,7 +74,7 @@ public:
         SOFATTN_ASSERT(output.template extent<axis::head>() == shape_.heads);
         SOFATTN_ASSERT(output.template extent<axis::query>() == shape_.queries);
         SOFATTN_ASSERT(output.template extent<axis::value_dim>() == shape_.value_dim);
-        SOFATTN_ASSERT(shape_.window == 0);
+        SOFATTN_ASSERT(shape_.window == 0 || shape_.queries == 1);
         SOFATTN_ASSERT(workspace.size() >= decode_workspace_bytes(shape_, threads));
         void* start = workspace.data();
         std::size_t space = workspace.size();
@@ -98,8 +89,9 @@ public:
     /// The rows of a KV head meet a chunk of its keys.
     void attend(index_t kv, index_t chunk, index_t thread) const noexcept {
         index_t const group = shape_.group();
-        index_t const first = chunk * split_.chunk;
-        index_t const count = std::min(split_.chunk, shape_.keys - first);
+        index_t const end = std::min((chunk + 1) * split_.chunk, shape_.keys);
+        index_t const first = std::clamp(shape_.sees(0).from, chunk * split_.chunk, end);
+        index_t const count = end - first; // of those that are in the window, if there is one
         sufa::decode_block block(rows_, shape_.dim, shape_.value_dim,
                                  std::span(scratch_ + thread * scratch_floats_,
                                            static_cast<std::size_t>(scratch_floats_)));
@@ -168,14 +160,14 @@ private:
 ///        run        who does the work (exec::parallel_for); a task is a chunk of keys
 /// out    output     [head, query, value_dim]; rows that see no key are zero
 ///        sums       of each row, where wanted
-/// pre    given.shape() is valid and has no window, output fits it, workspace is large enough
+/// pre    given.shape() is valid and has no window if there are more queries than one, output fits it, workspace is large enough
 ///        (SOFATTN_ASSERT); |logit| < 1e30
 /// error  none: allocates and throws nothing
 /// exact  the same bits for any number of threads: chunks depend on the shape alone and are merged
 ///        in order; within 2e-5 of a double-precision oracle (relative, Frobenius), and 1e-6 more
 ///        per unit of logit that a row's keys share
 /// paper  not in the paper, which has no decode
-template <decode_problem Given, exec::parallel_for Run>
+template <key_value_problem Given, exec::parallel_for Run>
 void dense_decode(Given const& given, view<float, axis::head, axis::query, axis::value_dim> output,
                   std::span<std::byte> workspace, Run const& run,
                   softmax_sums const& sums = {}) noexcept {
@@ -189,7 +181,7 @@ void dense_decode(Given const& given, view<float, axis::head, axis::query, axis:
 /// The share of participant `ith` of `nth`, each of which calls this once, in any order or at once,
 /// with the same workspace for nth threads: every nth KV head. Together they do what dense_decode
 /// does, to the bit, and nobody waits for anybody.
-template <decode_problem Given>
+template <key_value_problem Given>
 void dense_decode_share(Given const& given,
                         view<float, axis::head, axis::query, axis::value_dim> output,
                         std::span<std::byte> workspace, index_t ith, index_t nth,

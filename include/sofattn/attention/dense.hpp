@@ -2,6 +2,7 @@
 // Dense attention on the machine at hand: the baseline of everything sparse, and its fallback.
 #pragma once
 
+#include <sofattn/attention/paged_problem.hpp>
 #include <sofattn/attention/problem.hpp>
 #include <sofattn/attention/softmax_sums.hpp>
 #include <sofattn/core/assert.hpp>
@@ -56,7 +57,7 @@ using dense_block_of = std::conditional_t<
 ///
 /// in     given      queries [head, query, dim], keys [kv_head, key, dim], values [kv_head, key,
 ///                   value_dim], any strides, f32, f16 or bf16; query heads of one KV head share the
-///                   reading of K and V
+///                   reading of K and V; in a row, or in pages (not for int8 products): the same bits
 ///        workspace  at least dense_workspace_bytes(given.shape(), run.threads()) bytes
 ///        run        who does the work (exec::parallel_for)
 /// out    output     [head, query, value_dim]; rows that see no key are zero
@@ -69,9 +70,10 @@ using dense_block_of = std::conditional_t<
 ///        products within 1e-2, but for dimensions under 8 (sufa/dense_block.hpp); with int8
 ///        products within 4e-2 where logits spread by a few units (sufa/int8_block.hpp)
 /// paper  not in the paper; FlashAttention-2, the rival of section III-C, and SageAttention
-template <dense_products Products = dense_products::f32, storage_float Query,
-          storage_float KeyValue, exec::parallel_for Run>
-void dense_attention(problem<Query, KeyValue> const& given,
+template <dense_products Products = dense_products::f32, key_value_problem Given,
+          exec::parallel_for Run>
+    requires(Products != dense_products::int8 || !requires(Given const& g) { g.table; })
+void dense_attention(Given const& given,
                      view<float, axis::head, axis::query, axis::value_dim> output,
                      std::span<std::byte> workspace, Run const& run,
                      softmax_sums const& sums = {}) noexcept {
@@ -115,8 +117,8 @@ void dense_attention(problem<Query, KeyValue> const& given,
             return output.template slice<axis::head>(head_of(i))
                 .template slice<axis::query>(query_of(i));
         };
-        auto const keys = given.keys.template slice<axis::kv_head>(kv);
-        auto const values = given.values.template slice<axis::kv_head>(kv);
+        auto const keys = keys_of(given, kv);
+        auto const values = values_of(given, kv);
         if constexpr (Products == dense_products::int8) {
             block(count, shape.scale, row, sees, keys, values, to);
         } else {

@@ -3,7 +3,7 @@
 #pragma once
 
 #include <sofattn/attention/attend_listed.hpp>
-#include <sofattn/attention/decode.hpp>
+#include <sofattn/attention/paged_problem.hpp>
 #include <sofattn/attention/problem.hpp>
 #include <sofattn/attention/softmax_sums.hpp>
 #include <sofattn/core/assert.hpp>
@@ -88,7 +88,7 @@ struct listed_layout {
 /// exact  within 2e-5 of a double-precision oracle on the listed keys; the same bits for any number of
 ///        threads; another order of a list may round otherwise. An entry that is there twice counts twice
 /// paper  Fig. 11, its formal stage alone; the lists are those of ONNX Runtime's SparseAttentionIndexer
-template <decode_problem Given, exec::parallel_for Run>
+template <key_value_problem Given, exec::parallel_for Run>
 void listed_attention(Given const& given, key_lists const& lists,
                       view<float, axis::head, axis::query, axis::value_dim> output,
                       std::span<std::byte> workspace, Run const& run,

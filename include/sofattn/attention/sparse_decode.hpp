@@ -3,9 +3,10 @@
 #pragma once
 
 #include <sofattn/attention/attend_listed.hpp>
-#include <sofattn/attention/decode.hpp>
 #include <sofattn/attention/decode_selection.hpp>
 #include <sofattn/attention/options.hpp>
+#include <sofattn/attention/paged_problem.hpp>
+#include <sofattn/attention/problem.hpp>
 #include <sofattn/attention/softmax_sums.hpp>
 #include <sofattn/core/assert.hpp>
 #include <sofattn/core/types.hpp>
@@ -37,7 +38,7 @@ concept decode_index = requires(Index const& index) {
 
 /// Bytes of workspace that `sparse_decode` needs of its caller: 4 bytes per key for the scores of a
 /// selection (16 where heads select for themselves) and 4.5 more, and under 2 MiB beside it, per thread.
-template <decode_problem Given>
+template <key_value_problem Given>
 [[nodiscard]] std::size_t sparse_decode_workspace_bytes(Given const& given,
                                                         sparse_decode_options const& options,
                                                         index_t threads) {
@@ -64,7 +65,7 @@ template <decode_problem Given>
 ///        pages, see detail::decode_selector), in the total order; outputs are within 2e-5 of a
 ///        double-precision oracle on that set, and the same for any number of threads
 /// paper  not in the paper, which has no decode; stages as in Fig. 6
-template <decode_index Index, decode_problem Given, exec::parallel_for Run,
+template <decode_index Index, key_value_problem Given, exec::parallel_for Run,
           class OnKept = detail::ignore_kept>
 void sparse_decode(Given const& given, std::span<Index const> indices,
                    sparse_decode_options const& options,

@@ -4,10 +4,12 @@
 
 #include <sofattn/core/assert.hpp>
 #include <sofattn/core/types.hpp>
+#include <sofattn/core/view.hpp>
 
 #include <cstddef>
 #include <cstdint>
 #include <span>
+#include <type_traits>
 
 namespace sofattn {
 
@@ -38,6 +40,43 @@ struct page_table {
         }
         return true;
     }
+};
+
+/// Tokens of a sequence in pages, read as view<T, axis::key, Column>. Copied freely.
+template <class T, class Column>
+class paged_view {
+public:
+    using element_type = T;
+
+    /// `rows` of the pool; tokens [first, first + count) of the table.
+    constexpr paged_view(view<T, axis::key, Column> rows, page_table const& table, index_t first,
+                         index_t count) noexcept
+        : rows_(rows), table_(table), first_(first), count_(count) {}
+
+    template <class Axis>
+    [[nodiscard]] constexpr index_t extent() const noexcept {
+        return std::is_same_v<Axis, axis::key> ? count_ : rows_.template extent<Column>();
+    }
+    /// Tokens have none: rows may lie anywhere.
+    template <class Axis>
+        requires(std::is_same_v<Axis, Column>)
+    [[nodiscard]] constexpr index_t stride() const noexcept {
+        return rows_.template stride<Column>();
+    }
+    [[nodiscard]] T& operator()(index_t token, index_t column) const noexcept {
+        return rows_(table_.row(first_ + token), column);
+    }
+    template <class Axis>
+        requires(std::is_same_v<Axis, axis::key>)
+    [[nodiscard]] constexpr paged_view range(index_t first, index_t count) const noexcept {
+        return {rows_, table_, first_ + first, count};
+    }
+
+private:
+    view<T, axis::key, Column> rows_;
+    page_table table_;
+    index_t first_;
+    index_t count_;
 };
 
 } // namespace sofattn
