@@ -14,11 +14,12 @@ foreach(stage IN LISTS stages)
     set(${stage}_sees core probe exec)
 endforeach()
 set(attention_sees core probe exec ${stages})
+set(engine_sees core exec ${stages} attention)
 set(hw_sees core probe)
 set(dse_sees core probe exec ${stages} attention hw)
 set(io_sees core probe exec ${stages} attention hw)
 set(ref_sees core)
-set(folders core probe exec ${stages} attention hw dse io ref)
+set(folders core probe exec ${stages} attention engine hw dse io ref)
 
 # Third parties: Hana by single header in these folders, xsimd and OpenMP's runtime in these
 # headers, nothing else.
