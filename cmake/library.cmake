@@ -5,19 +5,23 @@
 # of them, so that a linker would keep one set's at random: every set is linked into one object first, in
 # which all names but that of its table are made local. Needs ELF and binutils; elsewhere, and with
 # sanitizers, there is the target's own set alone.
-include("${PROJECT_SOURCE_DIR}/cmake/simd_levels.cmake")
+include(CheckCXXCompilerFlag)
 include(GNUInstallDirs)
 
 find_program(SOFATTN_OBJCOPY NAMES objcopy)
 mark_as_advanced(SOFATTN_OBJCOPY)
+set(library_flags_avx2 -march=x86-64-v3)
+set(library_flags_avx512 -march=x86-64-v4)
+set(library_flags_avx512_dot -march=x86-64-v4 -mavx512vnni -mavx512bf16)
+
 set(levels base)
 if(CMAKE_SYSTEM_NAME STREQUAL Linux AND CMAKE_SYSTEM_PROCESSOR MATCHES "^(x86_64|AMD64)$"
         AND SOFATTN_OBJCOPY AND CMAKE_LINKER AND NOT SOFATTN_SANITIZE AND NOT SOFATTN_COVERAGE)
     list(APPEND levels avx2 avx512 avx512_dot)
     foreach(level IN LISTS levels)
-        list(JOIN simd_flags_${level} " " flags)
-        check_cxx_compiler_flag("${flags}" SOFATTN_HAS_${level})
-        if(NOT SOFATTN_HAS_${level}) # all or none: dispatch.cpp names them
+        list(JOIN library_flags_${level} " " flags)
+        check_cxx_compiler_flag("${flags}" SOFATTN_LIBRARY_${level})
+        if(NOT SOFATTN_LIBRARY_${level}) # all or none: dispatch.cpp names them
             set(levels base)
             break()
         endif()
@@ -29,7 +33,7 @@ foreach(level IN LISTS levels)
     set(target sofattn_table_${level})
     add_library(${target} OBJECT cmake/abi/table.cpp)
     target_compile_definitions(${target} PRIVATE SOFATTN_LEVEL=${level})
-    target_compile_options(${target} PRIVATE ${simd_flags_${level}}
+    target_compile_options(${target} PRIVATE ${library_flags_${level}}
         # Unique symbols could not be made local.
         $<$<CXX_COMPILER_ID:GNU>:-fno-gnu-unique>
         # GCC 12 takes registers of its own AVX-512 header for uninitialised.

@@ -156,7 +156,6 @@ public:
         std::array<key_id, 2 * tile_keys> places; // of a tile, and of the next
         paged<K> const k{some_of(keys, {}), &table, first, count, places.data()};
         paged<V, false> const v{some_of(values, {}), &table, first, count, places.data()};
-        ask(k.from_row(0), dim_, v.from_row(0), value_dim_, 0);
         attend(rows, scale, row, visible, k, v, state);
     }
 
@@ -169,9 +168,13 @@ private:
     }
     static_assert(16 % width == 0);
 
-    /// Rows that follow each other in memory, or those that a list names.
-    template <class T, bool Listed>
+    /// Where rows lie: one after the other, wherever a list says, or as it says page by page.
+    enum class order { row, list, pages };
+
+    template <class T, order Order>
     struct source {
+        static constexpr bool is_listed = Order != order::row;
+
         T const* data;
         index_t row;    ///< stride
         index_t column; ///< stride
@@ -179,11 +182,11 @@ private:
         key_id const* listed = nullptr;
 
         [[nodiscard]] [[gnu::always_inline]] T const* at(index_t key) const noexcept {
-            return data + (Listed ? index_t{listed[key]} : key) * row;
+            return data + (is_listed ? index_t{listed[key]} : key) * row;
         }
         [[nodiscard]] source from_row(index_t first) const noexcept {
-            return {Listed ? data : data + first * row, row, column, rows - first,
-                    Listed ? listed + first : nullptr};
+            return {is_listed ? data : data + first * row, row, column, rows - first,
+                    is_listed ? listed + first : nullptr};
         }
         [[nodiscard]] source from_column(index_t first) const noexcept {
             return {data + first, row, column, rows, listed};
@@ -192,8 +195,8 @@ private:
         [[nodiscard]] bool lies_well(index_t columns) const noexcept {
             return column == 1 && columns % width == 0;
         }
-        [[nodiscard]] source<float, false> copied(index_t count, index_t columns,
-                                                  float* into) const noexcept {
+        [[nodiscard]] source<float, order::row> copied(index_t count, index_t columns,
+                                                       float* into) const noexcept {
             for (index_t k = 0; k < count; ++k) {
                 T const* const from = at(k);
                 float* const to = into + k * padded(columns);
@@ -208,7 +211,7 @@ private:
         /// Asks for every `Step`th of `Count` rows some way ahead of `key`, `columns` of each.
         template <int Count, int Step>
         [[gnu::always_inline]] void prefetch(index_t key, index_t columns) const noexcept {
-            if constexpr (!Listed) {
+            if constexpr (Order == order::row) {
                 index_t const last = std::max<index_t>(rows - Count, 0);
                 T const* const ahead = at(std::min(key + keys_ahead, last));
                 exec::detail::unrolled<ceil_div(Count, Step)>([&](
@@ -218,19 +221,28 @@ private:
                                        columns * static_cast<index_t>(sizeof(T)));
                     }
                 });
+            } else if constexpr (Order == order::pages) {
+                index_t const first =
+                    std::min(key + keys_ahead, std::max<index_t>(rows - Count, 0));
+                exec::detail::unrolled<ceil_div(Count, Step)>([&](
+                    auto i) __attribute__((always_inline)) {
+                    exec::prefetch(at(std::min<index_t>(first + i * Step, rows - 1)),
+                                   columns * static_cast<index_t>(sizeof(T)));
+                });
             }
         }
     };
-    /// Rows in pages: a list of the tile's and the next one's, which keys make for values, too.
+    /// Rows in pages: a list of the tile's and the next one's, which keys make for values, too. They are
+    /// asked for ahead like rows that follow each other, which most of them do.
     template <class T, bool MakesList = true>
     struct paged {
-        source<T, true> rows;
+        source<T, order::list> rows;
         page_table const* table;
         index_t first;
         index_t count;
         key_id* places; ///< [2 * tile_keys]
 
-        [[nodiscard]] source<T, true> from_row(index_t at) const noexcept {
+        [[nodiscard]] source<T, order::pages> from_row(index_t at) const noexcept {
             index_t const listed = std::min(2 * tile_keys, count - at);
             if constexpr (MakesList) {
                 for (index_t i = 0; i < listed; ++i) {
@@ -248,8 +260,8 @@ private:
     /// rows follow each other, requests wait one by one for the places of their pages of memory, and
     /// the work behind them waits too: 65 to 75 ns per key that way, 52 to 54 so.
     template <class K, class V>
-    [[gnu::always_inline]] static void ask(source<K, true> const& keys, index_t dim,
-                                           source<V, true> const& values, index_t value_dim,
+    [[gnu::always_inline]] static void ask(source<K, order::list> const& keys, index_t dim,
+                                           source<V, order::list> const& values, index_t value_dim,
                                            index_t first) noexcept {
         index_t const end = std::min(first + tile_keys, keys.rows);
         for (index_t i = first; i < end; ++i) {
@@ -257,18 +269,19 @@ private:
             exec::prefetch(values.at(i), value_dim * static_cast<index_t>(sizeof(V)));
         }
     }
-    template <class K, class V>
-    [[gnu::always_inline]] static void ask(source<K, false> const&, index_t,
-                                           source<V, false> const&, index_t, index_t) noexcept {}
+    template <class K, class V, order Order>
+        requires(Order != order::list)
+    [[gnu::always_inline]] static void ask(source<K, Order> const&, index_t,
+                                           source<V, Order> const&, index_t, index_t) noexcept {}
 
     template <class T, class Row, class Column>
-    static source<T, false> all_of(view<T const, Row, Column> rows) noexcept {
+    static source<T, order::row> all_of(view<T const, Row, Column> rows) noexcept {
         return {rows.data(), rows.template stride<Row>(), rows.template stride<Column>(),
                 rows.template extent<Row>()};
     }
     template <class T, class Row, class Column>
-    static source<T, true> some_of(view<T const, Row, Column> rows,
-                                   std::span<key_id const> listed) noexcept {
+    static source<T, order::list> some_of(view<T const, Row, Column> rows,
+                                          std::span<key_id const> listed) noexcept {
         return {rows.data(), rows.template stride<Row>(), rows.template stride<Column>(),
                 std::ssize(listed), listed.data()};
     }
