@@ -184,6 +184,7 @@ generation generate(decoder const& model, std::span<token_id const> prompt,
     }
     result.decode_time_seconds = seconds(start);
     result.decode_kept_share = attend.counts().kept_share();
+    result.cache_bytes_per_token = attend.bytes_per_token();
     return result;
 }
 

@@ -87,6 +87,7 @@ struct generation {
     double decode_time_seconds = 0;
     double prefill_kept_share = 0;
     double decode_kept_share = 0;
+    double cache_bytes_per_token = 0; ///< of decode, in all layers, codes included
 
     [[nodiscard]] double decode_tokens_per_second() const noexcept {
         return decode_time_seconds > 0 ? static_cast<double>(tokens.size()) / decode_time_seconds

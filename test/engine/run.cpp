@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: MIT
 // Descriptors do what the functions do that they stand for.
 #include "engine/engine_case.hpp"
-#include "support/allocation_counts.hpp"
+#include "support/allocations.hpp"
 #include "support/generators.hpp"
 #include "support/guarded_workspace.hpp"
 #include "support/own_threads.hpp"
@@ -364,7 +364,7 @@ TEST_CASE("engine.run: allocates nothing") {
         c.desc.how = how;
         c.desc.output_error = 0.01;
         std::vector<std::byte> workspace(engine::workspace_bytes(c.desc, 1));
-        std::size_t const before = allocations.requests;
+        auto const before = allocations.requests.load();
         auto const v = engine::run(c.desc, workspace.data(), workspace.size(), exec::serial{});
         CHECK(allocations.requests == before);
         CHECK(v.ok());
