@@ -1,62 +1,104 @@
 // SPDX-License-Identifier: MIT
 #include "lm/generate.hpp"
 
-#include <sofattn/attention/decode.hpp>
-#include <sofattn/attention/sparse_decode.hpp>
 #include <sofattn/core/error.hpp>
+#include <sofattn/engine/run.hpp>
+#include <sofattn/engine/verdict.hpp>
 
 #include <algorithm>
-#include <atomic>
 #include <chrono>
 #include <cmath>
+#include <numeric>
+#include <string>
 
 namespace sofattn::lm {
+
+namespace {
+
+void require(engine::verdict const& v) {
+    if (!v.ok()) {
+        std::string const field = v.field;
+        throw error("cache: " + field, std::to_string(v.value), v.limit);
+    }
+}
+
+template <class Array>
+engine::operand operand_of(Array const& rows) {
+    return {rows.data(), engine::dtype::f32, rows.strides()[0] * 4, rows.strides()[1] * 4};
+}
+
+std::unique_ptr<engine::kv_pool<float>> pool_for(model_config const& model, index_t capacity,
+                                                 bool coded) {
+    engine::kv_layout layout;
+    layout.layers = model.layers;
+    layout.kv_heads = model.kv_heads;
+    layout.qk_dim = model.head_dim;
+    layout.v_dim = model.head_dim;
+    layout.pages = ceil_div(std::max<index_t>(capacity, 1), layout.page_tokens);
+    layout.coded_from = coded ? 1 : 0;
+    auto pool = std::make_unique<engine::kv_pool<float>>();
+    require(pool->open(layout));
+    return pool;
+}
+
+} // namespace
+
+decode_attention::decode_attention(model_config const& model, index_t capacity,
+                                   std::optional<index_t> keep, exec::openmp run)
+    : keep_(keep), run_(run), pool_(pool_for(model, capacity, keep.has_value())),
+      sequence_(*pool_) {}
+
+double decode_attention::bytes_per_token() const noexcept {
+    auto const codes = static_cast<double>(sequence_.code_bytes());
+    return static_cast<double>(pool_->bytes_per_token()) +
+           codes / static_cast<double>(std::max<std::int64_t>(sequence_.length(), 1));
+}
+
+void decode_attention::truncate(index_t tokens) {
+    require(sequence_.truncate(std::min<index_t>(tokens, sequence_.length())));
+}
 
 void decode_attention::operator()(index_t layer, problem<float> const& given,
                                   attention_output output) {
     problem_shape const shape = given.shape();
+    if (sequence_.length() < shape.keys) {
+        require(sequence_.extend(shape.keys - sequence_.length()));
+    }
+    index_t const first = sequence_.written(layer);
+    index_t const count = shape.keys - first;
+    require(sequence_.write(layer, count, operand_of(given.keys.range<axis::key>(first, count)),
+                            operand_of(given.values.range<axis::key>(first, count))));
+
+    engine::attention_desc d{};
+    d.dense_below = 0;
+    require(sequence_.describe(layer, d));
+    d.heads = shape.heads;
+    d.queries = shape.queries;
+    d.query = operand_of(given.queries);
+    d.output = {output.data(), output.strides()[0] * 4, output.strides()[1] * 4};
+    d.scale = shape.scale;
+    if (keep_) {
+        d.how = engine::method::best_keys;
+        d.count = *keep_;
+        d.sinks = std::min<index_t>(d.sinks, *keep_);
+        d.recent = std::min(d.recent, *keep_ - d.sinks);
+        chosen_.resize(static_cast<std::size_t>(shape.kv_heads * shape.queries * *keep_));
+        chosen_counts_.resize(static_cast<std::size_t>(shape.kv_heads * shape.queries));
+        d.selected = {chosen_.data(), chosen_counts_.data(), *keep_};
+    }
+    workspace_.resize(std::max(workspace_.size(), engine::workspace_bytes(d, run_.threads())));
+    require(engine::run(d, workspace_.data(), workspace_.size(), run_));
+
     auto const pairs = detail::visible_pairs(shape, 0);
     counts_.visible += pairs;
     if (keep_) {
-        decode_sparsely(layer, given, output);
-        return;
+        auto const kept =
+            std::accumulate(chosen_counts_.begin(), chosen_counts_.end(), std::int64_t{0}) *
+            shape.group(); // which select together
+        counts_.kept += static_cast<std::uint64_t>(kept);
+    } else {
+        counts_.kept += pairs;
     }
-    counts_.kept += pairs;
-    workspace_.resize(std::max(workspace_.size(), decode_workspace_bytes(shape, run_.threads())));
-    dense_decode(given, output, workspace_, run_);
-}
-
-void decode_attention::decode_sparsely(index_t layer, problem<float> const& given,
-                                       attention_output output) {
-    problem_shape const shape = given.shape();
-    auto& indexes = indexes_[static_cast<std::size_t>(layer)];
-    if (!indexes.empty() && indexes.front().size() > shape.keys - shape.queries) {
-        indexes.clear(); // the cache was truncated meanwhile: it may hold other keys now
-    }
-    if (indexes.empty()) {
-        // Later keys may be larger than the prompt's; beyond the headroom they are clipped.
-        constexpr float headroom = 1.25f;
-        for (index_t h = 0; h < shape.kv_heads; ++h) {
-            indexes.emplace_back(dlzs::key_calibration<dlzs::centred_int4>::of(
-                given.keys.slice<axis::kv_head>(h), headroom));
-        }
-    }
-    for (index_t h = 0; h < shape.kv_heads; ++h) {
-        auto& of_head = indexes[static_cast<std::size_t>(h)];
-        for (index_t key = of_head.size(); key < shape.keys; ++key) {
-            of_head.append(given.keys.slice<axis::kv_head>(h).slice<axis::key>(key));
-        }
-    }
-    sparse_decode_options options;
-    options.count = *keep_;
-    options.sinks = std::min<index_t>(options.sinks, *keep_);
-    options.window = std::min(options.window, *keep_ - options.sinks);
-    workspace_.resize(
-        std::max(workspace_.size(), sparse_decode_workspace_bytes(given, options, run_.threads())));
-    std::atomic<std::uint64_t> kept = 0; // by several threads
-    sparse_decode(given, std::span<index const>(indexes), options, output, workspace_, run_,
-                  [&](index_t, index_t, std::span<key_id const> keys) { kept += keys.size(); });
-    counts_.kept += kept * static_cast<std::uint64_t>(shape.group()); // which select together
 }
 
 double sampler::uniform() noexcept { // splitmix64 (Steele, Lea, Flood 2014)
@@ -123,7 +165,7 @@ generation generate(decoder const& model, std::span<token_id const> prompt,
     result.prefill_time_seconds = seconds(start);
 
     start = clock::now();
-    decode_attention attend(config, options.keep, run);
+    decode_attention attend(config, cache.capacity(), options.keep, run);
     sampler pick(options.temperature, options.seed);
     while (std::ssize(result.tokens) < options.tokens) {
         token_id const next = pick(logits);
@@ -142,6 +184,7 @@ generation generate(decoder const& model, std::span<token_id const> prompt,
     }
     result.decode_time_seconds = seconds(start);
     result.decode_kept_share = attend.counts().kept_share();
+    result.cache_bytes_per_token = attend.bytes_per_token();
     return result;
 }
 

@@ -5,15 +5,16 @@
 #include "lm/decoder.hpp"
 #include "lm/method.hpp"
 #include "lm/tokenizer.hpp"
-#include <sofattn/attention/decode_selection.hpp>
 #include <sofattn/core/types.hpp>
-#include <sofattn/dlzs/packed_index.hpp>
+#include <sofattn/engine/kv_pool.hpp>
+#include <sofattn/engine/kv_sequence.hpp>
 #include <sofattn/exec/parallel.hpp>
 #include <sofattn/io/fields.hpp>
 
 #include <cstddef>
 #include <cstdint>
 #include <functional>
+#include <memory>
 #include <optional>
 #include <span>
 #include <string>
@@ -21,30 +22,35 @@
 
 namespace sofattn::lm {
 
-/// Attention of the newest tokens to a cache: to all keys, or to as many as asked for, which a 4-bit
-/// index of each KV head finds.
+/// Attention of the newest tokens over a KV cache of the library's: to all keys, or to as many as asked
+/// for, which codes of 4 bits find.
 class decode_attention {
 public:
-    /// keep: keys per query head, sinks and window included; nothing: all.
-    decode_attention(model_config const& model, std::optional<index_t> keep, exec::openmp run)
-        : keep_(keep), run_(run), indexes_(static_cast<std::size_t>(model.layers)) {}
+    /// capacity: tokens at most; keep: keys per query head, sinks and recent ones included; nothing: all.
+    /// error  no memory for the cache
+    decode_attention(model_config const& model, index_t capacity, std::optional<index_t> keep,
+                     exec::openmp run);
 
-    /// An attend_layer. The last keys given are those of the queries; a cache may be truncated
-    /// between calls.
+    /// An attend_layer. The last keys given are those of the queries; the cache takes what it has not.
+    /// error  what the cache or the descriptor refuses
     void operator()(index_t layer, problem<float> const& given, attention_output output);
+
+    /// Forgets all tokens but the first `tokens`, as the model's own cache does.
+    void truncate(index_t tokens);
 
     /// Of all calls so far.
     [[nodiscard]] pair_counts const& counts() const noexcept { return counts_; }
+    /// Of a token in all layers, keys, values and codes.
+    [[nodiscard]] double bytes_per_token() const noexcept;
 
 private:
-    using index = dlzs::packed_index<dlzs::centred_int4>;
-
-    void decode_sparsely(index_t layer, problem<float> const& given, attention_output output);
-
     std::optional<index_t> keep_;
     exec::openmp run_;
-    std::vector<std::vector<index>> indexes_; ///< [layer][kv_head], of the keys so far
+    std::unique_ptr<engine::kv_pool<float>> pool_; // sequences point to it
+    engine::kv_sequence<float> sequence_;
     std::vector<std::byte> workspace_;
+    std::vector<std::int32_t> chosen_;
+    std::vector<std::int32_t> chosen_counts_;
     pair_counts counts_;
 };
 
@@ -81,6 +87,7 @@ struct generation {
     double decode_time_seconds = 0;
     double prefill_kept_share = 0;
     double decode_kept_share = 0;
+    double cache_bytes_per_token = 0; ///< of decode, in all layers, codes included
 
     [[nodiscard]] double decode_tokens_per_second() const noexcept {
         return decode_time_seconds > 0 ? static_cast<double>(tokens.size()) / decode_time_seconds

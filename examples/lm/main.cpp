@@ -293,6 +293,7 @@ int run_generate(arguments const& a) {
     report["decode_tokens_per_second"] = result.decode_tokens_per_second();
     report["prefill_kept_share"] = result.prefill_kept_share;
     report["decode_kept_share"] = result.decode_kept_share;
+    report["cache_bytes_per_token"] = result.cache_bytes_per_token;
     write_json(a.json_file, report);
     if (!a.quiet && isatty(STDERR_FILENO) == 1) {
         std::fprintf(stderr, "%td tokens of prompt in %.2f s, %zu tokens in %.2f s (%.1f / s)\n",

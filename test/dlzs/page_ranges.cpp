@@ -165,6 +165,33 @@ TEST_CASE_TEMPLATE("dlzs.page_ranges: appended one by one or at once, the same b
     }
 }
 
+TEST_CASE_TEMPLATE("dlzs.paged_index: truncated, the bytes of an index that never had more", P,
+                   dlzs::int8, dlzs::centred_int4, dlzs::lz_keys) {
+    SOFATTN_GENERATOR(random);
+    for (int round = 0; round < 40; ++round) {
+        index_t const keys = random.integer<index_t>(1, 200);
+        paged_case<P> c(random, keys, random.integer<index_t>(1, 70), 1,
+                        {.keys = 16 * random.integer<index_t>(1, 3)});
+        dlzs::paged_index<P> fresh(dlzs::key_calibration<P>::of(c.k.cview()),
+                                   c.index.pages().options());
+        index_t length = 0;
+        for (int step = 0; step < 10; ++step) {
+            length = random.integer<index_t>(0, keys);
+            if (length > c.index.size()) {
+                c.index.append(
+                    c.k.cview().template range<axis::key>(c.index.size(), length - c.index.size()));
+            } else {
+                c.index.truncate(length);
+            }
+        }
+        fresh.append(c.k.cview().template range<axis::key>(0, length));
+        CHECK(c.index.size() == length);
+        CHECK(std::ranges::equal(c.index.keys().bytes(), fresh.keys().bytes()));
+        CHECK(std::ranges::equal(c.index.pages().bytes(), fresh.pages().bytes()));
+        CHECK(c.index.pages().size() == fresh.pages().size());
+    }
+}
+
 TEST_CASE_TEMPLATE("dlzs.packed_index: scores of some pages are those of their keys", P, dlzs::int8,
                    dlzs::centred_int4, dlzs::lz_keys) {
     SOFATTN_GENERATOR(random);

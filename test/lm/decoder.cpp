@@ -116,8 +116,8 @@ TEST_CASE("lm.decoder: decoding over the cache gives prefill's logits, in pieces
         auto const expected = logits_of(model, tokens, whole, attending(dense, run));
 
         lm::kv_cache cache(model.config(), 90);
-        lm::decode_attention attend(model.config(), std::nullopt, run);
-        lm::decode_attention sparse(model.config(), 1000, run); // all keys, through the index
+        lm::decode_attention attend(model.config(), 4096, std::nullopt, run);
+        lm::decode_attention sparse(model.config(), 4096, 1000, run); // all keys, through the index
         std::vector<std::vector<float>> logits;
         for (index_t at = 0; at < 90;) {
             index_t const count = std::min<index_t>(random.chance(0.6) ? 1 : 7, 90 - at);
@@ -126,6 +126,7 @@ TEST_CASE("lm.decoder: decoding over the cache gives prefill's logits, in pieces
             if (random.chance(0.3)) { // as if those tokens had been proposed and rejected
                 static_cast<void>(logits_of(model, part, cache, std::ref(attend)));
                 cache.truncate(at);
+                attend.truncate(at);
             }
             auto const some = random.chance(0.5)
                                   ? logits_of(model, part, cache, attending(dense, run))
@@ -142,6 +143,7 @@ TEST_CASE("lm.decoder: decoding over the cache gives prefill's logits, in pieces
                 std::vector<lm::token_id> const other = random_tokens(random, 1);
                 static_cast<void>(logits_of(model, other, cache, std::ref(sparse)));
                 cache.truncate(static_cast<index_t>(t));
+                sparse.truncate(static_cast<index_t>(t));
             }
             auto const one =
                 logits_of(model, std::span(tokens).subspan(t, 1), cache, std::ref(sparse));

@@ -151,7 +151,7 @@ TEST_CASE("lm.generate: on a trained model, decode's logits are prefill's") {
 
     lm::kv_cache cache(config, count);
     static_cast<void>(model(std::span(tokens).first(prompt), cache, attend, run));
-    lm::decode_attention decode(config, std::nullopt, run);
+    lm::decode_attention decode(config, 4096, std::nullopt, run);
     double worst = 0;
     std::vector<float> logits(vocabulary);
     for (index_t t = prompt; t < count; ++t) {

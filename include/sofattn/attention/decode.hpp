@@ -2,9 +2,10 @@
 // Dense attention of one query or a few, as when tokens are generated: keys split among threads.
 #pragma once
 
+#include <sofattn/attention/paged_problem.hpp>
 #include <sofattn/attention/problem.hpp>
+#include <sofattn/attention/softmax_sums.hpp>
 #include <sofattn/core/assert.hpp>
-#include <sofattn/core/element.hpp>
 #include <sofattn/core/types.hpp>
 #include <sofattn/core/view.hpp>
 #include <sofattn/exec/parallel.hpp>
@@ -58,81 +59,140 @@ struct key_split {
     return static_cast<std::size_t>(states + threads * scratch) * sizeof(float) + 64;
 }
 
+namespace detail {
+
+/// A run of dense_decode: its pieces, for who hands them out.
+template <class Given, class Output>
+class decode_run {
+public:
+    decode_run(Given const& given, Output output, softmax_sums const& sums,
+               std::span<std::byte> workspace, index_t threads) noexcept
+        : given_(given), output_(output), sums_(sums), shape_(given.shape()),
+          split_(key_split::of(shape_)), rows_(shape_.group() * shape_.queries),
+          scratch_floats_(
+              in_lines(sufa::decode_block::floats(rows_, shape_.dim, shape_.value_dim))) {
+        SOFATTN_ASSERT(output.template extent<axis::head>() == shape_.heads);
+        SOFATTN_ASSERT(output.template extent<axis::query>() == shape_.queries);
+        SOFATTN_ASSERT(output.template extent<axis::value_dim>() == shape_.value_dim);
+        SOFATTN_ASSERT(shape_.window == 0 || shape_.queries == 1);
+        SOFATTN_ASSERT(workspace.size() >= decode_workspace_bytes(shape_, threads));
+        void* start = workspace.data();
+        std::size_t space = workspace.size();
+        std::align(64, 1, start, space);
+        states_ = static_cast<float*>(start);
+        scratch_ = state(shape_.kv_heads, 0, 0);
+    }
+
+    [[nodiscard]] index_t kv_heads() const noexcept { return shape_.kv_heads; }
+    [[nodiscard]] index_t chunks() const noexcept { return split_.chunks; }
+
+    /// The rows of a KV head meet a chunk of its keys.
+    void attend(index_t kv, index_t chunk, index_t thread) const noexcept {
+        index_t const group = shape_.group();
+        index_t const end = std::min((chunk + 1) * split_.chunk, shape_.keys);
+        index_t const first = std::clamp(shape_.sees(0).from, chunk * split_.chunk, end);
+        index_t const count = end - first; // of those that are in the window, if there is one
+        sufa::decode_block block(rows_, shape_.dim, shape_.value_dim,
+                                 std::span(scratch_ + thread * scratch_floats_,
+                                           static_cast<std::size_t>(scratch_floats_)));
+        auto const row = [&](index_t i) {
+            return given_.queries.template slice<axis::head>(kv * group + i % group)
+                .template slice<axis::query>(i / group);
+        };
+        auto const visible = [&](index_t i) {
+            return std::clamp<index_t>(shape_.visible(i / group) - first, 0, count);
+        };
+        auto const to = [&](index_t i) { return state(kv, i, chunk); };
+        auto const keys = given_.keys.template slice<axis::kv_head>(kv);
+        auto const values = given_.values.template slice<axis::kv_head>(kv);
+        if constexpr (requires { given_.table; }) {
+            block(rows_, shape_.scale, row, visible, given_.table, first, count, keys, values, to);
+        } else {
+            block(rows_, shape_.scale, row, visible, keys.template range<axis::key>(first, count),
+                  values.template range<axis::key>(first, count), to);
+        }
+    }
+    /// After all chunks of that KV head.
+    void merge(index_t kv) const noexcept {
+        using sufa::decode_block;
+        index_t const group = shape_.group();
+        for (index_t i = 0; i < rows_; ++i) {
+            float* const of_row = state(kv, i, 0);
+            float const* const row = decode_block::merged(of_row, split_.chunks, shape_.value_dim);
+            index_t const head = kv * group + i % group;
+            auto const out =
+                output_.template slice<axis::head>(head).template slice<axis::query>(i / group);
+            for (index_t d = 0; d < shape_.value_dim; ++d) {
+                out(d) = row[d];
+            }
+            sums_.write(head, i / group, decode_block::max_of(of_row, shape_.value_dim),
+                        decode_block::sum_of(of_row, shape_.value_dim));
+        }
+    }
+
+private:
+    [[nodiscard]] float* state(index_t kv, index_t row, index_t chunk) const noexcept {
+        return states_ + ((kv * rows_ + row) * split_.chunks + chunk) *
+                             sufa::decode_block::state_floats(shape_.value_dim);
+    }
+
+    Given given_;
+    Output output_;
+    softmax_sums sums_;
+    problem_shape shape_;
+    key_split split_;
+    index_t rows_; ///< of a KV head: all its heads at one query, ...
+    index_t scratch_floats_;
+    float* states_ = nullptr;
+    float* scratch_ = nullptr;
+};
+
+} // namespace detail
+
 /// Dense attention of a few queries, exact but for float rounding. For many there is
 /// `dense_attention`, whose blocks multiply more than they read.
 ///
 /// in     given      queries [head, query, dim], keys [kv_head, key, dim], values [kv_head, key,
 ///                   value_dim], any strides, f32, f16 or bf16; read as they lie where rows are
-///                   contiguous and whole registers, once for all query heads of their KV head
+///                   contiguous and whole registers, once for all query heads of their KV head;
+///                   in a row, or in pages: the same bits
 ///        workspace  at least decode_workspace_bytes(given.shape(), run.threads()) bytes
 ///        run        who does the work (exec::parallel_for); a task is a chunk of keys
 /// out    output     [head, query, value_dim]; rows that see no key are zero
-/// pre    given.shape() is valid and has no window, output fits it, workspace is large enough
+///        sums       of each row, where wanted
+/// pre    given.shape() is valid and has no window if there are more queries than one, output fits it, workspace is large enough
 ///        (SOFATTN_ASSERT); |logit| < 1e30
 /// error  none: allocates and throws nothing
 /// exact  the same bits for any number of threads: chunks depend on the shape alone and are merged
 ///        in order; within 2e-5 of a double-precision oracle (relative, Frobenius), and 1e-6 more
 ///        per unit of logit that a row's keys share
 /// paper  not in the paper, which has no decode
-template <storage_float Query, storage_float KeyValue, exec::parallel_for Run>
-void dense_decode(problem<Query, KeyValue> const& given,
-                  view<float, axis::head, axis::query, axis::value_dim> output,
-                  std::span<std::byte> workspace, Run const& run) noexcept {
-    using sufa::decode_block;
-    problem_shape const shape = given.shape();
-    SOFATTN_ASSERT(output.extent<axis::head>() == shape.heads);
-    SOFATTN_ASSERT(output.extent<axis::query>() == shape.queries);
-    SOFATTN_ASSERT(output.extent<axis::value_dim>() == shape.value_dim);
-    SOFATTN_ASSERT(shape.window == 0);
-    SOFATTN_ASSERT(workspace.size() >= decode_workspace_bytes(shape, run.threads()));
-    void* start = workspace.data();
-    std::size_t space = workspace.size();
-    std::align(64, 1, start, space);
-    auto* const states = static_cast<float*>(start);
-
-    index_t const group = shape.group();
-    index_t const rows = group * shape.queries; // of a KV head: all its heads at one query, ...
-    auto const split = detail::key_split::of(shape);
-    index_t const state_floats = decode_block::state_floats(shape.value_dim);
-    auto const state = [&](index_t kv, index_t row, index_t chunk) {
-        return states + ((kv * rows + row) * split.chunks + chunk) * state_floats;
-    };
-    float* const scratch = state(shape.kv_heads, 0, 0);
-    index_t const scratch_floats =
-        detail::in_lines(decode_block::floats(rows, shape.dim, shape.value_dim));
-
-    run(shape.kv_heads * split.chunks, [&](index_t task, index_t thread) {
-        index_t const kv = task / split.chunks;
-        index_t const chunk = task % split.chunks;
-        index_t const first = chunk * split.chunk;
-        index_t const count = std::min(split.chunk, shape.keys - first);
-        decode_block block(
-            rows, shape.dim, shape.value_dim,
-            std::span(scratch + thread * scratch_floats, static_cast<std::size_t>(scratch_floats)));
-        block(
-            rows, shape.scale,
-            [&](index_t i) {
-                return given.queries.template slice<axis::head>(kv * group + i % group)
-                    .template slice<axis::query>(i / group);
-            },
-            [&](index_t i) {
-                return std::clamp<index_t>(shape.visible(i / group) - first, 0, count);
-            },
-            given.keys.template slice<axis::kv_head>(kv).template range<axis::key>(first, count),
-            given.values.template slice<axis::kv_head>(kv).template range<axis::key>(first, count),
-            [&](index_t i) { return state(kv, i, chunk); });
+template <key_value_problem Given, exec::parallel_for Run>
+void dense_decode(Given const& given, view<float, axis::head, axis::query, axis::value_dim> output,
+                  std::span<std::byte> workspace, Run const& run,
+                  softmax_sums const& sums = {}) noexcept {
+    detail::decode_run const work(given, output, sums, workspace, run.threads());
+    run(work.kv_heads() * work.chunks(), [&](index_t task, index_t thread) {
+        work.attend(task / work.chunks(), task % work.chunks(), thread);
     });
-    run(shape.kv_heads, [&](index_t kv, index_t) {
-        for (index_t i = 0; i < rows; ++i) {
-            float const* const row =
-                decode_block::merged(state(kv, i, 0), split.chunks, shape.value_dim);
-            auto const out = output.template slice<axis::head>(kv * group + i % group)
-                                 .template slice<axis::query>(i / group);
-            for (index_t d = 0; d < shape.value_dim; ++d) {
-                out(d) = row[d];
-            }
+    run(work.kv_heads(), [&](index_t kv, index_t) { work.merge(kv); });
+}
+
+/// The share of participant `ith` of `nth`, each of which calls this once, in any order or at once,
+/// with the same workspace for nth threads: every nth KV head. Together they do what dense_decode
+/// does, to the bit, and nobody waits for anybody.
+template <key_value_problem Given>
+void dense_decode_share(Given const& given,
+                        view<float, axis::head, axis::query, axis::value_dim> output,
+                        std::span<std::byte> workspace, index_t ith, index_t nth,
+                        softmax_sums const& sums = {}) noexcept {
+    detail::decode_run const work(given, output, sums, workspace, nth);
+    for (index_t kv = ith; kv < work.kv_heads(); kv += nth) {
+        for (index_t chunk = 0; chunk < work.chunks(); ++chunk) {
+            work.attend(kv, chunk, ith);
         }
-    });
+        work.merge(kv);
+    }
 }
 
 } // namespace sofattn

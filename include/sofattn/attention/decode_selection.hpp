@@ -2,6 +2,7 @@
 // Which keys a decoding row keeps: those of the whole index, or of its best pages, that score best.
 #pragma once
 
+#include <sofattn/attention/attend_listed.hpp>
 #include <sofattn/attention/options.hpp>
 #include <sofattn/attention/problem.hpp>
 #include <sofattn/core/assert.hpp>
@@ -10,7 +11,6 @@
 #include <sofattn/dlzs/page_ranges.hpp>
 #include <sofattn/exec/xsimd_lanes.hpp>
 #include <sofattn/sads/best_keys.hpp>
-#include <sofattn/sufa/decode_block.hpp>
 
 #include <algorithm>
 #include <cstddef>
@@ -48,17 +48,14 @@ key_codes(dlzs::paged_index<Policy> const& index) noexcept {
 
 /// Where a thread's scratch begins, in bytes.
 struct sparse_decode_layout {
-    static constexpr index_t chunk = 512; ///< keys whose (m, l, o) is one state
-
     index_t rows;        ///< that attend together
     index_t score_rows;  ///< of scores
     index_t score_count; ///< of a row
-    index_t chunks;      ///< of kept keys
+    index_t kept_most;   ///< keys
     index_t keys_at;
     index_t page_scores_at;
     index_t pages_at;
-    index_t states_at;
-    index_t block_at;
+    index_t attend_at; ///< what attends to the kept keys
     index_t bytes;
 
     [[nodiscard]] static constexpr sparse_decode_layout
@@ -75,15 +72,12 @@ struct sparse_decode_layout {
         l.rows = together ? group : 1;
         l.score_rows = together ? 1 : std::min(group, dlzs::scan_queries::rows_most);
         l.score_count = registers(s.keys);
-        index_t const kept = std::min(s.keys, options.count + options.sinks + options.window);
-        l.chunks = ceil_div(std::max<index_t>(kept, 1), chunk);
+        l.kept_most = std::min(s.keys, options.count + options.sinks + options.window);
         l.keys_at = lines(l.score_rows * l.score_count * 4);
         l.page_scores_at = l.keys_at + lines((s.keys + sads::best_keys::slack) * 4);
         l.pages_at = l.page_scores_at + lines(registers(pages) * 4);
-        l.states_at = l.pages_at + lines((pages + sads::best_keys::slack) * 4);
-        l.block_at = l.states_at +
-                     lines(l.rows * l.chunks * sufa::decode_block::state_floats(s.value_dim) * 4);
-        l.bytes = l.block_at + lines(sufa::decode_block::floats(l.rows, s.dim, s.value_dim) * 4);
+        l.attend_at = l.pages_at + lines((pages + sads::best_keys::slack) * 4);
+        l.bytes = l.attend_at + lines(listed_rows::bytes(l.rows, l.kept_most, s.dim, s.value_dim));
         return l;
     }
 };

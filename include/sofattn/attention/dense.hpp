@@ -2,7 +2,9 @@
 // Dense attention on the machine at hand: the baseline of everything sparse, and its fallback.
 #pragma once
 
+#include <sofattn/attention/paged_problem.hpp>
 #include <sofattn/attention/problem.hpp>
+#include <sofattn/attention/softmax_sums.hpp>
 #include <sofattn/core/assert.hpp>
 #include <sofattn/core/element.hpp>
 #include <sofattn/core/types.hpp>
@@ -55,10 +57,11 @@ using dense_block_of = std::conditional_t<
 ///
 /// in     given      queries [head, query, dim], keys [kv_head, key, dim], values [kv_head, key,
 ///                   value_dim], any strides, f32, f16 or bf16; query heads of one KV head share the
-///                   reading of K and V
+///                   reading of K and V; in a row, or in pages (not for int8 products): the same bits
 ///        workspace  at least dense_workspace_bytes(given.shape(), run.threads()) bytes
 ///        run        who does the work (exec::parallel_for)
 /// out    output     [head, query, value_dim]; rows that see no key are zero
+///        sums       of each row, where wanted; int8 products have none
 /// pre    given.shape() is valid and output fits it, workspace is large enough (SOFATTN_ASSERT);
 ///        |logit| < 1e30
 /// error  none: allocates and throws nothing
@@ -67,17 +70,20 @@ using dense_block_of = std::conditional_t<
 ///        products within 1e-2, but for dimensions under 8 (sufa/dense_block.hpp); with int8
 ///        products within 4e-2 where logits spread by a few units (sufa/int8_block.hpp)
 /// paper  not in the paper; FlashAttention-2, the rival of section III-C, and SageAttention
-template <dense_products Products = dense_products::f32, storage_float Query,
-          storage_float KeyValue, exec::parallel_for Run>
-void dense_attention(problem<Query, KeyValue> const& given,
+template <dense_products Products = dense_products::f32, key_value_problem Given,
+          exec::parallel_for Run>
+    requires(Products != dense_products::int8 || !requires(Given const& g) { g.table; })
+void dense_attention(Given const& given,
                      view<float, axis::head, axis::query, axis::value_dim> output,
-                     std::span<std::byte> workspace, Run const& run) noexcept {
+                     std::span<std::byte> workspace, Run const& run,
+                     softmax_sums const& sums = {}) noexcept {
     using block_type = detail::dense_block_of<Products>;
     problem_shape const shape = given.shape();
     SOFATTN_ASSERT(output.extent<axis::head>() == shape.heads);
     SOFATTN_ASSERT(output.extent<axis::query>() == shape.queries);
     SOFATTN_ASSERT(output.extent<axis::value_dim>() == shape.value_dim);
     SOFATTN_ASSERT(workspace.size() >= dense_workspace_bytes(shape, run.threads()));
+    SOFATTN_ASSERT(Products != dense_products::int8 || !sums.wanted());
     void* start = workspace.data();
     std::size_t space = workspace.size();
     std::align(64, 1, start, space);
@@ -101,19 +107,26 @@ void dense_attention(problem<Query, KeyValue> const& given,
         auto const query_of = [&](index_t i) { return (first + i) / group; };
         block_type block(shape.dim, shape.value_dim,
                          std::span(memory + thread * floats, static_cast<std::size_t>(floats)));
-        block(
-            std::min(block_rows, rows - first), shape.scale,
-            [&](index_t i) {
-                return given.queries.template slice<axis::head>(head_of(i))
-                    .template slice<axis::query>(query_of(i));
-            },
-            [&](index_t i) { return shape.sees(query_of(i)); },
-            given.keys.template slice<axis::kv_head>(kv),
-            given.values.template slice<axis::kv_head>(kv),
-            [&](index_t i) {
-                return output.template slice<axis::head>(head_of(i))
-                    .template slice<axis::query>(query_of(i));
-            });
+        auto const count = std::min(block_rows, rows - first);
+        auto const row = [&](index_t i) {
+            return given.queries.template slice<axis::head>(head_of(i))
+                .template slice<axis::query>(query_of(i));
+        };
+        auto const sees = [&](index_t i) { return shape.sees(query_of(i)); };
+        auto const to = [&](index_t i) {
+            return output.template slice<axis::head>(head_of(i))
+                .template slice<axis::query>(query_of(i));
+        };
+        auto const keys = keys_of(given, kv);
+        auto const values = values_of(given, kv);
+        if constexpr (Products == dense_products::int8) {
+            block(count, shape.scale, row, sees, keys, values, to);
+        } else {
+            block(count, shape.scale, row, sees, keys, values, to,
+                  [&](index_t i, float max, float sum) {
+                      sums.write(head_of(i), query_of(i), max, sum);
+                  });
+        }
     });
 }
 

@@ -32,7 +32,8 @@ public:
     /// keys [key, dim], values [key, value_dim]
     template <storage_float K, storage_float V>
     prefill_index(key_view<K const> keys, value_view<V const> values)
-        : codes_(keys), panels_(codes_), means_(keys, codes_), sketches_(keys),
+        : dim_(keys.template extent<axis::dim>()), codes_(keys), panels_(codes_),
+          means_(keys, codes_), sketches_(keys),
           value_sums_({ceil_div(values.template extent<axis::key>(), segment),
                        values.template extent<axis::value_dim>()}) {
         std::vector<double> sums(
@@ -53,6 +54,10 @@ public:
     [[nodiscard]] dlzs::key_panels const& panels() const noexcept { return panels_; }
     [[nodiscard]] dlzs::key_means<Predictor> const& means() const noexcept { return means_; }
     [[nodiscard]] dlzs::page_sketches const& sketches() const noexcept { return sketches_; }
+    [[nodiscard]] index_t dim() const noexcept { return dim_; }
+    [[nodiscard]] index_t value_dim() const noexcept {
+        return value_sums_.cview().template extent<axis::value_dim>();
+    }
     /// Sum over the values of segment `s`, [value_dim].
     [[nodiscard]] float const* value_sum(index_t s) const noexcept { return &value_sums_(s, 0); }
 
@@ -66,6 +71,7 @@ public:
     }
 
 private:
+    index_t dim_ = 0; ///< of the keys; rotated codes may have more
     dlzs::key_index<Predictor> codes_;
     dlzs::key_panels panels_;
     dlzs::key_means<Predictor> means_;

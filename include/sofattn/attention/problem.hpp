@@ -44,6 +44,7 @@ struct problem_shape {
     bool causal = false;
     double scale = 0;   ///< logits = scale * q.k
     index_t window = 0; ///< keys up to its own that a causal query sees; 0: all
+    index_t prefix = 0; ///< first keys that a causal query sees wherever it stands
 
     /// Query heads that read one KV head (GQA).
     [[nodiscard]] index_t group() const noexcept { return heads / kv_heads; }
@@ -54,9 +55,10 @@ struct problem_shape {
     }
 
     /// Keys that query `q` may attend to: all, or, causal, those up to its own position, where the
-    /// last query stands at the last key (bottom-right aligned).
+    /// last query stands at the last key (bottom-right aligned), and those of the prefix.
     [[nodiscard]] index_t visible(index_t q) const noexcept {
-        return causal ? std::clamp<index_t>(q + 1 + keys - queries, 0, keys) : keys;
+        return causal ? std::clamp<index_t>(q + 1 + keys - queries, std::min(prefix, keys), keys)
+                      : keys;
     }
 
     /// The same without those that lie before the window.
@@ -79,6 +81,9 @@ struct problem_shape {
                         value_dim, "from 1 to ", max_head_dim);
         detail::require(window >= 0, "window", window, "at least 0");
         detail::require(window == 0 || causal, "window", window, "0 where attention is not causal");
+        detail::require(prefix >= 0, "prefix", prefix, "at least 0");
+        detail::require(prefix == 0 || causal, "prefix", prefix, "0 where attention is not causal");
+        detail::require(prefix == 0 || window == 0, "prefix", prefix, "0 where there is a window");
         if (!(std::isfinite(scale) && scale > 0)) {
             throw error("attention: softmax scale", std::to_string(scale), "positive and finite");
         }
@@ -94,6 +99,7 @@ struct problem {
     bool causal = false;
     double scale = 0;   ///< 0: 1 / sqrt(dim)
     index_t window = 0; ///< keys up to its own that a causal query sees; 0: all
+    index_t prefix = 0; ///< first keys that a causal query sees wherever it stands (prefix LM)
 
     /// Throws `error` if the three arrays do not fit each other.
     [[nodiscard]] problem_shape shape() const {
@@ -106,6 +112,7 @@ struct problem {
         s.value_dim = values.template extent<axis::value_dim>();
         s.causal = causal;
         s.window = window;
+        s.prefix = prefix;
         s.scale = scale == 0 && s.dim > 0 ? 1.0 / std::sqrt(static_cast<double>(s.dim)) : scale;
         detail::require(keys.template extent<axis::dim>() == s.dim, "head dimension of keys",
                         keys.template extent<axis::dim>(), "that of queries, ", s.dim);

@@ -2,16 +2,17 @@
 // Attention of one query or a few to the keys that a packed index says are best.
 #pragma once
 
+#include <sofattn/attention/attend_listed.hpp>
 #include <sofattn/attention/decode_selection.hpp>
 #include <sofattn/attention/options.hpp>
+#include <sofattn/attention/paged_problem.hpp>
 #include <sofattn/attention/problem.hpp>
+#include <sofattn/attention/softmax_sums.hpp>
 #include <sofattn/core/assert.hpp>
-#include <sofattn/core/element.hpp>
 #include <sofattn/core/types.hpp>
 #include <sofattn/core/view.hpp>
 #include <sofattn/dlzs/code_panels.hpp>
 #include <sofattn/exec/parallel.hpp>
-#include <sofattn/sufa/decode_block.hpp>
 
 #include <algorithm>
 #include <cstddef>
@@ -21,48 +22,6 @@
 namespace sofattn {
 
 namespace detail {
-
-/// Heads [head, head + layout.rows) attend to the keys that they keep.
-template <class Given, class Output>
-void attend_kept(Given const& given, sparse_decode_layout const& layout, std::byte* scratch,
-                 std::span<key_id const> kept, index_t kv, index_t head, index_t query,
-                 double scale, Output output) noexcept {
-    using sufa::decode_block;
-    auto const keys = given.keys.template slice<axis::kv_head>(kv);
-    auto const values = given.values.template slice<axis::kv_head>(kv);
-    index_t const dim = keys.template extent<axis::dim>();
-    index_t const value_dim = values.template extent<axis::value_dim>();
-    auto* const states = reinterpret_cast<float*>(scratch + layout.states_at);
-    decode_block block(
-        layout.rows, dim, value_dim,
-        std::span(reinterpret_cast<float*>(scratch + layout.block_at),
-                  static_cast<std::size_t>(decode_block::floats(layout.rows, dim, value_dim))));
-    index_t const chunks = ceil_div(std::ssize(kept), sparse_decode_layout::chunk);
-    auto const state = [&](index_t row, index_t chunk) {
-        return states + (row * layout.chunks + chunk) * decode_block::state_floats(value_dim);
-    };
-    decode_block::ask_for_first(kept, keys, values);
-    for (index_t chunk = 0; chunk < chunks; ++chunk) {
-        index_t const first = chunk * sparse_decode_layout::chunk;
-        block(
-            layout.rows, scale,
-            [&](index_t i) {
-                return given.queries.template slice<axis::head>(head + i)
-                    .template slice<axis::query>(query);
-            },
-            kept.subspan(static_cast<std::size_t>(first)),
-            std::min(sparse_decode_layout::chunk, std::ssize(kept) - first), keys, values,
-            [&](index_t i) { return state(i, chunk); });
-    }
-    for (index_t i = 0; i < layout.rows; ++i) {
-        float const* const row = decode_block::merged(state(i, 0), chunks, value_dim);
-        auto const out =
-            output.template slice<axis::head>(head + i).template slice<axis::query>(query);
-        for (index_t d = 0; d < value_dim; ++d) {
-            out(d) = chunks > 0 ? row[d] : 0.0f;
-        }
-    }
-}
 
 /// Nobody asks what was kept.
 struct ignore_kept {
@@ -79,8 +38,8 @@ concept decode_index = requires(Index const& index) {
 
 /// Bytes of workspace that `sparse_decode` needs of its caller: 4 bytes per key for the scores of a
 /// selection (16 where heads select for themselves) and 4.5 more, and under 2 MiB beside it, per thread.
-template <storage_float Query, storage_float KeyValue>
-[[nodiscard]] std::size_t sparse_decode_workspace_bytes(problem<Query, KeyValue> const& given,
+template <key_value_problem Given>
+[[nodiscard]] std::size_t sparse_decode_workspace_bytes(Given const& given,
                                                         sparse_decode_options const& options,
                                                         index_t threads) {
     auto const layout = detail::sparse_decode_layout::of(given.shape(), options);
@@ -89,7 +48,7 @@ template <storage_float Query, storage_float KeyValue>
 
 /// Attention of a few queries to the best keys of their row: scan an index, keep, attend.
 ///
-/// in     given      as dense_decode's; K and V of a key may lie side by side (views of rows k|v),
+/// in     given      as dense_decode's, in a row or in pages; K and V of a key may lie side by side (views of rows k|v),
 ///                   which makes one place in memory of two
 ///        indices    [kv_head], of all given keys: packed_index, whose codes are all scanned, or
 ///                   paged_index, for the codes of the pages that look best
@@ -99,18 +58,20 @@ template <storage_float Query, storage_float KeyValue>
 ///        on_kept    on_kept(query head, query, keys) per selection, of the group's first head where
 ///                   it selects together; keys ascend. Called by the thread that does the work
 /// out    output     [head, query, value_dim]; rows that see no key are zero
+///        sums       of each row, over the kept keys, where wanted
 /// pre    shapes and sizes fit, the problem has no window, workspace is large enough (SOFATTN_ASSERT); |logit| < 1e30
 /// error  none: allocates and throws nothing
 /// exact  the kept set is that of a full sort of predict_scores (with pages: of the keys of the best
 ///        pages, see detail::decode_selector), in the total order; outputs are within 2e-5 of a
 ///        double-precision oracle on that set, and the same for any number of threads
 /// paper  not in the paper, which has no decode; stages as in Fig. 6
-template <decode_index Index, storage_float Query, storage_float KeyValue, exec::parallel_for Run,
+template <decode_index Index, key_value_problem Given, exec::parallel_for Run,
           class OnKept = detail::ignore_kept>
-void sparse_decode(problem<Query, KeyValue> const& given, std::span<Index const> indices,
+void sparse_decode(Given const& given, std::span<Index const> indices,
                    sparse_decode_options const& options,
                    view<float, axis::head, axis::query, axis::value_dim> output,
-                   std::span<std::byte> workspace, Run const& run, OnKept on_kept = {}) noexcept {
+                   std::span<std::byte> workspace, Run const& run, OnKept on_kept = {},
+                   softmax_sums const& sums = {}) noexcept {
     problem_shape const shape = given.shape();
     SOFATTN_ASSERT(std::ssize(indices) == shape.kv_heads);
     SOFATTN_ASSERT(output.extent<axis::head>() == shape.heads);
@@ -146,11 +107,20 @@ void sparse_decode(problem<Query, KeyValue> const& given, std::span<Index const>
         };
         index_t const first = batch * rows_most;
         index_t const rows = together ? group : std::min(rows_most, group - first);
+        detail::listed_rows const attend(scratch + layout.attend_at, layout.rows, layout.kept_most,
+                                         shape.dim, shape.value_dim);
         detail::decode_selector const select(options, layout, scratch, visible);
         select(index, group, first, rows, row, [&](index_t member, std::span<key_id const> kept) {
             index_t const head = kv * group + member;
             on_kept(head, query, kept);
-            detail::attend_kept(given, layout, scratch, kept, kv, head, query, shape.scale, output);
+            if constexpr (requires { given.table; }) {
+                // The selector's own list, in this thread's scratch.
+                auto* const rows_of = reinterpret_cast<key_id*>(scratch + layout.keys_at);
+                SOFATTN_DASSERT(rows_of == kept.data());
+                std::ranges::transform(kept, rows_of,
+                                       [&](key_id key) { return given.table.row(key); });
+            }
+            attend(given, kept, kv, head, query, shape.scale, output, sums);
         });
     });
 }

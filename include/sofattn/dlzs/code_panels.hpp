@@ -104,6 +104,18 @@ public:
         }
         ++size_;
     }
+    /// The first `rows`; what follows them in their block is zeros again.
+    void truncate(index_t rows) noexcept {
+        SOFATTN_ASSERT(rows >= 0 && rows <= size_);
+        index_t const end = std::min(size_, ceil_div(rows, block_rows) * block_rows);
+        for (index_t row = rows; row < end; ++row) {
+            for (index_t i = 0; i < codes_; ++i) {
+                set(row, i, 0);
+            }
+        }
+        size_ = rows;
+        bytes_.resize(static_cast<std::size_t>(ceil_div(rows, block_rows) * block_bytes()));
+    }
     void set(index_t row, index_t i, int code) noexcept {
         std::uint8_t& at = bytes_[byte_of(row, i)];
         if constexpr (nibbles) {

@@ -110,9 +110,13 @@ public:
         }
     }
 
+    /// Forgets all keys but the first `keys`; those to come are coded as if the others had never been.
+    void truncate(index_t keys) noexcept { codes_.truncate(keys); }
+
     [[nodiscard]] index_t size() const noexcept { return codes_.size(); }
     [[nodiscard]] index_t dim() const noexcept { return calibration_.dim; }
-    /// Elements that lay beyond the calibrated range and were clipped to it, of all keys so far.
+    /// Elements that lay beyond the calibrated range and were clipped to it, of all keys so far,
+    /// forgotten ones included.
     [[nodiscard]] index_t clipped() const noexcept { return clipped_; }
     [[nodiscard]] std::span<std::uint8_t const> bytes() const noexcept { return codes_.bytes(); }
     /// As stored, detail::store_operand.

@@ -107,6 +107,18 @@ public:
         ++keys_;
     }
 
+    /// Those of the first `keys`; code(key, channel) as stored, of the keys that stay.
+    template <std::invocable<index_t, index_t> Code>
+    void truncate(index_t keys, Code code) noexcept {
+        SOFATTN_ASSERT(keys >= 0 && keys <= keys_);
+        index_t const whole = keys / options_.keys;
+        ranges_.truncate(whole);
+        keys_ = whole * options_.keys;
+        while (keys_ < keys) {
+            append([&](index_t d) { return code(keys_, d); });
+        }
+    }
+
     [[nodiscard]] scan_queries page_queries(scan_queries const& of_keys) const noexcept {
         scan_queries result;
         result.rows = of_keys.rows;
@@ -166,6 +178,12 @@ public:
         for (index_t k = 0; k < keys.template extent<axis::key>(); ++k) {
             append(keys.template slice<axis::key>(k));
         }
+    }
+
+    /// Forgets all keys but the first `keys`.
+    void truncate(index_t keys) noexcept {
+        keys_.truncate(keys);
+        pages_.truncate(keys, [&](index_t key, index_t d) { return keys_.code(key, d); });
     }
 
     [[nodiscard]] index_t size() const noexcept { return keys_.size(); }

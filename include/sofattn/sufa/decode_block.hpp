@@ -4,6 +4,7 @@
 
 #include <sofattn/core/assert.hpp>
 #include <sofattn/core/element.hpp>
+#include <sofattn/core/page_table.hpp>
 #include <sofattn/core/types.hpp>
 #include <sofattn/core/view.hpp>
 #include <sofattn/exec/prefetch.hpp>
@@ -33,6 +34,7 @@ namespace sofattn::sufa {
 ///                    contiguous or no whole registers; logits = scale * q.k
 ///        listed      numbers of the keys to attend to, in any order; what follows them in the list
 ///                    is asked of memory ahead
+///        table       where the keys lie, if in pages: the same bits as if they lay in a row
 /// out    state(i)    float*, [state_floats(value_dim)] of row i: o, padded, then m in octaves, l
 /// pre    0 < rows <= the constructor's; memory of `floats(...)` floats; |logit| < 1e30
 /// error  none
@@ -64,7 +66,7 @@ public:
     }
 
     /// The output of one row, [value_dim], from its `count` states that follow each other in memory;
-    /// they are merged in order, into the first.
+    /// they are merged in order, into the first, which has the row's m and l then.
     static float const* merged(float* states, index_t count, index_t value_dim) noexcept {
         using exec::vector_float;
         index_t const each = state_floats(value_dim);
@@ -89,6 +91,8 @@ public:
         for (index_t d = 0; d < padded(value_dim); d += width) {
             exec::store(states + d, exec::load(states + d) * inverse);
         }
+        max_of(states, value_dim) = max;
+        sum_of(states, value_dim) = sum;
         return states;
     }
 
@@ -137,6 +141,23 @@ public:
             rows, scale, row, [=](index_t) { return count; }, some_of(keys, listed),
             some_of(values, listed), state);
     }
+    /// Tokens [first, first + count) of a sequence whose rows lie in pages.
+    template <storage_float K, storage_float V, std::invocable<index_t> Row,
+              std::invocable<index_t> Visible, std::invocable<index_t> State>
+    void operator()(index_t rows, double scale, Row row, Visible visible, page_table const& table,
+                    index_t first, index_t count, key_view<K const> keys,
+                    value_view<V const> values, State state) noexcept {
+        if (table.is_run(first, count)) {
+            index_t const from = count > 0 ? table.row(first) : 0;
+            attend(rows, scale, row, visible, all_of(keys.template range<axis::key>(from, count)),
+                   all_of(values.template range<axis::key>(from, count)), state);
+            return;
+        }
+        std::array<key_id, 2 * tile_keys> places; // of a tile, and of the next
+        paged<K> const k{some_of(keys, {}), &table, first, count, places.data()};
+        paged<V, false> const v{some_of(values, {}), &table, first, count, places.data()};
+        attend(rows, scale, row, visible, k, v, state);
+    }
 
 private:
     static constexpr index_t width = exec::vector_width;
@@ -147,9 +168,13 @@ private:
     }
     static_assert(16 % width == 0);
 
-    /// Rows that follow each other in memory, or those that a list names.
-    template <class T, bool Listed>
+    /// Where rows lie: one after the other, wherever a list says, or as it says page by page.
+    enum class order { row, list, pages };
+
+    template <class T, order Order>
     struct source {
+        static constexpr bool is_listed = Order != order::row;
+
         T const* data;
         index_t row;    ///< stride
         index_t column; ///< stride
@@ -157,11 +182,11 @@ private:
         key_id const* listed = nullptr;
 
         [[nodiscard]] [[gnu::always_inline]] T const* at(index_t key) const noexcept {
-            return data + (Listed ? index_t{listed[key]} : key) * row;
+            return data + (is_listed ? index_t{listed[key]} : key) * row;
         }
         [[nodiscard]] source from_row(index_t first) const noexcept {
-            return {Listed ? data : data + first * row, row, column, rows - first,
-                    Listed ? listed + first : nullptr};
+            return {is_listed ? data : data + first * row, row, column, rows - first,
+                    is_listed ? listed + first : nullptr};
         }
         [[nodiscard]] source from_column(index_t first) const noexcept {
             return {data + first, row, column, rows, listed};
@@ -170,8 +195,8 @@ private:
         [[nodiscard]] bool lies_well(index_t columns) const noexcept {
             return column == 1 && columns % width == 0;
         }
-        [[nodiscard]] source<float, false> copied(index_t count, index_t columns,
-                                                  float* into) const noexcept {
+        [[nodiscard]] source<float, order::row> copied(index_t count, index_t columns,
+                                                       float* into) const noexcept {
             for (index_t k = 0; k < count; ++k) {
                 T const* const from = at(k);
                 float* const to = into + k * padded(columns);
@@ -186,7 +211,7 @@ private:
         /// Asks for every `Step`th of `Count` rows some way ahead of `key`, `columns` of each.
         template <int Count, int Step>
         [[gnu::always_inline]] void prefetch(index_t key, index_t columns) const noexcept {
-            if constexpr (!Listed) {
+            if constexpr (Order == order::row) {
                 index_t const last = std::max<index_t>(rows - Count, 0);
                 T const* const ahead = at(std::min(key + keys_ahead, last));
                 exec::detail::unrolled<ceil_div(Count, Step)>([&](
@@ -196,7 +221,35 @@ private:
                                        columns * static_cast<index_t>(sizeof(T)));
                     }
                 });
+            } else if constexpr (Order == order::pages) {
+                index_t const first =
+                    std::min(key + keys_ahead, std::max<index_t>(rows - Count, 0));
+                exec::detail::unrolled<ceil_div(Count, Step)>([&](
+                    auto i) __attribute__((always_inline)) {
+                    exec::prefetch(at(std::min<index_t>(first + i * Step, rows - 1)),
+                                   columns * static_cast<index_t>(sizeof(T)));
+                });
             }
+        }
+    };
+    /// Rows in pages: a list of the tile's and the next one's, which keys make for values, too. They are
+    /// asked for ahead like rows that follow each other, which most of them do.
+    template <class T, bool MakesList = true>
+    struct paged {
+        source<T, order::list> rows;
+        page_table const* table;
+        index_t first;
+        index_t count;
+        key_id* places; ///< [2 * tile_keys]
+
+        [[nodiscard]] source<T, order::pages> from_row(index_t at) const noexcept {
+            index_t const listed = std::min(2 * tile_keys, count - at);
+            if constexpr (MakesList) {
+                for (index_t i = 0; i < listed; ++i) {
+                    places[i] = table->row(first + at + i);
+                }
+            }
+            return {rows.data, rows.row, rows.column, listed, places};
         }
     };
     /// 8 KB of K and of V in f16. Left to itself the processor waits for memory, as the two passes over
@@ -207,8 +260,8 @@ private:
     /// rows follow each other, requests wait one by one for the places of their pages of memory, and
     /// the work behind them waits too: 65 to 75 ns per key that way, 52 to 54 so.
     template <class K, class V>
-    [[gnu::always_inline]] static void ask(source<K, true> const& keys, index_t dim,
-                                           source<V, true> const& values, index_t value_dim,
+    [[gnu::always_inline]] static void ask(source<K, order::list> const& keys, index_t dim,
+                                           source<V, order::list> const& values, index_t value_dim,
                                            index_t first) noexcept {
         index_t const end = std::min(first + tile_keys, keys.rows);
         for (index_t i = first; i < end; ++i) {
@@ -216,18 +269,19 @@ private:
             exec::prefetch(values.at(i), value_dim * static_cast<index_t>(sizeof(V)));
         }
     }
-    template <class K, class V>
-    [[gnu::always_inline]] static void ask(source<K, false> const&, index_t,
-                                           source<V, false> const&, index_t, index_t) noexcept {}
+    template <class K, class V, order Order>
+        requires(Order != order::list)
+    [[gnu::always_inline]] static void ask(source<K, Order> const&, index_t,
+                                           source<V, Order> const&, index_t, index_t) noexcept {}
 
     template <class T, class Row, class Column>
-    static source<T, false> all_of(view<T const, Row, Column> rows) noexcept {
+    static source<T, order::row> all_of(view<T const, Row, Column> rows) noexcept {
         return {rows.data(), rows.template stride<Row>(), rows.template stride<Column>(),
                 rows.template extent<Row>()};
     }
     template <class T, class Row, class Column>
-    static source<T, true> some_of(view<T const, Row, Column> rows,
-                                   std::span<key_id const> listed) noexcept {
+    static source<T, order::list> some_of(view<T const, Row, Column> rows,
+                                          std::span<key_id const> listed) noexcept {
         return {rows.data(), rows.template stride<Row>(), rows.template stride<Column>(),
                 std::ssize(listed), listed.data()};
     }

@@ -46,8 +46,11 @@ struct bf16_products {
 ///
 /// in     row(i)      [dim], query of row i, i < rows
 ///        visible(i)  key_range that row i attends to; neither end decreases in i
-///        keys        [key, dim], values [key, value_dim]; any strides; logits = scale * q.k
+///        keys        [key, dim], values [key, value_dim], views of any strides or paged_views;
+///                    logits = scale * q.k
 /// out    output(i)   [value_dim] of row i, zeros where it sees no key
+///        note(i, m, l) largest logit of row i in octaves, and the sum of 2^(logit - m); l is 0 where
+///                    it sees no key
 /// pre    rows <= rows_most(dim, value_dim); memory of `floats(dim, value_dim)` floats;
 ///        |logit| < 1e30
 /// error  none
@@ -115,10 +118,11 @@ public:
         to_ = take(rows);
     }
 
-    template <storage_float K, storage_float V, std::invocable<index_t> Row,
-              std::invocable<index_t> Visible, std::invocable<index_t> Output>
-    void operator()(index_t rows, double scale, Row row, Visible visible, key_view<K const> keys,
-                    value_view<V const> values, Output output) noexcept {
+    template <class Keys, class Values, std::invocable<index_t> Row,
+              std::invocable<index_t> Visible, std::invocable<index_t> Output,
+              std::invocable<index_t, float, float> Note>
+    void operator()(index_t rows, double scale, Row row, Visible visible, Keys keys, Values values,
+                    Output output, Note note) noexcept {
         SOFATTN_ASSERT(rows > 0 && rows <= rows_most(dim_, value_dim_));
         index_t const panels = ceil_div(rows, panel);
         index_t const lanes = panels * panel;
@@ -153,6 +157,7 @@ public:
             for (index_t d = 0; d < value_dim_; ++d) {
                 out(d) = sum_[i] > 0 ? lane[d * panel] * inverse : 0.0f; // never -0
             }
+            note(i, max_[i] * octaves_, sum_[i]);
         }
     }
 
@@ -214,9 +219,9 @@ private:
         return into;
     }
 
-    template <storage_float K>
-    source tile_of(key_view<K const> tile) noexcept {
-        if constexpr (std::same_as<K, element>) {
+    template <class Tile>
+    source tile_of(Tile const& tile) noexcept {
+        if constexpr (std::same_as<Tile, key_view<element const>>) {
             // Rows far apart may all want the same few places of the first cache.
             if (dim_ % each == 0 && tile.template stride<axis::dim>() == 1 &&
                 tile.template stride<axis::key>() == dim_) {
@@ -234,8 +239,8 @@ private:
     }
 
     /// A group of columns after the other, [column / product_rows][key][column]: each is read in order.
-    template <storage_float V>
-    void pack_values(value_view<V const> tile) noexcept {
+    template <class Tile>
+    void pack_values(Tile const& tile) noexcept {
         std::array<row_buffer, each> buffers;
         static constexpr row_buffer nothing{};
         index_t const count = tile.template extent<axis::key>();

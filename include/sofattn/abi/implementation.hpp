@@ -1,0 +1,355 @@
+// SPDX-License-Identifier: MIT
+// The functions of the C interface, for the instruction set that this is compiled for.
+#pragma once
+
+#include <sofattn/abi/functions.hpp>
+#include <sofattn/abi/handles.hpp>
+#include <sofattn/engine/check.hpp>
+#include <sofattn/engine/descriptor.hpp>
+#include <sofattn/engine/prefill_codes.hpp>
+#include <sofattn/engine/run.hpp>
+#include <sofattn/engine/verdict.hpp>
+#include <sofattn/sofattn.h>
+
+#include <algorithm>
+#include <cstddef>
+#include <cstdint>
+#include <cstring>
+#include <memory>
+#include <new>
+#include <type_traits>
+#include <utility>
+
+namespace sofattn::abi {
+
+namespace detail {
+
+[[nodiscard]] inline sofattn_verdict as_c(engine::verdict const& v) noexcept {
+    return {static_cast<std::int32_t>(v.code), v.field, v.value, v.limit};
+}
+[[nodiscard]] inline engine::verdict null(char const* field, char const* limit) noexcept {
+    return {engine::status::null_pointer, field, 0, limit};
+}
+[[nodiscard]] inline engine::verdict no_memory() noexcept {
+    return {engine::status::out_of_memory, "memory", 0, "enough for what was asked"};
+}
+[[nodiscard]] inline engine::operand from_c(sofattn_operand const& o) noexcept {
+    return {o.data, static_cast<engine::dtype>(o.type), o.head_stride, o.token_stride};
+}
+[[nodiscard]] inline sofattn_operand as_c(engine::operand const& o) noexcept {
+    return {o.data, static_cast<std::int32_t>(o.type), o.head_stride, o.token_stride};
+}
+
+/// Structs of older callers are shorter: what they lack has its initial value.
+template <class Struct>
+[[nodiscard]] engine::verdict read(Struct const* from, Struct const& initial,
+                                   Struct& into) noexcept {
+    if (from == nullptr) {
+        return null("struct", "a description");
+    }
+    std::size_t const bytes = from->struct_bytes;
+    if (bytes < sizeof(std::size_t) || bytes > sizeof(Struct)) {
+        return {engine::status::out_of_range, "struct_bytes", static_cast<double>(bytes),
+                "as its init function sets it, of a library that is no older than its caller"};
+    }
+    into = initial;
+    std::memcpy(&into, from, bytes);
+    return {};
+}
+
+[[nodiscard]] inline sofattn_attention initial_attention() noexcept {
+    engine::attention_desc const d{};
+    sofattn_attention c{};
+    c.struct_bytes = sizeof c;
+    c.mask = static_cast<std::int32_t>(d.mask);
+    c.dense_below = d.dense_below;
+    c.count = d.count;
+    c.sinks = d.sinks;
+    c.recent = d.recent;
+    c.heads_together = d.heads_together ? 1 : 0;
+    c.page_loss = d.page_loss;
+    c.list_queries_each = d.lists.queries_each;
+    c.list_keys_each = d.lists.keys_each;
+    return c;
+}
+[[nodiscard]] inline sofattn_layout initial_layout() noexcept {
+    engine::kv_layout const l{};
+    sofattn_layout c{};
+    c.struct_bytes = sizeof c;
+    c.layers = l.layers;
+    c.kv_heads = l.kv_heads;
+    c.page_tokens = l.page_tokens;
+    c.coded_from = l.coded_from;
+    return c;
+}
+
+[[nodiscard]] inline engine::attention_desc from_c(sofattn_attention const& c) noexcept {
+    engine::attention_desc d{};
+    d.heads = c.heads;
+    d.kv_heads = c.kv_heads;
+    d.queries = c.queries;
+    d.keys = c.keys;
+    d.qk_dim = c.qk_dim;
+    d.v_dim = c.v_dim;
+    d.query = from_c(c.query);
+    d.key = from_c(c.key);
+    d.value = from_c(c.value);
+    d.output = {c.output, c.output_head_stride, c.output_token_stride};
+    d.pages = {c.pages, c.page_count, c.page_tokens, c.pool_pages};
+    d.row_max = c.row_max;
+    d.row_sum = c.row_sum;
+    d.mask = static_cast<engine::mask_kind>(c.mask);
+    d.window = c.window;
+    d.prefix = c.prefix;
+    d.scale = c.scale;
+    d.softcap = c.softcap;
+    d.alibi_slopes = c.alibi_slopes;
+    d.sink_logits = c.sink_logits;
+    d.how = static_cast<engine::method>(c.method);
+    d.products = static_cast<dense_products>(c.products);
+    d.dense_below = c.dense_below;
+    d.finite = static_cast<engine::finite_check>(c.finite);
+    d.codes = reinterpret_cast<engine::key_codes const*>(c.codes);
+    d.count = c.count;
+    d.sinks = c.sinks;
+    d.recent = c.recent;
+    d.heads_together = c.heads_together != 0;
+    d.selected = {c.selected, c.selected_counts, c.selected_slots};
+    d.prefill = c.prefill == nullptr ? nullptr : c.prefill->codes.data();
+    d.mass = c.mass;
+    d.output_error = c.output_error;
+    d.page_loss = c.page_loss;
+    d.lists = {c.lists,      c.list_counts,       c.list_heads,
+               c.list_slots, c.list_queries_each, c.list_keys_each};
+    return d;
+}
+
+/// f(descriptor), or why there is none.
+template <class F>
+[[nodiscard]] sofattn_verdict with_attention(sofattn_attention const* of, F f) noexcept {
+    sofattn_attention c;
+    engine::verdict const readable = read(of, initial_attention(), c);
+    if (!readable.ok()) {
+        return as_c(readable);
+    }
+    engine::attention_desc const d = from_c(c);
+    if (c.prefill != nullptr && std::ssize(c.prefill->codes) != d.kv_heads) {
+        return as_c({engine::status::mismatch, "prefill",
+                     static_cast<double>(c.prefill->codes.size()),
+                     "of as many KV heads as the attention"});
+    }
+    return as_c(f(d));
+}
+
+/// A caller's parallel loop.
+class called_back {
+public:
+    called_back(sofattn_parallel_for parallel, void* context, std::int64_t threads) noexcept
+        : parallel_(parallel), context_(context), threads_(threads) {}
+
+    [[nodiscard]] index_t threads() const noexcept { return threads_; }
+
+    template <class Task>
+    void operator()(index_t count, Task&& task) const {
+        using plain = std::remove_cvref_t<Task>;
+        parallel_(
+            context_, count,
+            [](void* data, std::int64_t i, std::int64_t thread) {
+                (*static_cast<plain*>(data))(static_cast<index_t>(i), static_cast<index_t>(thread));
+            },
+            const_cast<plain*>(std::addressof(task)));
+    }
+
+private:
+    sofattn_parallel_for parallel_;
+    void* context_;
+    std::int64_t threads_;
+};
+
+} // namespace detail
+
+/// The table of this translation unit's instruction set.
+[[nodiscard]] constexpr sofattn_functions functions(char const* name) noexcept {
+    namespace e = engine;
+    sofattn_functions f{};
+    f.name = name;
+    f.attention_init = [](sofattn_attention* a) {
+        if (a != nullptr) {
+            *a = detail::initial_attention();
+        }
+    };
+    f.check = [](sofattn_attention const* a) {
+        return detail::with_attention(a, [](auto const& d) { return e::check(d); });
+    };
+    f.workspace_bytes = [](sofattn_attention const* a, std::int64_t threads) -> std::size_t {
+        std::size_t bytes = 0;
+        (void)detail::with_attention(a, [&](auto const& d) {
+            bytes = e::workspace_bytes(d, threads);
+            return e::verdict{};
+        });
+        return bytes;
+    };
+    f.run = [](sofattn_attention const* a, void* workspace, std::size_t bytes, std::int64_t ith,
+               std::int64_t nth) {
+        return detail::with_attention(
+            a, [&](auto const& d) { return e::run(d, workspace, bytes, ith, nth); });
+    };
+    f.run_parallel = [](sofattn_attention const* a, void* workspace, std::size_t bytes,
+                        std::int64_t threads, sofattn_parallel_for parallel, void* context) {
+        return detail::with_attention(a, [&](auto const& d) -> e::verdict {
+            if (parallel == nullptr) {
+                return detail::null("parallel", "a function");
+            }
+            if (threads < 1) {
+                return {e::status::out_of_range, "threads", static_cast<double>(threads),
+                        "at least 1"};
+            }
+            return e::run(d, workspace, bytes, detail::called_back(parallel, context, threads));
+        });
+    };
+    f.status_name = [](std::int32_t s) { return e::name_of(static_cast<e::status>(s)); };
+    f.sentence = [](sofattn_verdict const* v, char* into, std::size_t bytes) -> std::size_t {
+        return v == nullptr ? 0
+                            : e::sentence({static_cast<e::status>(v->status),
+                                           v->field == nullptr ? "" : v->field, v->value,
+                                           v->limit == nullptr ? "" : v->limit},
+                                          into, bytes);
+    };
+    f.prefill_create = [](sofattn_attention const* a, sofattn_prefill** into) {
+        return detail::with_attention(a, [&](e::attention_desc d) -> e::verdict {
+            if (into == nullptr) {
+                return detail::null("into", "a place for the codes");
+            }
+            return e::make_prefill_codes(d, [&](std::vector<e::prefill_codes>&& codes) {
+                *into = new sofattn_prefill{std::move(codes)};
+            });
+        });
+    };
+    f.prefill_destroy = [](sofattn_prefill* p) { delete p; };
+    f.layout_init = [](sofattn_layout* l) {
+        if (l != nullptr) {
+            *l = detail::initial_layout();
+        }
+    };
+    f.pool_create = [](sofattn_layout const* layout, sofattn_pool** into) {
+        sofattn_layout c;
+        e::verdict found = detail::read(layout, detail::initial_layout(), c);
+        if (found.ok() && into == nullptr) {
+            found = detail::null("into", "a place for the pool");
+        }
+        if (found.ok() && (c.type < 0 || c.type > 2)) {
+            found = {e::status::out_of_range, "type", static_cast<double>(c.type),
+                     "f32, f16 or bf16"};
+        }
+        if (!found.ok()) {
+            return detail::as_c(found);
+        }
+        std::unique_ptr<any_pool> pool(pool_of(static_cast<e::dtype>(c.type)));
+        if (pool == nullptr) {
+            return detail::as_c(detail::no_memory());
+        }
+        found = pool->open(
+            {c.layers, c.kv_heads, c.qk_dim, c.v_dim, c.page_tokens, c.pages, c.coded_from});
+        if (found.ok()) {
+            auto* const handle = new (std::nothrow) sofattn_pool{std::move(pool)};
+            if (handle == nullptr) {
+                return detail::as_c(detail::no_memory());
+            }
+            *into = handle;
+        }
+        return detail::as_c(found);
+    };
+    f.pool_destroy = [](sofattn_pool* p) { delete p; };
+    f.pool_free_pages = [](sofattn_pool const* p) -> std::int64_t {
+        return p == nullptr ? 0 : p->is->free_pages();
+    };
+    f.pool_bytes_per_token = [](sofattn_pool const* p) -> std::int64_t {
+        return p == nullptr ? 0 : p->is->bytes_per_token();
+    };
+    f.sequence_create = [](sofattn_pool* pool, sofattn_sequence** into) {
+        if (pool == nullptr || into == nullptr) {
+            return detail::as_c(detail::null(pool == nullptr ? "pool" : "into",
+                                             "a pool, and a place for the sequence"));
+        }
+        std::unique_ptr<any_sequence> made(pool->is->sequence());
+        auto* const handle =
+            made == nullptr ? nullptr : new (std::nothrow) sofattn_sequence{std::move(made)};
+        if (handle == nullptr) {
+            return detail::as_c(detail::no_memory());
+        }
+        *into = handle;
+        return detail::as_c(e::verdict{});
+    };
+    f.sequence_destroy = [](sofattn_sequence* s) { delete s; };
+    f.sequence_length = [](sofattn_sequence const* s) -> std::int64_t {
+        return s == nullptr ? 0 : s->is->length();
+    };
+    f.sequence_code_bytes = [](sofattn_sequence const* s) -> std::int64_t {
+        return s == nullptr ? 0 : s->is->code_bytes();
+    };
+    f.sequence_extend = [](sofattn_sequence* s, std::int64_t tokens) {
+        return detail::as_c(s == nullptr ? detail::null("sequence", "a sequence")
+                                         : s->is->extend(tokens));
+    };
+    f.sequence_write = [](sofattn_sequence* s, std::int64_t layer, std::int64_t tokens,
+                          sofattn_operand const* key, sofattn_operand const* value) {
+        if (s == nullptr || key == nullptr || value == nullptr) {
+            return detail::as_c(detail::null(s == nullptr     ? "sequence"
+                                             : key == nullptr ? "key"
+                                                              : "value",
+                                             "a sequence, and descriptions of keys and values"));
+        }
+        return detail::as_c(
+            s->is->write(layer, tokens, detail::from_c(*key), detail::from_c(*value)));
+    };
+    f.sequence_truncate = [](sofattn_sequence* s, std::int64_t tokens) {
+        return detail::as_c(s == nullptr ? detail::null("sequence", "a sequence")
+                                         : s->is->truncate(tokens));
+    };
+    f.sequence_fork = [](sofattn_sequence const* s, sofattn_sequence** into) {
+        if (s == nullptr || into == nullptr) {
+            return detail::as_c(detail::null(s == nullptr ? "sequence" : "into",
+                                             "a sequence, and a place for the other"));
+        }
+        std::unique_ptr<any_sequence> twin(s->is->empty());
+        if (twin == nullptr) {
+            return detail::as_c(detail::no_memory());
+        }
+        e::verdict const forked = s->is->fork(*twin);
+        if (!forked.ok()) {
+            return detail::as_c(forked);
+        }
+        auto* const handle = new (std::nothrow) sofattn_sequence{std::move(twin)};
+        if (handle == nullptr) {
+            return detail::as_c(detail::no_memory());
+        }
+        *into = handle;
+        return detail::as_c(forked);
+    };
+    f.sequence_describe = [](sofattn_sequence const* s, std::int64_t layer, sofattn_attention* a) {
+        if (s == nullptr) {
+            return detail::as_c(detail::null("sequence", "a sequence"));
+        }
+        return detail::with_attention(a, [&](e::attention_desc d) {
+            e::verdict const found = s->is->describe(layer, d);
+            if (found.ok()) {
+                a->kv_heads = d.kv_heads;
+                a->keys = d.keys;
+                a->qk_dim = d.qk_dim;
+                a->v_dim = d.v_dim;
+                a->key = detail::as_c(d.key);
+                a->value = detail::as_c(d.value);
+                a->pages = d.pages.numbers;
+                a->page_count = d.pages.count;
+                a->page_tokens = d.pages.page_tokens;
+                a->pool_pages = d.pages.pool_pages;
+                a->codes = reinterpret_cast<sofattn_codes const*>(d.codes);
+                a->dense_below = d.dense_below;
+            }
+            return found;
+        });
+    };
+    return f;
+}
+
+} // namespace sofattn::abi

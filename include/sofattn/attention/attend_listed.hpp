@@ -1,0 +1,96 @@
+// SPDX-License-Identifier: MIT
+// The rows of a few heads at one query, and the keys of a list.
+#pragma once
+
+#include <sofattn/attention/softmax_sums.hpp>
+#include <sofattn/core/types.hpp>
+#include <sofattn/core/view.hpp>
+#include <sofattn/sufa/decode_block.hpp>
+
+#include <algorithm>
+#include <cstddef>
+#include <span>
+
+namespace sofattn::detail {
+
+/// Scratch of one thread for lists of so many keys at most, and what it is for.
+class listed_rows {
+public:
+    static constexpr index_t chunk = 512; ///< keys whose (m, l, o) is one state
+
+    [[nodiscard]] static constexpr index_t bytes(index_t rows, index_t keys_most, index_t dim,
+                                                 index_t value_dim) noexcept {
+        return states_bytes(rows, keys_most, value_dim) +
+               in_lines(sufa::decode_block::floats(rows, dim, value_dim));
+    }
+
+    /// `scratch` [bytes(...)], aligned to a cache line
+    listed_rows(std::byte* scratch, index_t rows, index_t keys_most, index_t dim,
+                index_t value_dim) noexcept
+        : rows_(rows), chunks_(chunks(keys_most)), dim_(dim), value_dim_(value_dim),
+          states_(reinterpret_cast<float*>(scratch)),
+          block_(reinterpret_cast<float*>(scratch + states_bytes(rows, keys_most, value_dim))) {}
+
+    /// Heads [head, head + rows) of KV head `kv` at `query` attend to `kept`: rows of given.keys, in any
+    /// order. No keys: zeros.
+    template <class Given, class Output>
+    void operator()(Given const& given, std::span<key_id const> kept, index_t kv, index_t head,
+                    index_t query, double scale, Output output,
+                    softmax_sums const& sums) const noexcept {
+        using sufa::decode_block;
+        auto const keys = given.keys.template slice<axis::kv_head>(kv);
+        auto const values = given.values.template slice<axis::kv_head>(kv);
+        decode_block block(rows_, dim_, value_dim_,
+                           std::span(block_, static_cast<std::size_t>(
+                                                 decode_block::floats(rows_, dim_, value_dim_))));
+        index_t const used = ceil_div(std::ssize(kept), chunk);
+        auto const state = [&](index_t row, index_t c) {
+            return states_ + (row * chunks_ + c) * decode_block::state_floats(value_dim_);
+        };
+        decode_block::ask_for_first(kept, keys, values);
+        for (index_t c = 0; c < used; ++c) {
+            index_t const first = c * chunk;
+            block(
+                rows_, scale,
+                [&](index_t i) {
+                    return given.queries.template slice<axis::head>(head + i)
+                        .template slice<axis::query>(query);
+                },
+                kept.subspan(static_cast<std::size_t>(first)),
+                std::min(chunk, std::ssize(kept) - first), keys, values,
+                [&](index_t i) { return state(i, c); });
+        }
+        for (index_t i = 0; i < rows_; ++i) {
+            float* const of_row = state(i, 0);
+            float const* const row = decode_block::merged(of_row, used, value_dim_);
+            auto const out =
+                output.template slice<axis::head>(head + i).template slice<axis::query>(query);
+            for (index_t d = 0; d < value_dim_; ++d) {
+                out(d) = used > 0 ? row[d] : 0.0f;
+            }
+            sums.write(head + i, query, decode_block::max_of(of_row, value_dim_),
+                       decode_block::sum_of(of_row, value_dim_));
+        }
+    }
+
+private:
+    [[nodiscard]] static constexpr index_t chunks(index_t keys_most) noexcept {
+        return ceil_div(std::max<index_t>(keys_most, 1), chunk);
+    }
+    [[nodiscard]] static constexpr index_t in_lines(index_t floats) noexcept {
+        return ceil_div(floats * 4, index_t{64}) * 64;
+    }
+    [[nodiscard]] static constexpr index_t states_bytes(index_t rows, index_t keys_most,
+                                                        index_t value_dim) noexcept {
+        return in_lines(rows * chunks(keys_most) * sufa::decode_block::state_floats(value_dim));
+    }
+
+    index_t rows_;
+    index_t chunks_;
+    index_t dim_;
+    index_t value_dim_;
+    float* states_; ///< [row, chunk]
+    float* block_;
+};
+
+} // namespace sofattn::detail

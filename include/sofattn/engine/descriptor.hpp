@@ -1,0 +1,142 @@
+// SPDX-License-Identifier: MIT
+// One call of attention as an inference engine describes it: plain data, pointers and byte strides.
+#pragma once
+
+#include <sofattn/attention/dense.hpp>
+#include <sofattn/attention/prefill_index.hpp>
+#include <sofattn/core/types.hpp>
+#include <sofattn/dlzs/page_ranges.hpp>
+#include <sofattn/dlzs/policy.hpp>
+
+#include <cstdint>
+
+namespace sofattn::engine {
+
+/// How queries, keys and values are stored.
+enum class dtype : std::int32_t { f32 = 0, f16 = 1, bf16 = 2 };
+
+enum class mask_kind : std::int32_t {
+    none = 0,
+    causal = 1, ///< the last query stands at the last key (bottom-right aligned)
+    window = 2, ///< causal, and only the last `window` keys
+    prefix = 3  ///< causal, but the first `prefix` keys are seen by all queries
+};
+
+enum class method : std::int32_t {
+    dense = 0,     ///< all keys; exact but for rounding
+    best_keys = 1, ///< so many keys of each query, by a scan of an index; for decode
+    budget = 2,    ///< as many keys as an error or a mass asks for; for prefill
+    listed = 3     ///< keys that the caller has selected
+};
+
+enum class finite_check : std::int32_t {
+    /// Rows that see a NaN or infinity of their query, keys or values have unspecified numbers, mostly NaN.
+    /// So have rows of the same call that do not see a value that is none, where it shares a tile of 192
+    /// keys with some that they see (a weight of 0 times NaN), and with int8 products all rows. Kernels do
+    /// not propagate NaN reliably: that would cost a pass of its own, as `reject` does.
+    unchecked = 0,
+    reject = 1 ///< status::not_finite, output untouched; reads all inputs once more
+};
+
+/// The codes that decode scans, one per KV head.
+using key_codes = dlzs::paged_index<dlzs::centred_int4>;
+/// What sparse prefill knows of the keys, one per KV head.
+using prefill_codes = prefill_index<dlzs::rotated_int8>;
+
+/// [head, token, channel]; channels of a token are neighbours. Strides are bytes, of any sign.
+struct operand {
+    void const* data = nullptr;
+    dtype type = dtype::f32;
+    std::int64_t head_stride = 0;
+    std::int64_t token_stride = 0;
+};
+
+/// [query head, query, channel] in f32; strides as operand's.
+struct output_rows {
+    float* data = nullptr;
+    std::int64_t head_stride = 0;
+    std::int64_t token_stride = 0;
+};
+
+/// Where a sequence's keys and values lie, if in pages: key t is row
+/// numbers[t / page_tokens] * page_tokens + t % page_tokens of key.data and value.data.
+struct block_table {
+    std::int32_t const* numbers = nullptr; ///< null: keys lie in a row
+    std::int64_t count = 0;
+    std::int64_t page_tokens = 0;
+    std::int64_t pool_pages = 0; ///< that key.data and value.data have
+};
+
+/// Keys for method::listed: [head, row, slot], in C order; as sofattn::key_lists.
+struct list_input {
+    std::int32_t const* entries = nullptr;
+    std::int32_t const* counts = nullptr; ///< [head, row], or null: all slots
+    std::int64_t heads = 0;               ///< 1, kv_heads or heads
+    std::int64_t slots = 0;
+    std::int64_t queries_each =
+        1;                      ///< queries that share a row: rows = ceil(queries / queries_each)
+    std::int64_t keys_each = 1; ///< keys per entry: 1, or those of a block
+};
+
+/// What was selected: [selection head, query, slot], in C order. Ascending keys, then -1. Where attention
+/// is dense, counts are those of the keys that a query sees, and all entries -1.
+struct list_output {
+    std::int32_t* entries = nullptr; ///< null: nobody asks
+    std::int32_t* counts = nullptr;  ///< [selection head, query], may be null
+    std::int64_t slots = 0;
+};
+
+/// Zero-initialised it is a valid start: `attention_desc d{};`, then the fields that differ. What a field
+/// asks for is done or refused by `check`, never ignored.
+struct attention_desc {
+    // --- shapes ---
+    std::int64_t heads = 0;    ///< of queries
+    std::int64_t kv_heads = 0; ///< divides heads (GQA)
+    std::int64_t queries = 0;  ///< tokens
+    std::int64_t keys = 0;     ///< tokens of the sequence, those of the queries included
+    std::int64_t qk_dim = 0;   ///< 1 to 256
+    std::int64_t v_dim = 0;    ///< 1 to 256
+
+    // --- memory ---
+    operand query{};
+    operand key{};   ///< [kv_head, token or row of the pool, qk_dim]
+    operand value{}; ///< of the type of key
+    output_rows output{};
+    block_table pages{};
+    float* row_max = nullptr; ///< [head, query], or null: m of each row, in logits (softmax_sums)
+    float* row_sum = nullptr; ///< [head, query], or null: l of each row
+
+    // --- what the logits are ---
+    mask_kind mask = mask_kind::causal;
+    std::int64_t window = 0;             ///< with mask_kind::window: keys, the query's own included
+    std::int64_t prefix = 0;             ///< with mask_kind::prefix
+    double scale = 0;                    ///< logits = scale * q.k; 0: 1 / sqrt(qk_dim)
+    float softcap = 0;                   ///< 0: none. Others are unsupported
+    float const* alibi_slopes = nullptr; ///< null: none. Others are unsupported
+    float const* sink_logits = nullptr;  ///< learned sinks; null: none. Others are unsupported
+
+    // --- how ---
+    method how = method::dense;
+    dense_products products = dense_products::f32; ///< of dense prefill
+    std::int64_t dense_below = 2048; ///< fewer keys: dense, with its bits; not for method::listed
+    finite_check finite = finite_check::unchecked;
+
+    // --- method::best_keys ---
+    key_codes const* codes = nullptr; ///< [kv_head], of all keys
+    std::int64_t count = 2048;        ///< keys kept, sinks and recent ones included
+    std::int64_t sinks = 4;           ///< first keys, always kept
+    std::int64_t recent = 64;         ///< last keys, always kept
+    bool heads_together = true;       ///< the heads of a KV head share a selection
+    list_output selected{};
+
+    // --- method::budget ---
+    prefill_codes const* prefill = nullptr; ///< [kv_head], of all keys
+    double mass = 0;          ///< share of the softmax to keep, in (0, 1]; 0: see output_error
+    double output_error = 0;  ///< in spreads of the values; 0: see mass. One of both
+    double page_loss = 0.003; ///< share that pages may have that are not looked at (sparse_prefill)
+
+    // --- method::listed ---
+    list_input lists{};
+};
+
+} // namespace sofattn::engine

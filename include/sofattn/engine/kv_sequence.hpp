@@ -1,0 +1,414 @@
+// SPDX-License-Identifier: MIT
+// The KV cache of one sequence: its pages in a pool, and codes of its keys that grow with it.
+#pragma once
+
+#include <sofattn/core/assert.hpp>
+#include <sofattn/core/element.hpp>
+#include <sofattn/core/page_table.hpp>
+#include <sofattn/core/tensor.hpp>
+#include <sofattn/core/types.hpp>
+#include <sofattn/core/view.hpp>
+#include <sofattn/dlzs/packed_index.hpp>
+#include <sofattn/engine/descriptor.hpp>
+#include <sofattn/engine/kv_pool.hpp>
+#include <sofattn/engine/verdict.hpp>
+
+#include <algorithm>
+#include <cmath>
+#include <concepts>
+#include <cstddef>
+#include <cstdint>
+#include <utility>
+#include <vector>
+
+namespace sofattn::engine {
+
+/// Keys and values of a sequence in all layers of a model, one page table for all of them.
+///
+/// A step of the model: `extend` by its tokens, then in each layer `write` their keys and values and
+/// attend with what `describe` fills in. `truncate` takes tokens back, `fork` starts another sequence
+/// from the same tokens; shared pages are copied when one of both writes into them.
+///
+/// Codes for method::best_keys are a function of the keys and their number alone, however they came:
+/// from `coded_from` tokens on, a head's keys are coded by steps and a centre that are those of up to
+/// 4096 of its first b keys, spread evenly, where b is the largest coded_from * 2^i that is there. So all
+/// keys are coded anew whenever their number has doubled, and steps never grow old.
+///
+/// One thread at a time changes a sequence; different sequences may be used by different threads, those
+/// that share pages, too. Nothing throws; what fails changes nothing.
+template <storage_float T>
+class kv_sequence {
+public:
+    explicit kv_sequence(kv_pool<T>& pool) noexcept : pool_(&pool) {}
+    kv_sequence(kv_sequence&& other) noexcept
+        : pool_(other.pool_), pages_(std::move(other.pages_)), layers_(std::move(other.layers_)),
+          length_(std::exchange(other.length_, 0)) {
+        other.pages_.clear();
+        other.layers_.clear();
+    }
+    kv_sequence& operator=(kv_sequence&& other) noexcept {
+        kv_sequence old(std::move(*this));
+        pool_ = other.pool_;
+        pages_ = std::exchange(other.pages_, {});
+        layers_ = std::exchange(other.layers_, {});
+        length_ = std::exchange(other.length_, 0);
+        return *this;
+    }
+    kv_sequence(kv_sequence const&) = delete; // fork says it
+    kv_sequence& operator=(kv_sequence const&) = delete;
+    ~kv_sequence() { pool_->give_back(pages_); }
+
+    [[nodiscard]] kv_pool<T>& pool() const noexcept { return *pool_; }
+    /// Tokens, those that are yet to be written included.
+    [[nodiscard]] std::int64_t length() const noexcept { return length_; }
+    /// Those that are there in a layer.
+    [[nodiscard]] std::int64_t written(std::int64_t layer) const noexcept {
+        return layers_.empty() ? 0 : layers_[static_cast<std::size_t>(layer)].written;
+    }
+    [[nodiscard]] page_table table() const noexcept {
+        return {pages_, pool_->layout().page_tokens};
+    }
+    /// Of the codes of all layers.
+    [[nodiscard]] std::int64_t code_bytes() const noexcept {
+        std::int64_t bytes = 0;
+        for (auto const& layer : layers_) {
+            for (auto const& codes : layer.codes) {
+                bytes += std::ssize(codes.keys().bytes()) + std::ssize(codes.pages().bytes());
+            }
+        }
+        return bytes;
+    }
+    [[nodiscard]] std::vector<key_codes> const& codes(std::int64_t layer) const noexcept {
+        return layers_[static_cast<std::size_t>(layer)].codes;
+    }
+
+    /// Room for `tokens` more.
+    [[nodiscard]] verdict extend(std::int64_t tokens) noexcept {
+        kv_layout const& l = pool_->layout();
+        detail::checker c;
+        c.in_range("tokens", tokens, 0, detail::most_tokens - length_,
+                   "from 0 to what makes 2^31 - 1 with those that are there");
+        if (!c.ok() || tokens == 0) {
+            return c.found();
+        }
+        std::int64_t const used = length_ % l.page_tokens; // of the last page
+        bool const copies = used > 0 && pool_->is_shared(pages_.back());
+        std::int64_t const more =
+            pages_needed(length_ + tokens) - std::ssize(pages_) + (copies ? 1 : 0);
+        verdict const room = detail::guarded([&] {
+            pages_.reserve(pages_.size() + static_cast<std::size_t>(more));
+            if (layers_.empty()) {
+                std::vector<layer_state> layers(static_cast<std::size_t>(l.layers));
+                layers_ = std::move(layers);
+            }
+        });
+        if (!room.ok()) {
+            return room;
+        }
+        auto const before = pages_.size();
+        std::int32_t const last = pages_.empty() ? -1 : pages_.back();
+        pages_.resize(before + static_cast<std::size_t>(more)); // no more than was reserved
+        if (!pool_->take(more, last, pages_.data() + before)) {
+            pages_.resize(before);
+            return {status::no_free_page, "pages needed", static_cast<double>(more),
+                    "at most the free pages of the pool"};
+        }
+        if (copies) {
+            // The first new page takes the place of the shared one.
+            std::int32_t const old = pages_[before - 1];
+            pool_->copy_page(old, pages_[before], used);
+            pages_.erase(pages_.begin() + static_cast<std::ptrdiff_t>(before) - 1);
+            pool_->give_back({&old, 1});
+        }
+        length_ += tokens;
+        return {};
+    }
+
+    /// Keys and values of the next `tokens` of a layer, [kv_head, token, channel] in any storage type;
+    /// rounded to the pool's. NaN and infinity are refused: codes have none.
+    [[nodiscard]] verdict write(std::int64_t layer, std::int64_t tokens, operand const& key,
+                                operand const& value) noexcept {
+        kv_layout const& l = pool_->layout();
+        detail::checker c;
+        c.in_range("layer", layer, 0, l.layers - 1, "from 0 to layers - 1");
+        c.in_range("tokens", tokens, 0, length_ - (c.ok() ? written(layer) : 0),
+                   "from 0 to what the sequence was extended by and is not written yet");
+        if (!c.ok() || tokens == 0) {
+            return c.found();
+        }
+        check_operand(c, key, {"key.data", "key.type", "key.head_stride", "key.token_stride"},
+                      tokens);
+        check_operand(c, value,
+                      {"value.data", "value.type", "value.head_stride", "value.token_stride"},
+                      tokens);
+        if (!c.ok()) {
+            return c.found();
+        }
+        verdict found = finite(key, tokens, l.qk_dim, "key.data[]");
+        found = found.ok() ? finite(value, tokens, l.v_dim, "value.data[]") : found;
+        if (!found.ok()) {
+            return found;
+        }
+        layer_state& state = layers_[static_cast<std::size_t>(layer)];
+        std::int64_t const first = state.written;
+        store(key, first, tokens, l.qk_dim, pool_->keys(layer));
+        store(value, first, tokens, l.v_dim, pool_->values(layer));
+        verdict const coded = code(layer, first + tokens);
+        if (coded.ok()) {
+            state.written = first + tokens;
+        }
+        return coded;
+    }
+
+    /// Forgets all tokens but the first `tokens`.
+    [[nodiscard]] verdict truncate(std::int64_t tokens) noexcept {
+        detail::checker c;
+        c.in_range("tokens", tokens, 0, length_, "from 0 to the sequence's length");
+        if (!c.ok()) {
+            return c.found();
+        }
+        // Codes first: they may have to be made anew by older steps, which takes memory.
+        std::vector<std::vector<key_codes>> remade;
+        verdict const room = detail::guarded([&] {
+            remade.resize(layers_.size());
+            for (std::size_t at = 0; at < layers_.size(); ++at) {
+                std::int64_t const stay = std::min(layers_[at].written, tokens);
+                if (calibrated_by(stay) != layers_[at].calibrated && calibrated_by(stay) != 0) {
+                    remade[at] = coded(static_cast<std::int64_t>(at), stay);
+                }
+            }
+        });
+        if (!room.ok()) {
+            return room;
+        }
+        for (std::size_t at = 0; at < layers_.size(); ++at) {
+            layer_state& state = layers_[at];
+            std::int64_t const stay = std::min(state.written, tokens);
+            if (calibrated_by(stay) != state.calibrated) {
+                state.codes = std::move(remade[at]);
+                state.calibrated = calibrated_by(stay);
+            }
+            for (auto& codes : state.codes) {
+                codes.truncate(stay);
+            }
+            state.written = stay;
+        }
+        auto const keep = static_cast<std::size_t>(pages_needed(tokens));
+        pool_->give_back(std::span(pages_).subspan(keep));
+        pages_.resize(keep);
+        length_ = tokens;
+        return {};
+    }
+
+    /// Makes `into` a sequence of the same tokens; what it had is given back. Pages are shared, codes
+    /// copied. All layers must be written: two sequences may not write to one page.
+    [[nodiscard]] verdict fork(kv_sequence& into) const noexcept {
+        detail::checker c;
+        for (layer_state const& state : layers_) {
+            c.require(state.written == length_, status::mismatch, "written tokens",
+                      static_cast<double>(state.written),
+                      "the sequence's length in every layer: write what it was extended by");
+        }
+        if (!c.ok()) {
+            return c.found();
+        }
+        return detail::guarded([&] {
+            kv_sequence twin(*pool_);
+            std::vector<std::int32_t> pages = pages_;
+            twin.layers_ = layers_;
+            for (layer_state& state : twin.layers_) {
+                for (key_codes& codes : state.codes) {
+                    codes.reserve(2 * state.calibrated); // copies have no room of their own
+                }
+            }
+            pool_->share(pages);
+            twin.pages_ = std::move(pages);
+            twin.length_ = length_;
+            into = std::move(twin);
+        });
+    }
+
+    /// Fills in what a descriptor says of keys: counts, sizes, memory, pages and codes; where there are no
+    /// codes, dense_below, too. All tokens of the layer must be written. Valid until the sequence
+    /// changes.
+    [[nodiscard]] verdict describe(std::int64_t layer, attention_desc& d) const noexcept {
+        kv_layout const& l = pool_->layout();
+        detail::checker c;
+        c.in_range("layer", layer, 0, l.layers - 1, "from 0 to layers - 1");
+        c.in_range("length", length_, 1, detail::most_tokens, "at least 1");
+        c.require(!c.ok() || written(layer) == length_, status::mismatch, "written tokens",
+                  c.ok() ? static_cast<double>(written(layer)) : 0,
+                  "the sequence's length: write what it was extended by");
+        if (!c.ok()) {
+            return c.found();
+        }
+        auto const k = pool_->keys(layer);
+        auto const v = pool_->values(layer);
+        constexpr auto bytes = static_cast<std::int64_t>(sizeof(T));
+        d.kv_heads = l.kv_heads;
+        d.keys = length_;
+        d.qk_dim = l.qk_dim;
+        d.v_dim = l.v_dim;
+        d.key = {k.data(), stored_type(), k.strides()[0] * bytes, k.strides()[1] * bytes};
+        d.value = {v.data(), stored_type(), v.strides()[0] * bytes, v.strides()[1] * bytes};
+        d.pages = {pages_.data(), std::ssize(pages_), l.page_tokens, l.pages};
+        auto const& codes = layers_[static_cast<std::size_t>(layer)].codes;
+        d.codes = codes.empty() ? nullptr : codes.data();
+        if (codes.empty()) {
+            d.dense_below = std::max(d.dense_below, length_ + 1);
+        }
+        return {};
+    }
+
+private:
+    struct layer_state {
+        std::int64_t written = 0;
+        std::int64_t calibrated = 0;    ///< keys that gave steps and centre; 0: no codes
+        std::vector<key_codes> codes{}; ///< [kv_head], or empty
+    };
+
+    [[nodiscard]] static constexpr dtype stored_type() noexcept {
+        return std::same_as<T, float>  ? dtype::f32
+               : std::same_as<T, half> ? dtype::f16
+                                       : dtype::bf16;
+    }
+    [[nodiscard]] std::int64_t pages_needed(std::int64_t tokens) const noexcept {
+        std::int64_t const each = pool_->layout().page_tokens;
+        return (tokens + each - 1) / each;
+    }
+    /// Keys that steps are made of where there are `tokens`; 0 where there are no codes.
+    [[nodiscard]] std::int64_t calibrated_by(std::int64_t tokens) const noexcept {
+        std::int64_t by = pool_->layout().coded_from;
+        if (by == 0 || tokens < by) {
+            return 0;
+        }
+        while (by <= tokens / 2) {
+            by *= 2;
+        }
+        return by;
+    }
+
+    struct fields {
+        char const* data;
+        char const* type;
+        char const* head_stride;
+        char const* token_stride;
+    };
+    void check_operand(detail::checker& c, operand const& of, fields const& names,
+                       std::int64_t tokens) const noexcept {
+        c.given(names.data, of.data, "the first element of an array");
+        c.in_range(names.type, static_cast<std::int64_t>(of.type), 0, 2, "f32, f16 or bf16");
+        if (c.ok()) {
+            std::int64_t const bytes = detail::bytes_of(of.type);
+            c.aligned(names.data, of.data, bytes);
+            c.stride(names.head_stride, of.head_stride, pool_->layout().kv_heads, bytes);
+            c.stride(names.token_stride, of.token_stride, tokens, bytes);
+        }
+    }
+
+    /// f(row as a pointer) of every head and token.
+    template <class F>
+    verdict for_each_row(operand const& of, std::int64_t tokens, F f) const noexcept {
+        auto const each = [&]<class From>(From const*) -> verdict {
+            for (std::int64_t h = 0; h < pool_->layout().kv_heads; ++h) {
+                for (std::int64_t t = 0; t < tokens; ++t) {
+                    auto const* row =
+                        reinterpret_cast<From const*>(static_cast<std::byte const*>(of.data) +
+                                                      h * of.head_stride + t * of.token_stride);
+                    verdict const v = f(h, t, row);
+                    if (!v.ok()) {
+                        return v;
+                    }
+                }
+            }
+            return {};
+        };
+        switch (of.type) {
+        case dtype::f32: return each(static_cast<float const*>(nullptr));
+        case dtype::f16: return each(static_cast<half const*>(nullptr));
+        case dtype::bf16: return each(static_cast<bfloat16 const*>(nullptr));
+        }
+        return {};
+    }
+    /// As stored: a float may round to infinity.
+    [[nodiscard]] verdict finite(operand const& of, std::int64_t tokens, std::int64_t dim,
+                                 char const* field) const noexcept {
+        return for_each_row(of, tokens, [&](std::int64_t, std::int64_t, auto const* row) {
+            for (std::int64_t d = 0; d < dim; ++d) {
+                float const x = to_float(T(to_float(row[d])));
+                if (!std::isfinite(x)) {
+                    return verdict{status::not_finite, field, static_cast<double>(to_float(row[d])),
+                                   "finite in the pool's type"};
+                }
+            }
+            return verdict{};
+        });
+    }
+    template <class Rows>
+    void store(operand const& of, std::int64_t first, std::int64_t tokens, std::int64_t dim,
+               Rows into) const noexcept {
+        page_table const places = table();
+        (void)for_each_row(of, tokens, [&](std::int64_t h, std::int64_t t, auto const* row) {
+            T* const to = &into(h, places.row(first + t), 0);
+            for (std::int64_t d = 0; d < dim; ++d) {
+                to[d] = T(to_float(row[d]));
+            }
+            return verdict{};
+        });
+    }
+
+    /// Codes of the first `tokens` keys of a layer, made anew. May throw std::bad_alloc.
+    [[nodiscard]] std::vector<key_codes> coded(std::int64_t layer, std::int64_t tokens) const {
+        using calibration = dlzs::key_calibration<dlzs::centred_int4>;
+        constexpr std::int64_t sample_most = 4096;
+        kv_layout const& l = pool_->layout();
+        std::int64_t const by = calibrated_by(tokens);
+        std::int64_t const step = (by + sample_most - 1) / sample_most;
+        page_table const places = table();
+        tensor<T, axis::key, axis::dim> sample({(by + step - 1) / step, l.qk_dim});
+        std::vector<key_codes> codes;
+        codes.reserve(static_cast<std::size_t>(l.kv_heads));
+        for (std::int64_t h = 0; h < l.kv_heads; ++h) {
+            auto const keys = pool_->keys(layer).template slice<axis::kv_head>(h);
+            for (std::int64_t k = 0; k < by; k += step) {
+                std::copy_n(&keys(places.row(k), 0), l.qk_dim, &sample(k / step, 0));
+            }
+            codes.emplace_back(calibration::of(sample.cview()));
+            codes.back().reserve(2 * by); // until they are made anew
+            append(codes.back(), keys, tokens);
+        }
+        return codes;
+    }
+    /// Until there are `tokens` of them; there is room.
+    void append(key_codes& codes, view<T, axis::key, axis::dim> keys,
+                std::int64_t tokens) const noexcept {
+        page_table const places = table();
+        while (codes.size() < tokens) {
+            codes.append(
+                view<T const, axis::dim>(keys.template slice<axis::key>(places.row(codes.size()))));
+        }
+    }
+    /// Codes of `tokens` keys that are in the pool.
+    [[nodiscard]] verdict code(std::int64_t layer, std::int64_t tokens) noexcept {
+        layer_state& state = layers_[static_cast<std::size_t>(layer)];
+        if (calibrated_by(tokens) != state.calibrated) {
+            return detail::guarded([&] {
+                state.codes = coded(layer, tokens);
+                state.calibrated = calibrated_by(tokens);
+            });
+        }
+        for (std::size_t h = 0; h < state.codes.size(); ++h) {
+            append(state.codes[h],
+                   pool_->keys(layer).template slice<axis::kv_head>(static_cast<index_t>(h)),
+                   tokens);
+        }
+        return {};
+    }
+
+    kv_pool<T>* pool_;
+    std::vector<std::int32_t> pages_;
+    std::vector<layer_state> layers_;
+    std::int64_t length_ = 0;
+};
+
+} // namespace sofattn::engine

@@ -1,0 +1,342 @@
+// SPDX-License-Identifier: MIT
+// Carries out what a descriptor describes.
+#pragma once
+
+#include <sofattn/attention/decode.hpp>
+#include <sofattn/attention/dense.hpp>
+#include <sofattn/attention/listed.hpp>
+#include <sofattn/attention/options.hpp>
+#include <sofattn/attention/paged_problem.hpp>
+#include <sofattn/attention/prefill.hpp>
+#include <sofattn/attention/problem.hpp>
+#include <sofattn/attention/softmax_sums.hpp>
+#include <sofattn/attention/sparse_decode.hpp>
+#include <sofattn/core/bfloat16.hpp>
+#include <sofattn/core/element.hpp>
+#include <sofattn/core/half.hpp>
+#include <sofattn/core/types.hpp>
+#include <sofattn/core/view.hpp>
+#include <sofattn/engine/check.hpp>
+#include <sofattn/engine/descriptor.hpp>
+#include <sofattn/engine/verdict.hpp>
+#include <sofattn/exec/parallel.hpp>
+
+#include <algorithm>
+#include <cmath>
+#include <cstddef>
+#include <cstdint>
+#include <span>
+#include <type_traits>
+
+namespace sofattn::engine {
+
+namespace detail {
+
+/// One participant's tasks: every nth. Long ones come first, so shares are even.
+struct share {
+    index_t ith;
+    index_t nth;
+
+    [[nodiscard]] index_t threads() const noexcept { return nth; }
+
+    template <class Task>
+    void operator()(index_t count, Task&& task) const {
+        for (index_t i = ith; i < count; i += nth) {
+            task(i, ith);
+        }
+    }
+};
+
+template <class T, class... Axes>
+[[nodiscard]] view<T const, Axes...> as_view(operand const& of, std::int64_t heads,
+                                             std::int64_t tokens, std::int64_t dim) noexcept {
+    constexpr auto bytes = static_cast<std::int64_t>(sizeof(T));
+    return {static_cast<T const*>(of.data),
+            {heads, tokens, dim},
+            {of.head_stride / bytes, of.token_stride / bytes, 1}};
+}
+
+/// f(given) with the problem in its types; `d` has passed `check`.
+template <class Query, class KeyValue, class F>
+verdict with_problem(attention_desc const& d, F f) noexcept {
+    bool const in_pages = d.pages.numbers != nullptr;
+    std::int64_t const rows = in_pages ? d.pages.pool_pages * d.pages.page_tokens : d.keys;
+    problem<Query, KeyValue> in_row;
+    in_row.queries =
+        as_view<Query, axis::head, axis::query, axis::dim>(d.query, d.heads, d.queries, d.qk_dim);
+    in_row.keys =
+        as_view<KeyValue, axis::kv_head, axis::key, axis::dim>(d.key, d.kv_heads, rows, d.qk_dim);
+    in_row.values = as_view<KeyValue, axis::kv_head, axis::key, axis::value_dim>(
+        d.value, d.kv_heads, rows, d.v_dim);
+    in_row.causal = d.mask != mask_kind::none;
+    in_row.scale = d.scale;
+    in_row.window = d.window;
+    in_row.prefix = d.prefix;
+    if (!in_pages) {
+        return f(in_row);
+    }
+    paged_problem<Query, KeyValue> paged;
+    paged.queries = in_row.queries;
+    paged.keys = in_row.keys;
+    paged.values = in_row.values;
+    paged.table = {{d.pages.numbers, static_cast<std::size_t>(d.pages.count)}, d.pages.page_tokens};
+    paged.tokens = d.keys;
+    paged.causal = in_row.causal;
+    paged.scale = in_row.scale;
+    paged.window = in_row.window;
+    paged.prefix = in_row.prefix;
+    return f(paged);
+}
+
+template <class F>
+verdict with_types(attention_desc const& d, F f) noexcept {
+    bool const widened = d.query.type == dtype::f32;
+    switch (d.key.type) {
+    case dtype::f32: return with_problem<float, float>(d, f);
+    case dtype::f16:
+        return widened ? with_problem<float, half>(d, f) : with_problem<half, half>(d, f);
+    case dtype::bf16:
+        return widened ? with_problem<float, bfloat16>(d, f)
+                       : with_problem<bfloat16, bfloat16>(d, f);
+    }
+    return {status::out_of_range, "key.type", static_cast<double>(d.key.type), "f32, f16 or bf16"};
+}
+
+[[nodiscard]] inline sparse_decode_options decode_options(attention_desc const& d) noexcept {
+    sparse_decode_options o;
+    o.count = d.count;
+    o.sinks = d.sinks;
+    o.window = d.recent;
+    o.scope = d.heads_together ? selection_scope::per_group : selection_scope::per_query_head;
+    return o;
+}
+[[nodiscard]] inline sparse_prefill<> prefill_of(attention_desc const& d) noexcept {
+    attention_options o;
+    if (d.mass > 0) {
+        o.budget.mass = d.mass;
+    } else {
+        o.budget.output_error = d.output_error;
+    }
+    return sparse_prefill<>(std::move(o), d.dense_below, d.page_loss);
+}
+[[nodiscard]] inline key_lists lists_of(attention_desc const& d) noexcept {
+    list_input const& l = d.lists;
+    key_lists lists;
+    lists.queries_each = l.queries_each;
+    lists.keys_each = l.keys_each;
+    index_t const rows = ceil_div<index_t>(d.queries, l.queries_each);
+    lists.entries = {l.entries, {l.heads, rows, l.slots}};
+    if (l.counts != nullptr) {
+        lists.counts = {l.counts, {l.heads, rows}};
+    }
+    return lists;
+}
+[[nodiscard]] inline softmax_sums sums_of(attention_desc const& d) noexcept {
+    softmax_sums sums;
+    if (d.row_max != nullptr) {
+        sums.max = {d.row_max, {d.heads, d.queries}};
+    }
+    if (d.row_sum != nullptr) {
+        sums.sum = {d.row_sum, {d.heads, d.queries}};
+    }
+    return sums;
+}
+
+/// The first NaN or infinity of rows [row, channel].
+template <class Rows>
+[[nodiscard]] verdict first_not_finite(Rows const& rows, index_t count, index_t dim,
+                                       char const* field) noexcept {
+    for (index_t r = 0; r < count; ++r) {
+        for (index_t c = 0; c < dim; ++c) {
+            float const x = to_float(rows(r, c));
+            if (!std::isfinite(x)) {
+                return {status::not_finite, field, static_cast<double>(x), "finite"};
+            }
+        }
+    }
+    return {};
+}
+
+template <class Given>
+[[nodiscard]] verdict check_finite(Given const& given, attention_desc const& d) noexcept {
+    // What is selected by comparing scores must be numbers; keys were looked at when they were coded.
+    bool const compares = !is_dense(d) && d.how != method::listed;
+    verdict found;
+    if (compares || d.finite == finite_check::reject) {
+        for (index_t h = 0; h < d.heads && found.ok(); ++h) {
+            found = first_not_finite(given.queries.template slice<axis::head>(h), d.queries,
+                                     d.qk_dim, "query.data[]");
+        }
+    }
+    if (d.finite == finite_check::reject) {
+        for (index_t h = 0; h < d.kv_heads && found.ok(); ++h) {
+            found = first_not_finite(keys_of(given, h), d.keys, d.qk_dim, "key.data[]");
+            if (found.ok()) {
+                found = first_not_finite(values_of(given, h), d.keys, d.v_dim, "value.data[]");
+            }
+        }
+    }
+    return found;
+}
+
+template <class Given>
+[[nodiscard]] std::size_t bytes_for(Given const& given, attention_desc const& d,
+                                    index_t threads) noexcept {
+    problem_shape const shape = given.shape();
+    if (d.how == method::listed) {
+        return listed_workspace_bytes(shape, lists_of(d), threads);
+    }
+    if (is_dense(d)) {
+        return decodes(d) ? decode_workspace_bytes(shape, threads)
+                          : dense_workspace_bytes(shape, threads);
+    }
+    return d.how == method::best_keys
+               ? sparse_decode_workspace_bytes(given, decode_options(d), threads)
+               : sparse_prefill<>::workspace_bytes(shape, threads);
+}
+
+/// Writes what a selection kept into its row of the caller's lists.
+struct list_writer {
+    attention_desc const& d;
+
+    void operator()(index_t head, index_t query, std::span<key_id const> keys) const noexcept {
+        list_output const& to = d.selected;
+        if (to.entries == nullptr) {
+            return;
+        }
+        index_t const list = d.heads_together ? head / (d.heads / d.kv_heads) : head;
+        index_t const row = list * d.queries + query;
+        auto* const end = std::ranges::copy(keys, to.entries + row * to.slots).out;
+        std::fill(end, to.entries + (row + 1) * to.slots, -1);
+        if (to.counts != nullptr) {
+            to.counts[row] = static_cast<std::int32_t>(keys.size());
+        }
+    }
+    /// All keys that are seen, none of them listed.
+    void nothing_selected(problem_shape const& shape, index_t query) const noexcept {
+        list_output const& to = d.selected;
+        if (to.entries == nullptr) {
+            return;
+        }
+        index_t const lists = d.heads_together ? d.kv_heads : d.heads;
+        for (index_t list = 0; list < lists; ++list) {
+            index_t const row = list * d.queries + query;
+            std::fill_n(to.entries + row * to.slots, to.slots, -1);
+            if (to.counts != nullptr) {
+                key_range const sees = shape.sees(query);
+                to.counts[row] = static_cast<std::int32_t>(sees.to - sees.from);
+            }
+        }
+    }
+};
+
+template <class Given, class Run>
+void run_dense(Given const& given, attention_desc const& d,
+               view<float, axis::head, axis::query, axis::value_dim> output,
+               std::span<std::byte> workspace, Run const& run) noexcept {
+    softmax_sums const sums = sums_of(d);
+    problem_shape const shape = given.shape();
+    run(shape.queries,
+        [&](index_t query, index_t) { list_writer{d}.nothing_selected(shape, query); });
+    if (decodes(d)) {
+        if constexpr (std::same_as<Run, share>) {
+            dense_decode_share(given, output, workspace, run.ith, run.nth, sums);
+        } else {
+            dense_decode(given, output, workspace, run, sums);
+        }
+    } else if (d.products == dense_products::f32) {
+        dense_attention(given, output, workspace, run, sums);
+    } else if (d.products == dense_products::bf16) {
+        dense_attention<dense_products::bf16>(given, output, workspace, run, sums);
+    } else if constexpr (!requires { given.table; }) {
+        dense_attention<dense_products::int8>(given, output, workspace, run);
+    }
+}
+
+template <class Run>
+verdict carry_out(attention_desc const& d, void* workspace, std::size_t bytes,
+                  Run const& run) noexcept {
+    verdict const good = check(d);
+    if (!good.ok()) {
+        return good;
+    }
+    return with_types(d, [&](auto const& given) -> verdict {
+        std::size_t const needed = bytes_for(given, d, run.threads());
+        if (workspace == nullptr) {
+            return {status::null_pointer, "workspace", 0, "memory of workspace_bytes bytes"};
+        }
+        if (bytes < needed) {
+            return {status::workspace_too_small, "workspace bytes", static_cast<double>(bytes),
+                    "at least workspace_bytes(descriptor, threads)"};
+        }
+        verdict const numbers = check_finite(given, d);
+        if (!numbers.ok()) {
+            return numbers;
+        }
+        view<float, axis::head, axis::query, axis::value_dim> const output(
+            d.output.data, {d.heads, d.queries, d.v_dim},
+            {d.output.head_stride / 4, d.output.token_stride / 4, 1});
+        std::span const memory(static_cast<std::byte*>(workspace), bytes);
+        if (d.how == method::listed) {
+            listed_attention(given, lists_of(d), output, memory, run, sums_of(d));
+        } else if (is_dense(d)) {
+            run_dense(given, d, output, memory, run);
+        } else if (d.how == method::best_keys) {
+            sparse_decode(given, std::span(d.codes, static_cast<std::size_t>(d.kv_heads)),
+                          decode_options(d), output, memory, run, list_writer{d}, sums_of(d));
+        } else if constexpr (!requires { given.table; }) {
+            prefill_of(d)(given, std::span(d.prefill, static_cast<std::size_t>(d.kv_heads)), output,
+                          memory, run);
+        }
+        return {};
+    });
+}
+
+} // namespace detail
+
+/// Bytes of workspace for so many threads or participants; 0 where `check` finds a fault or threads
+/// is not positive.
+[[nodiscard]] inline std::size_t workspace_bytes(attention_desc const& d,
+                                                 std::int64_t threads) noexcept {
+    std::size_t bytes = 0;
+    if (threads > 0 && check(d).ok()) {
+        (void)detail::with_types(d, [&](auto const& given) -> verdict {
+            bytes = detail::bytes_for(given, d, threads);
+            return {};
+        });
+    }
+    return bytes;
+}
+
+/// Carries the descriptor out.
+///
+/// in     d          what to do
+///        workspace  workspace_bytes(d, run.threads()) bytes or more, at any address; no two runs at
+///                   once may share it
+///        run        who does the work (exec::parallel_for)
+/// out    d.output and what else d asks for, if the verdict is ok; else nothing is written
+/// error  as the verdict says; neither throws nor allocates
+/// exact  what the functions of attention/ promise that it calls: dense_decode, dense_attention,
+///        sparse_decode, sparse_prefill, listed_attention; no result depends on who runs it
+/// paper  not in the paper
+template <exec::parallel_for Run>
+[[nodiscard]] verdict run(attention_desc const& d, void* workspace, std::size_t bytes,
+                          Run const& run) noexcept {
+    return detail::carry_out(d, workspace, bytes, run);
+}
+
+/// The share of participant `ith` of `nth`, for engines whose threads all call the same function: each
+/// calls this once with the same descriptor and the same workspace for nth, in any order or at once, and
+/// nobody waits for anybody. The output is complete when all have returned, and has the bits of `run` above.
+[[nodiscard]] inline verdict run(attention_desc const& d, void* workspace, std::size_t bytes,
+                                 std::int64_t ith, std::int64_t nth) noexcept {
+    if (nth < 1) {
+        return {status::out_of_range, "nth", static_cast<double>(nth), "at least 1"};
+    }
+    if (ith < 0 || ith >= nth) {
+        return {status::out_of_range, "ith", static_cast<double>(ith), "from 0 to nth - 1"};
+    }
+    return detail::carry_out(d, workspace, bytes, detail::share{ith, nth});
+}
+
+} // namespace sofattn::engine

@@ -1,0 +1,235 @@
+/* SPDX-License-Identifier: MIT
+ *
+ * Sparse and dense attention on CPUs: the C interface of libsofattn.
+ *
+ * The library holds the same kernels for several instruction sets and takes the best that the machine
+ * has. It keeps no state but what it hands out (pools, sequences, prefill codes), allocates only where
+ * that is made or grows, and never prints, throws or ends the program for what a caller passes.
+ *
+ * Every function may be called from any thread; one object must not be changed by two at a time.
+ * Strides are bytes, counts are tokens, heads or channels. Structs begin with their size: initialise
+ * them by their function, then set what differs.
+ */
+#ifndef SOFATTN_SOFATTN_H
+#define SOFATTN_SOFATTN_H
+
+#include <stddef.h>
+#include <stdint.h>
+
+#if defined(__GNUC__)
+#define SOFATTN_API __attribute__((visibility("default")))
+#else
+#define SOFATTN_API
+#endif
+
+#ifdef __cplusplus
+extern "C" {
+#endif
+
+/* Changes of the first number break callers, of the second add to the interface. */
+#define SOFATTN_VERSION_MAJOR 0
+#define SOFATTN_VERSION_MINOR 1
+#define SOFATTN_VERSION_PATCH 0
+
+/* Of the library that is loaded: major * 10000 + minor * 100 + patch. */
+SOFATTN_API uint32_t sofattn_version(void);
+/* What it computes with: "base", "avx2", "avx512" or "avx512_dot" (VNNI and BF16). The environment
+ * variable SOFATTN_ISA, read once, asks for a lower one; other values of it have no effect. */
+SOFATTN_API char const* sofattn_instruction_set(void);
+
+/* --- statuses -------------------------------------------------------------------------------- */
+
+enum {
+    SOFATTN_OK = 0,
+    SOFATTN_NULL_POINTER = 1,        /* memory that is needed is not given */
+    SOFATTN_OUT_OF_RANGE = 2,        /* a number is none that the field may have */
+    SOFATTN_MISMATCH = 3,            /* two fields do not fit each other */
+    SOFATTN_MISALIGNED = 4,          /* a pointer or stride is no multiple of its elements */
+    SOFATTN_OVERLAPPING = 5,         /* two rows of the output lie on each other */
+    SOFATTN_UNSUPPORTED = 6,         /* well formed, but this version does not do it */
+    SOFATTN_WORKSPACE_TOO_SMALL = 7, /* less than sofattn_workspace_bytes */
+    SOFATTN_NOT_FINITE = 8,          /* NaN or infinity where they are refused */
+    SOFATTN_NO_FREE_PAGE = 9,        /* the pool is full; nothing was changed */
+    SOFATTN_OUT_OF_MEMORY = 10,      /* the heap is exhausted; nothing was changed */
+    SOFATTN_FOREIGN_DATA = 11        /* bytes that are no export of this library's version */
+};
+
+/* What a call found. Texts are constants of the library. */
+typedef struct sofattn_verdict {
+    int32_t status;
+    char const* field; /* e.g. "key.token_stride"; "" if all is well */
+    double value;      /* found there */
+    char const* limit; /* "must be ..." */
+} sofattn_verdict;
+
+SOFATTN_API char const* sofattn_status_name(int32_t status);
+/* Writes "sofattn: FIELD is VALUE, must be LIMIT (STATUS)", cut to `bytes` with the zero at its end;
+ * returns the length of the whole, as snprintf does. */
+SOFATTN_API size_t sofattn_sentence(sofattn_verdict const* verdict, char* into, size_t bytes);
+
+/* --- a call of attention --------------------------------------------------------------------- */
+
+enum { SOFATTN_F32 = 0, SOFATTN_F16 = 1, SOFATTN_BF16 = 2 };
+enum {
+    SOFATTN_MASK_NONE = 0,
+    SOFATTN_MASK_CAUSAL = 1, /* the last query stands at the last key */
+    SOFATTN_MASK_WINDOW = 2, /* causal, and only the last `window` keys */
+    SOFATTN_MASK_PREFIX = 3  /* causal, but all see the first `prefix` keys */
+};
+enum {
+    SOFATTN_DENSE = 0,     /* all keys */
+    SOFATTN_BEST_KEYS = 1, /* `count` keys of each query; for decode, over a sequence's codes */
+    SOFATTN_BUDGET = 2,    /* as many as an error or a mass asks for; for prefill */
+    SOFATTN_LISTED = 3     /* keys that the caller has selected */
+};
+enum { SOFATTN_PRODUCTS_F32 = 0, SOFATTN_PRODUCTS_BF16 = 1, SOFATTN_PRODUCTS_INT8 = 2 };
+enum { SOFATTN_UNCHECKED = 0, SOFATTN_REJECT = 1 }; /* NaN and infinity */
+
+typedef struct sofattn_pool sofattn_pool;
+typedef struct sofattn_sequence sofattn_sequence;
+typedef struct sofattn_prefill sofattn_prefill;
+typedef struct sofattn_codes sofattn_codes; /* of a sequence; see sofattn_sequence_describe */
+
+/* [head, token, channel]; channels of a token are neighbours. */
+typedef struct sofattn_operand {
+    void const* data;
+    int32_t type;
+    int64_t head_stride;  /* bytes */
+    int64_t token_stride; /* bytes */
+} sofattn_operand;
+
+typedef struct sofattn_attention {
+    size_t struct_bytes; /* by sofattn_attention_init */
+
+    int64_t heads;    /* of queries */
+    int64_t kv_heads; /* divides heads */
+    int64_t queries;  /* tokens */
+    int64_t keys;     /* tokens of the sequence, those of the queries included */
+    int64_t qk_dim;   /* 1 to 256 */
+    int64_t v_dim;    /* 1 to 256 */
+
+    sofattn_operand query;
+    sofattn_operand key;   /* [kv_head, token or row of the pool, qk_dim] */
+    sofattn_operand value; /* of the type of key */
+    float* output;         /* [head, query, v_dim] */
+    int64_t output_head_stride;  /* bytes */
+    int64_t output_token_stride; /* bytes */
+    /* Keys in pages: key t is row pages[t / page_tokens] * page_tokens + t % page_tokens. NULL: in a row. */
+    int32_t const* pages;
+    int64_t page_count;
+    int64_t page_tokens;
+    int64_t pool_pages;
+    float* row_max; /* [head, query] largest logit, or NULL */
+    float* row_sum; /* [head, query] sum of exp(logit - max), or NULL */
+
+    int32_t mask;
+    int64_t window;
+    int64_t prefix;
+    double scale;              /* 0: 1 / sqrt(qk_dim) */
+    float softcap;             /* 0; others are refused by this version */
+    float const* alibi_slopes; /* NULL; others are refused by this version */
+    float const* sink_logits;  /* NULL; others are refused by this version */
+
+    int32_t method;
+    int32_t products;    /* of dense prefill */
+    int64_t dense_below; /* 2048: shorter sequences are dense, but for SOFATTN_LISTED */
+    int32_t finite;
+
+    /* SOFATTN_BEST_KEYS */
+    sofattn_codes const* codes; /* by sofattn_sequence_describe */
+    int64_t count;              /* 2048 keys kept, sinks and recent ones included */
+    int64_t sinks;              /* 4 first keys, always kept */
+    int64_t recent;             /* 64 last keys, always kept */
+    int32_t heads_together;     /* 1: the heads of a KV head share a selection */
+    int32_t* selected;          /* [kv_head or head, query, slot] ascending, then -1; or NULL */
+    int32_t* selected_counts;   /* [kv_head or head, query]; or NULL */
+    int64_t selected_slots;
+
+    /* SOFATTN_BUDGET: one of mass and output_error */
+    sofattn_prefill const* prefill;
+    double mass;         /* share of the softmax to keep, in (0, 1] */
+    double output_error; /* in spreads of the values */
+    double page_loss;    /* 0.003: share that pages may have that are not looked at */
+
+    /* SOFATTN_LISTED: [list head, row, slot]; -1 and what a query does not see are skipped */
+    int32_t const* lists;
+    int32_t const* list_counts; /* [list head, row], or NULL: all slots */
+    int64_t list_heads;         /* 1, kv_heads or heads */
+    int64_t list_slots;
+    int64_t list_queries_each; /* 1: queries that share a row */
+    int64_t list_keys_each;    /* 1: keys per entry */
+} sofattn_attention;
+
+/* Zeros, but for the numbers named above and a causal mask. */
+SOFATTN_API void sofattn_attention_init(sofattn_attention* attention);
+SOFATTN_API sofattn_verdict sofattn_check(sofattn_attention const* attention);
+/* 0 where sofattn_check finds a fault, or threads is not positive. */
+SOFATTN_API size_t sofattn_workspace_bytes(sofattn_attention const* attention, int64_t threads);
+/* The share of participant `ith` of `nth`: each calls it once with the same attention and workspace for
+ * nth, in any order or at once; nobody waits. The output is complete when all have returned. */
+SOFATTN_API sofattn_verdict sofattn_run(sofattn_attention const* attention, void* workspace,
+                                        size_t bytes, int64_t ith, int64_t nth);
+/* Runs task(data, i, thread) once for each i in [0, count), in order as far as it hands them out, with
+ * thread in [0, threads) and no two at a time with the same one; returns when all are done. */
+typedef void (*sofattn_parallel_for)(void* context, int64_t count,
+                                     void (*task)(void* data, int64_t i, int64_t thread),
+                                     void* data);
+SOFATTN_API sofattn_verdict sofattn_run_parallel(sofattn_attention const* attention,
+                                                 void* workspace, size_t bytes, int64_t threads,
+                                                 sofattn_parallel_for parallel, void* context);
+
+/* --- codes for sparse prefill ---------------------------------------------------------------- */
+
+/* Of the keys and values that `attention` describes, in a row; they must stay as long as the codes. */
+SOFATTN_API sofattn_verdict sofattn_prefill_create(sofattn_attention const* attention,
+                                                   sofattn_prefill** into);
+SOFATTN_API void sofattn_prefill_destroy(sofattn_prefill* prefill); /* NULL is fine */
+
+/* --- KV caches ------------------------------------------------------------------------------- */
+
+typedef struct sofattn_layout {
+    size_t struct_bytes; /* by sofattn_layout_init */
+    int32_t type;        /* of storage */
+    int64_t layers;      /* 1 */
+    int64_t kv_heads;    /* 1 */
+    int64_t qk_dim;
+    int64_t v_dim;
+    int64_t page_tokens; /* 64 */
+    int64_t pages;       /* allocated at once */
+    int64_t coded_from;  /* 1024: tokens from which sequences have codes; 0: never */
+} sofattn_layout;
+
+SOFATTN_API void sofattn_layout_init(sofattn_layout* layout);
+SOFATTN_API sofattn_verdict sofattn_pool_create(sofattn_layout const* layout, sofattn_pool** into);
+/* After all its sequences. NULL is fine. */
+SOFATTN_API void sofattn_pool_destroy(sofattn_pool* pool);
+SOFATTN_API int64_t sofattn_pool_free_pages(sofattn_pool const* pool);
+/* Keys and values of a token in all layers. */
+SOFATTN_API int64_t sofattn_pool_bytes_per_token(sofattn_pool const* pool);
+
+SOFATTN_API sofattn_verdict sofattn_sequence_create(sofattn_pool* pool, sofattn_sequence** into);
+SOFATTN_API void sofattn_sequence_destroy(sofattn_sequence* sequence); /* NULL is fine */
+SOFATTN_API int64_t sofattn_sequence_length(sofattn_sequence const* sequence);
+SOFATTN_API int64_t sofattn_sequence_code_bytes(sofattn_sequence const* sequence);
+/* Room for so many tokens more, in all layers. */
+SOFATTN_API sofattn_verdict sofattn_sequence_extend(sofattn_sequence* sequence, int64_t tokens);
+/* Keys and values of the next `tokens` of a layer, [kv_head, token, channel]. */
+SOFATTN_API sofattn_verdict sofattn_sequence_write(sofattn_sequence* sequence, int64_t layer,
+                                                   int64_t tokens, sofattn_operand const* key,
+                                                   sofattn_operand const* value);
+/* Forgets all tokens but the first `tokens`. */
+SOFATTN_API sofattn_verdict sofattn_sequence_truncate(sofattn_sequence* sequence, int64_t tokens);
+/* Another sequence of the same tokens; memory is shared until one of both writes. */
+SOFATTN_API sofattn_verdict sofattn_sequence_fork(sofattn_sequence const* sequence,
+                                                  sofattn_sequence** into);
+/* Fills in what `attention` says of keys: counts, sizes, memory, pages and codes. Valid until the
+ * sequence changes. */
+SOFATTN_API sofattn_verdict sofattn_sequence_describe(sofattn_sequence const* sequence,
+                                                      int64_t layer,
+                                                      sofattn_attention* attention);
+
+#ifdef __cplusplus
+}
+#endif
+
+#endif /* SOFATTN_SOFATTN_H */

@@ -1,0 +1,315 @@
+/* SPDX-License-Identifier: MIT
+ *
+ * A C program that uses libsofattn as an engine would, and checks what it gets: C99, no C++ anywhere.
+ * Exit code 0: all is well; else the first thing that is not is on stderr. */
+#include <sofattn/sofattn.h>
+
+#include <math.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#define HEADS 4
+#define KV_HEADS 2
+#define DIM 16
+#define TOKENS 300
+
+static int failures = 0;
+
+static void expect(int holds, char const* what, int line) {
+    if (!holds) {
+        fprintf(stderr, "abi_test.c:%d: %s\n", line, what);
+        ++failures;
+    }
+}
+#define EXPECT(...) expect((__VA_ARGS__) ? 1 : 0, #__VA_ARGS__, __LINE__)
+
+static int ok(sofattn_verdict v) {
+    char text[256];
+    if (v.status != SOFATTN_OK) {
+        sofattn_sentence(&v, text, sizeof text);
+        fprintf(stderr, "%s\n", text);
+    }
+    return v.status == SOFATTN_OK;
+}
+
+/* Numbers in [-1, 1) that are the same everywhere. */
+static uint32_t state = 12345;
+static float number(void) {
+    state = state * 1664525u + 1013904223u;
+    return (float)(state >> 8) / 8388608.0f - 1.0f;
+}
+static void fill(float* to, size_t count) {
+    size_t i;
+    for (i = 0; i < count; ++i) {
+        to[i] = number();
+    }
+}
+
+static float queries[HEADS * TOKENS * DIM];
+static float keys[KV_HEADS * TOKENS * DIM];
+static float values[KV_HEADS * TOKENS * DIM];
+static float outputs[HEADS * TOKENS * DIM];
+static float others[HEADS * TOKENS * DIM];
+
+/* Textbook attention of the last `count` queries to `length` keys, causal. */
+static void textbook(float* to, int64_t count, int64_t length) {
+    int64_t h, q, k, d;
+    for (h = 0; h < HEADS; ++h) {
+        for (q = 0; q < count; ++q) {
+            double weights[TOKENS];
+            double most = -1e300, sum = 0;
+            int64_t const sees = length - count + q + 1;
+            for (k = 0; k < sees; ++k) {
+                double logit = 0;
+                for (d = 0; d < DIM; ++d) {
+                    logit += (double)queries[(h * TOKENS + q) * DIM + d] *
+                             (double)keys[(h / 2 * TOKENS + k) * DIM + d];
+                }
+                weights[k] = logit / sqrt((double)DIM);
+                most = weights[k] > most ? weights[k] : most;
+            }
+            for (k = 0; k < sees; ++k) {
+                weights[k] = exp(weights[k] - most);
+                sum += weights[k];
+            }
+            for (d = 0; d < DIM; ++d) {
+                double o = 0;
+                for (k = 0; k < sees; ++k) {
+                    o += weights[k] * (double)values[(h / 2 * TOKENS + k) * DIM + d];
+                }
+                to[(h * TOKENS + q) * DIM + d] = (float)(o / sum);
+            }
+        }
+    }
+}
+static double distance(float const* a, float const* b, int64_t count) {
+    double error = 0, size = 0;
+    int64_t h, i;
+    for (h = 0; h < HEADS; ++h) {
+        for (i = 0; i < count * DIM; ++i) {
+            double const x = (double)a[h * TOKENS * DIM + i], y = (double)b[h * TOKENS * DIM + i];
+            error += (x - y) * (x - y);
+            size += y * y;
+        }
+    }
+    return sqrt(error / size);
+}
+
+static sofattn_operand operand(float const* data) {
+    sofattn_operand o;
+    memset(&o, 0, sizeof o);
+    o.data = data;
+    o.type = SOFATTN_F32;
+    o.head_stride = (int64_t)sizeof(float) * TOKENS * DIM;
+    o.token_stride = (int64_t)sizeof(float) * DIM;
+    return o;
+}
+static sofattn_attention attention(int64_t count, int64_t length) {
+    sofattn_attention a;
+    sofattn_attention_init(&a);
+    a.heads = HEADS;
+    a.kv_heads = KV_HEADS;
+    a.queries = count;
+    a.keys = length;
+    a.qk_dim = DIM;
+    a.v_dim = DIM;
+    a.query = operand(queries);
+    a.key = operand(keys);
+    a.value = operand(values);
+    a.output = outputs;
+    a.output_head_stride = (int64_t)sizeof(float) * TOKENS * DIM;
+    a.output_token_stride = (int64_t)sizeof(float) * DIM;
+    return a;
+}
+
+/* Runs the shares of three participants, one after the other, last first. */
+static sofattn_verdict run(sofattn_attention const* a) {
+    size_t const bytes = sofattn_workspace_bytes(a, 3);
+    void* const workspace = malloc(bytes);
+    sofattn_verdict v;
+    int64_t i;
+    memset(&v, 0, sizeof v);
+    for (i = 2; i >= 0 && v.status == SOFATTN_OK; --i) {
+        v = sofattn_run(a, workspace, bytes, i, 3);
+    }
+    free(workspace);
+    return v;
+}
+
+static int64_t tasks_run = 0;
+static void in_turn(void* context, int64_t count, void (*task)(void*, int64_t, int64_t),
+                    void* data) {
+    int64_t i;
+    EXPECT(context == &tasks_run);
+    for (i = 0; i < count; ++i) {
+        task(data, i, i % 2);
+        ++tasks_run;
+    }
+}
+
+static void test_attention(void) {
+    sofattn_attention a = attention(TOKENS, TOKENS);
+    size_t bytes;
+    void* workspace;
+    textbook(others, TOKENS, TOKENS);
+    EXPECT(ok(sofattn_check(&a)));
+    EXPECT(ok(run(&a)));
+    EXPECT(distance(outputs, others, TOKENS) < 2e-5);
+    memcpy(others, outputs, sizeof others);
+    memset(outputs, 0, sizeof outputs);
+    bytes = sofattn_workspace_bytes(&a, 2);
+    workspace = malloc(bytes);
+    EXPECT(ok(sofattn_run_parallel(&a, workspace, bytes, 2, in_turn, &tasks_run)));
+    EXPECT(tasks_run > 0);
+    EXPECT(memcmp(others, outputs, sizeof others) == 0);
+    EXPECT(sofattn_run_parallel(&a, workspace, bytes, 2, NULL, NULL).status ==
+           SOFATTN_NULL_POINTER);
+    EXPECT(sofattn_run(&a, workspace, bytes / 2, 0, 2).status == SOFATTN_WORKSPACE_TOO_SMALL);
+    free(workspace);
+}
+
+static void test_refusals(void) {
+    sofattn_attention a = attention(1, TOKENS);
+    sofattn_verdict v;
+    char text[200];
+    a.heads = 3;
+    v = sofattn_check(&a);
+    EXPECT(v.status == SOFATTN_MISMATCH);
+    EXPECT(strcmp(v.field, "heads") == 0);
+    EXPECT(sofattn_sentence(&v, text, sizeof text) == strlen(text));
+    EXPECT(strcmp(text, "sofattn: heads is 3, must be a multiple of kv_heads (mismatch)") == 0);
+    EXPECT(strcmp(sofattn_status_name(SOFATTN_NO_FREE_PAGE), "no_free_page") == 0);
+    EXPECT(sofattn_workspace_bytes(&a, 1) == 0);
+    a = attention(1, TOKENS);
+    a.softcap = 30.0f;
+    EXPECT(sofattn_check(&a).status == SOFATTN_UNSUPPORTED);
+    a.struct_bytes = sizeof a + 8; /* a caller from the future */
+    EXPECT(sofattn_check(&a).status == SOFATTN_OUT_OF_RANGE);
+    a = attention(1, TOKENS);
+    a.struct_bytes = offsetof(sofattn_attention, mass); /* one from the past */
+    a.page_loss = -5;                                   /* not read */
+    EXPECT(ok(sofattn_check(&a)));
+    EXPECT(sofattn_check(NULL).status == SOFATTN_NULL_POINTER);
+    EXPECT(sofattn_workspace_bytes(NULL, 1) == 0);
+    EXPECT(sofattn_pool_create(NULL, NULL).status == SOFATTN_NULL_POINTER);
+    EXPECT(sofattn_sequence_extend(NULL, 1).status == SOFATTN_NULL_POINTER);
+    EXPECT(sofattn_sequence_fork(NULL, NULL).status == SOFATTN_NULL_POINTER);
+    sofattn_pool_destroy(NULL);
+    sofattn_sequence_destroy(NULL);
+    sofattn_prefill_destroy(NULL);
+}
+
+static void append(sofattn_sequence* s, int64_t first, int64_t count) {
+    sofattn_operand k = operand(keys + first * DIM);
+    sofattn_operand v = operand(values + first * DIM);
+    EXPECT(ok(sofattn_sequence_extend(s, count)));
+    EXPECT(ok(sofattn_sequence_write(s, 0, count, &k, &v)));
+}
+
+static void test_cache(void) {
+    sofattn_layout layout;
+    sofattn_pool* pool = NULL;
+    sofattn_sequence *one = NULL, *twin = NULL;
+    sofattn_attention a = attention(1, 1), b;
+    int32_t chosen[KV_HEADS * 80], counts[KV_HEADS];
+    sofattn_layout_init(&layout);
+    layout.kv_heads = KV_HEADS;
+    layout.qk_dim = DIM;
+    layout.v_dim = DIM;
+    layout.page_tokens = 16;
+    layout.pages = 40;
+    layout.coded_from = 64;
+    layout.type = 7;
+    EXPECT(sofattn_pool_create(&layout, &pool).status == SOFATTN_OUT_OF_RANGE);
+    layout.type = SOFATTN_F32;
+    EXPECT(ok(sofattn_pool_create(&layout, &pool)));
+    EXPECT(sofattn_pool_bytes_per_token(pool) == KV_HEADS * 2 * DIM * 4);
+    EXPECT(ok(sofattn_sequence_create(pool, &one)));
+    append(one, 0, 290);
+    append(one, 290, 10);
+    EXPECT(sofattn_sequence_length(one) == TOKENS);
+    EXPECT(sofattn_sequence_code_bytes(one) > 0);
+    EXPECT(sofattn_sequence_extend(one, 1000).status == SOFATTN_NO_FREE_PAGE);
+
+    EXPECT(ok(sofattn_sequence_describe(one, 0, &a)));
+    EXPECT(a.keys == TOKENS);
+    textbook(others, 1, TOKENS);
+    EXPECT(ok(run(&a)));
+    EXPECT(distance(outputs, others, 1) < 2e-5);
+
+    /* Sparse: as many keys as there are give what dense gives; fewer are named. */
+    a.method = SOFATTN_BEST_KEYS;
+    a.dense_below = 0;
+    a.count = TOKENS;
+    EXPECT(ok(run(&a)));
+    EXPECT(distance(outputs, others, 1) < 2e-5);
+    a.count = 80;
+    a.selected = chosen;
+    a.selected_counts = counts;
+    a.selected_slots = 80;
+    EXPECT(ok(run(&a)));
+    EXPECT(counts[0] == 80);
+    EXPECT(counts[1] == 80);
+    EXPECT(chosen[0] == 0);             /* a sink */
+    EXPECT(chosen[79] == TOKENS - 1);   /* the newest */
+    memcpy(others, outputs, sizeof others);
+    b = a; /* the same keys as a list */
+    b.method = SOFATTN_LISTED;
+    b.selected = NULL;
+    b.selected_counts = NULL;
+    b.lists = chosen;
+    b.list_heads = KV_HEADS;
+    b.list_slots = 80;
+    EXPECT(ok(run(&b)));
+    EXPECT(distance(outputs, others, 1) == 0);
+
+    /* A fork goes on alone. */
+    EXPECT(ok(sofattn_sequence_truncate(one, 200)));
+    EXPECT(ok(sofattn_sequence_fork(one, &twin)));
+    append(twin, 200, 100);
+    append(one, 200, 1);
+    EXPECT(ok(sofattn_sequence_describe(twin, 0, &a)));
+    EXPECT(ok(run(&a)));
+    EXPECT(distance(outputs, others, 1) == 0);
+    EXPECT(sofattn_sequence_length(one) == 201);
+    sofattn_sequence_destroy(one);
+    sofattn_sequence_destroy(twin);
+    EXPECT(sofattn_pool_free_pages(pool) == 40);
+    sofattn_pool_destroy(pool);
+}
+
+static void test_prefill(void) {
+    sofattn_attention a = attention(TOKENS, TOKENS);
+    sofattn_prefill* codes = NULL;
+    EXPECT(ok(sofattn_prefill_create(&a, &codes)));
+    a.method = SOFATTN_BUDGET;
+    a.prefill = codes;
+    a.output_error = 0.01;
+    a.dense_below = 0;
+    EXPECT(ok(run(&a)));
+    textbook(others, TOKENS, TOKENS);
+    EXPECT(distance(outputs, others, TOKENS) < 0.1);
+    EXPECT(distance(outputs, others, TOKENS) > 1e-6); /* something was dropped */
+    a.kv_heads = 1;
+    EXPECT(sofattn_check(&a).status == SOFATTN_MISMATCH);
+    sofattn_prefill_destroy(codes);
+}
+
+int main(int count, char** arguments) {
+    fill(queries, sizeof queries / sizeof *queries);
+    fill(keys, sizeof keys / sizeof *keys);
+    fill(values, sizeof values / sizeof *values);
+    EXPECT(sofattn_version() == SOFATTN_VERSION_MAJOR * 10000 + SOFATTN_VERSION_MINOR * 100 +
+                                    SOFATTN_VERSION_PATCH);
+    if (count > 1 && strcmp(arguments[1], sofattn_instruction_set()) != 0) {
+        printf("skipped: %s asked for, %s is there\n", arguments[1], sofattn_instruction_set());
+        return 77;
+    }
+    printf("%s\n", sofattn_instruction_set());
+    test_attention();
+    test_refusals();
+    test_cache();
+    test_prefill();
+    return failures == 0 ? 0 : 1;
+}

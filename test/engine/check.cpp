@@ -1,0 +1,398 @@
+// SPDX-License-Identifier: MIT
+// Descriptors that describe nothing: a named status, never a crash, nothing written.
+#include "engine/engine_case.hpp"
+#include "support/generators.hpp"
+#include <sofattn/core/bfloat16.hpp>
+#include <sofattn/core/half.hpp>
+#include <sofattn/engine/check.hpp>
+#include <sofattn/engine/run.hpp>
+#include <sofattn/engine/verdict.hpp>
+#include <sofattn/exec/parallel.hpp>
+
+#include <doctest/doctest.h>
+
+#include <array>
+#include <cstddef>
+#include <cstdint>
+#include <functional>
+#include <limits>
+#include <map>
+#include <set>
+#include <string>
+#include <vector>
+
+using namespace sofattn;
+using namespace sofattn::test;
+using engine::attention_desc;
+using engine::mask_kind;
+using engine::method;
+using engine::status;
+
+namespace {
+
+constexpr std::int64_t huge = std::numeric_limits<std::int64_t>::max();
+
+/// A number that is not in [low, high].
+std::int64_t outside(generator& random, std::int64_t low, std::int64_t high) {
+    std::vector<std::int64_t> choices{low - 1, -huge, -random.integer<std::int64_t>(1, huge)};
+    if (low > 0) {
+        choices.push_back(0);
+    }
+    if (high < huge) {
+        choices.insert(choices.end(),
+                       {high + 1, huge, random.integer<std::int64_t>(high + 1, huge)});
+    }
+    return choices[random.integer<std::size_t>(0, choices.size() - 1)];
+}
+
+/// One way to spoil a descriptor: what is done, and what must be said. Applies where it would not be right.
+struct fault {
+    char const* field;
+    status code;
+    std::function<bool(attention_desc const&)> applies;
+    std::function<void(generator&, attention_desc&)> spoil;
+};
+
+void* odd(void const* p) { return const_cast<char*>(static_cast<char const*>(p)) + 1; }
+
+std::vector<fault> all_faults() {
+    std::vector<fault> faults;
+    auto const always = [](attention_desc const&) { return true; };
+    auto const numbered = [&](char const* field, std::int64_t attention_desc::*member,
+                              std::int64_t low, std::int64_t high, auto applies) {
+        faults.push_back(
+            {field, status::out_of_range, applies, [=](generator& random, attention_desc& d) {
+                 d.*member = outside(random, low, high);
+             }});
+    };
+    std::int64_t const tokens = std::numeric_limits<std::int32_t>::max();
+    auto const best = [](attention_desc const& d) { return d.how == method::best_keys; };
+    auto const budgeted = [](attention_desc const& d) { return d.how == method::budget; };
+    auto const listed = [](attention_desc const& d) { return d.how == method::listed; };
+    auto const paged = [](attention_desc const& d) { return d.pages.numbers != nullptr; };
+    auto const many = [](attention_desc const& d) { return d.heads > 1 && d.queries > 1; };
+    numbered("heads", &attention_desc::heads, 1, 65536, always);
+    numbered("kv_heads", &attention_desc::kv_heads, 1, 65536, always);
+    numbered("queries", &attention_desc::queries, 1, tokens, always);
+    numbered("keys", &attention_desc::keys, 1, tokens, always);
+    numbered("qk_dim", &attention_desc::qk_dim, 1, 256, always);
+    numbered("v_dim", &attention_desc::v_dim, 1, 256, always);
+    numbered("dense_below", &attention_desc::dense_below, 0, tokens, always);
+    numbered("count", &attention_desc::count, 1, tokens, best);
+    numbered("sinks", &attention_desc::sinks, 0, tokens, best);
+    numbered("recent", &attention_desc::recent, 0, tokens, best);
+    numbered("window", &attention_desc::window, 0, 0,
+             [](attention_desc const& d) { return d.mask != mask_kind::window; });
+    numbered("window", &attention_desc::window, 1, tokens,
+             [](attention_desc const& d) { return d.mask == mask_kind::window; });
+    numbered("prefix", &attention_desc::prefix, 0, 0,
+             [](attention_desc const& d) { return d.mask != mask_kind::prefix; });
+    auto const add = [&](char const* field, status code, auto applies, auto spoil) {
+        faults.push_back({field, code, applies, spoil});
+    };
+    add(
+        "heads", status::mismatch, [](attention_desc const& d) { return d.kv_heads > 1; },
+        [](generator&, attention_desc& d) { d.heads = d.kv_heads + 1; });
+    auto const enumerated = [&](char const* field, auto set, std::int32_t most) {
+        add(field, status::out_of_range, always, [=](generator& random, attention_desc& d) {
+            set(d,
+                random.chance(0.5)
+                    ? random.integer<std::int32_t>(most + 1,
+                                                   std::numeric_limits<std::int32_t>::max())
+                    : -random.integer<std::int32_t>(1, std::numeric_limits<std::int32_t>::max()));
+        });
+    };
+    using number = std::int32_t;
+    enumerated(
+        "how", [](auto& d, number x) { d.how = static_cast<method>(x); }, 3);
+    enumerated(
+        "mask", [](auto& d, number x) { d.mask = static_cast<mask_kind>(x); }, 3);
+    enumerated(
+        "finite", [](auto& d, number x) { d.finite = static_cast<engine::finite_check>(x); }, 1);
+    enumerated(
+        "query.type", [](auto& d, number x) { d.query.type = static_cast<engine::dtype>(x); }, 2);
+    enumerated(
+        "key.type", [](auto& d, number x) { d.key.type = static_cast<engine::dtype>(x); }, 2);
+    add("query.data", status::null_pointer, always,
+        [](generator&, attention_desc& d) { d.query.data = nullptr; });
+    add("key.data", status::null_pointer, always,
+        [](generator&, attention_desc& d) { d.key.data = nullptr; });
+    add("value.data", status::null_pointer, always,
+        [](generator&, attention_desc& d) { d.value.data = nullptr; });
+    add("output.data", status::null_pointer, always,
+        [](generator&, attention_desc& d) { d.output.data = nullptr; });
+    add("query.data", status::misaligned, always,
+        [](generator&, attention_desc& d) { d.query.data = odd(d.query.data); });
+    add("value.data", status::misaligned, always,
+        [](generator&, attention_desc& d) { d.value.data = odd(d.value.data); });
+    add("row_sum", status::misaligned, always,
+        [](generator&, attention_desc& d) { d.row_sum = static_cast<float*>(odd(d.output.data)); });
+    add(
+        "query.token_stride", status::misaligned,
+        [](attention_desc const& d) { return d.queries > 1; },
+        [](generator&, attention_desc& d) { d.query.token_stride += 1; });
+    add(
+        "key.token_stride", status::out_of_range,
+        [](attention_desc const& d) { return d.keys > 1; },
+        [](generator& random, attention_desc& d) {
+            d.key.token_stride = outside(random, -(std::int64_t{1} << 47), std::int64_t{1} << 47);
+        });
+    add(
+        "value.head_stride", status::out_of_range,
+        [](attention_desc const& d) { return d.kv_heads > 1; },
+        [](generator& random, attention_desc& d) {
+            d.value.head_stride = outside(random, -(std::int64_t{1} << 47), std::int64_t{1} << 47);
+        });
+    add("output.token_stride", status::overlapping, many,
+        [](generator&, attention_desc& d) { d.output.token_stride = 4 * (d.v_dim - 1); });
+    add("output.head_stride", status::overlapping, many,
+        [](generator&, attention_desc& d) { d.output.head_stride = -4 * (d.v_dim - 1); });
+    add("output.head_stride", status::overlapping, many, [](generator&, attention_desc& d) {
+        d.output.head_stride =
+            d.output.token_stride; // every head's second row is the next one's first
+    });
+    add("value.type", status::unsupported, always, [](generator&, attention_desc& d) {
+        d.value.type = d.key.type == engine::dtype::f32 ? engine::dtype::f16 : engine::dtype::f32;
+        d.value.head_stride *= 2;
+        d.value.token_stride *= 2;
+    });
+    add(
+        "query.type", status::unsupported,
+        [](attention_desc const& d) { return d.key.type == engine::dtype::f32; },
+        [](generator&, attention_desc& d) { d.query.type = engine::dtype::bf16; });
+    add("scale", status::out_of_range, always, [](generator& random, attention_desc& d) {
+        std::array<double, 4> const bad{-1.0, std::numeric_limits<double>::infinity(),
+                                        std::numeric_limits<double>::quiet_NaN(), -1e-300};
+        d.scale = bad[random.integer<std::size_t>(0, 3)];
+    });
+    add("softcap", status::unsupported, always, [](generator& random, attention_desc& d) {
+        d.softcap = random.chance(0.5) ? 30.0f : std::numeric_limits<float>::quiet_NaN();
+    });
+    add("alibi_slopes", status::unsupported, always,
+        [](generator&, attention_desc& d) { d.alibi_slopes = d.output.data; });
+    add("sink_logits", status::unsupported, always,
+        [](generator&, attention_desc& d) { d.sink_logits = d.output.data; });
+    auto const sparse_best = [](attention_desc const& d) {
+        return d.how == method::best_keys && d.keys >= d.dense_below;
+    };
+    add("codes", status::null_pointer, sparse_best,
+        [](generator&, attention_desc& d) { d.codes = nullptr; });
+    add("mask", status::unsupported, sparse_best, [](generator&, attention_desc& d) {
+        d.mask = mask_kind::window;
+        d.window = 5;
+    });
+    add("selected.slots", status::mismatch, sparse_best, [](generator&, attention_desc& d) {
+        d.selected.entries = reinterpret_cast<std::int32_t*>(d.output.data);
+        d.selected.slots = 1;
+        d.count = 2;
+    });
+    add(
+        "selected.entries", status::unsupported,
+        [](attention_desc const& d) { return d.how != method::best_keys; },
+        [](generator&, attention_desc& d) {
+            d.selected.entries = reinterpret_cast<std::int32_t*>(d.output.data);
+        });
+    add("selected.entries", status::null_pointer, always, [](generator&, attention_desc& d) {
+        d.selected.entries = nullptr;
+        d.selected.counts = reinterpret_cast<std::int32_t*>(d.output.data);
+    });
+    add("mass", status::out_of_range, budgeted, [](generator& random, attention_desc& d) {
+        d.mass = random.chance(0.5) ? 1.1 : std::numeric_limits<double>::quiet_NaN();
+    });
+    add("output_error", status::mismatch, budgeted, [](generator& random, attention_desc& d) {
+        d.mass = random.chance(0.5) ? 0.5 : 0.0;
+        d.output_error = d.mass;
+    });
+    add("page_loss", status::out_of_range, budgeted,
+        [](generator& random, attention_desc& d) { d.page_loss = random.chance(0.5) ? 1 : -0.1; });
+    auto const sparse_budget = [](attention_desc const& d) {
+        return d.how == method::budget && d.keys >= d.dense_below;
+    };
+    add("prefill", status::null_pointer, sparse_budget,
+        [](generator&, attention_desc& d) { d.prefill = nullptr; });
+    add("row_max", status::unsupported, sparse_budget,
+        [](generator&, attention_desc& d) { d.row_sum = d.output.data; });
+    add("lists.entries", status::null_pointer, listed,
+        [](generator&, attention_desc& d) { d.lists.entries = nullptr; });
+    add("lists.heads", status::mismatch, listed,
+        [](generator&, attention_desc& d) { d.lists.heads = d.heads + 1; });
+    add("lists.slots", status::out_of_range, listed, [](generator& random, attention_desc& d) {
+        d.lists.slots = outside(random, 1, std::numeric_limits<std::int32_t>::max());
+    });
+    add("lists.keys_each", status::out_of_range, listed, [](generator& random, attention_desc& d) {
+        d.lists.keys_each = outside(random, 1, std::numeric_limits<std::int32_t>::max());
+    });
+    add("pages.page_tokens", status::out_of_range, paged, [](generator& random, attention_desc& d) {
+        d.pages.page_tokens = outside(random, 1, std::numeric_limits<std::int32_t>::max());
+    });
+    add("pages.count", status::mismatch, paged,
+        [](generator&, attention_desc& d) { d.pages.page_tokens = 1; });
+    add("pages.numbers[]", status::out_of_range, paged,
+        [](generator&, attention_desc& d) { d.pages.pool_pages = 1; });
+    add("pages.numbers", status::null_pointer, paged,
+        [](generator&, attention_desc& d) { d.pages.numbers = nullptr; });
+    return faults;
+}
+
+} // namespace
+
+TEST_CASE_TEMPLATE("engine.check: what is wrong is named, and nothing is written", T, float, half,
+                   bfloat16) {
+    SOFATTN_GENERATOR(random);
+    std::vector<fault> const faults = all_faults();
+    std::map<std::string, int> met;
+    std::vector<std::byte> workspace(1 << 20);
+    for (int round = 0; round < 60; ++round) {
+        engine_case<T> c(random, {random.integer<index_t>(1, 3), random.integer<index_t>(1, 3),
+                                  random.integer<index_t>(1, 9), random.integer<index_t>(60, 90), 8,
+                                  8, random.chance(0.5)});
+        attention_desc& d = c.desc;
+        d.how = static_cast<method>(random.integer(0, 3));
+        d.dense_below = random.integer<std::int64_t>(0, 150);
+        std::vector<std::int32_t> const entries(static_cast<std::size_t>(d.heads * d.queries * 4),
+                                                3);
+        std::vector<std::int32_t> const numbers{0, 2, 1};
+        if (d.how == method::best_keys) {
+            c.index();
+            d.count = 20;
+        } else if (d.how == method::budget) {
+            c.prefill_index();
+            d.mass = 0.9;
+        } else if (d.how == method::listed) {
+            d.lists = {entries.data(), nullptr, random.chance(0.5) ? 1 : d.heads, 4, 1, 1};
+        }
+        if (d.how != method::budget && random.chance(0.4)) {
+            // As many rows as the keys have: pages of 20 that repeat.
+            d.pages = {numbers.data(), 3, 30, 3};
+            d.key.token_stride = d.value.token_stride = 0;
+        }
+        CAPTURE(static_cast<int>(d.how));
+        auto const valid = engine::check(d);
+        CAPTURE(valid.field);
+        REQUIRE(valid.ok());
+        for (int n = 0; n < 600; ++n) {
+            fault const& f = faults[random.integer<std::size_t>(0, faults.size() - 1)];
+            if (!f.applies(d)) {
+                continue;
+            }
+            attention_desc bad = d;
+            f.spoil(random, bad);
+            auto const found = engine::run(bad, workspace.data(), workspace.size(), exec::serial{});
+            CAPTURE(f.field);
+            CAPTURE(found.field);
+            CAPTURE(name_of(found.code));
+            CHECK((found.code == f.code && std::string(found.field) == f.field));
+            CHECK(engine::workspace_bytes(bad, 1) == 0);
+            ++met[std::string(f.field) + " " + name_of(f.code)];
+        }
+        CHECK(c.is_untouched());
+        // Some at once: whatever is said first, it is no ok.
+        for (int n = 0; n < 600; ++n) {
+            attention_desc bad = d;
+            int spoilt = 0;
+            for (int i = 0; i < 3; ++i) {
+                fault const& f = faults[random.integer<std::size_t>(0, faults.size() - 1)];
+                // A later fault may mend an earlier one only by changing the method.
+                if (f.applies(d) && std::string(f.field) != "how") {
+                    f.spoil(random, bad);
+                    ++spoilt;
+                }
+            }
+            if (spoilt == 1) {
+                CHECK(!engine::check(bad).ok());
+            } else {
+                (void)engine::check(bad); // no crash
+            }
+        }
+    }
+    std::set<std::string> kinds;
+    for (fault const& f : faults) {
+        kinds.insert(std::string(f.field) + " " + name_of(f.code));
+    }
+    CHECK(met.size() + 1 >= kinds.size()); // a query's type is wrong for keys in f32 only
+}
+
+TEST_CASE("engine.check: a hundred thousand descriptors of random bits in every field") {
+    SOFATTN_GENERATOR(random);
+    engine_case<> c(random, {2, 2, 3, 70, 8, 8, true});
+    std::vector<std::byte> workspace(1 << 20);
+    auto const wild = [&]() -> std::int64_t {
+        switch (random.integer(0, 4)) {
+        case 0: return random.integer<std::int64_t>(-3, 3);
+        case 1: return static_cast<std::int64_t>(random.next());
+        case 2: return std::int64_t{1} << random.integer(0, 62);
+        case 3: return -(std::int64_t{1} << random.integer(0, 62));
+        default: return random.integer<std::int64_t>(0, 300);
+        }
+    };
+    int valid = 0;
+    for (int n = 0; n < 100'000; ++n) {
+        attention_desc d = c.desc;
+        std::array<std::int64_t*, 16> const fields{&d.heads,
+                                                   &d.kv_heads,
+                                                   &d.queries,
+                                                   &d.keys,
+                                                   &d.qk_dim,
+                                                   &d.v_dim,
+                                                   &d.query.head_stride,
+                                                   &d.query.token_stride,
+                                                   &d.key.head_stride,
+                                                   &d.key.token_stride,
+                                                   &d.window,
+                                                   &d.prefix,
+                                                   &d.dense_below,
+                                                   &d.output.head_stride,
+                                                   &d.count,
+                                                   &d.lists.slots};
+        for (std::int64_t* field : fields) {
+            if (random.chance(0.3)) {
+                *field = wild();
+            }
+        }
+        d.mask = static_cast<mask_kind>(random.integer(-1, 4));
+        d.how = static_cast<method>(random.integer(-1, 4));
+        // Not run: a descriptor that lies about its memory cannot be found out.
+        auto const found = engine::check(d);
+        valid += found.ok() ? 1 : 0;
+        CHECK((found.ok() || (found.field[0] != 0 && found.limit[0] != 0)));
+    }
+    CHECK(valid < 1000);
+    CHECK(c.is_untouched());
+}
+
+TEST_CASE("engine.check: workspaces and participants") {
+    SOFATTN_GENERATOR(random);
+    engine_case<> c(random, {1, 2, 3, 70, 8, 8, true});
+    std::size_t const needed = engine::workspace_bytes(c.desc, 2);
+    std::vector<std::byte> workspace(needed);
+    REQUIRE(needed > 0);
+    CHECK(engine::workspace_bytes(c.desc, 0) == 0);
+    CHECK(engine::run(c.desc, workspace.data(), needed - 1, 0, 2).code ==
+          status::workspace_too_small);
+    CHECK(engine::run(c.desc, nullptr, needed, 0, 2).code == status::null_pointer);
+    CHECK(engine::run(c.desc, workspace.data(), needed, 2, 2).code == status::out_of_range);
+    CHECK(engine::run(c.desc, workspace.data(), needed, -1, 2).code == status::out_of_range);
+    CHECK(engine::run(c.desc, workspace.data(), needed, 0, 0).code == status::out_of_range);
+    CHECK(c.is_untouched());
+    CHECK(engine::run(c.desc, workspace.data(), needed, 0, 2).ok());
+}
+
+TEST_CASE("engine.verdict: sentences name field, value and limit") {
+    auto const text = [](engine::verdict const& v) {
+        std::array<char, 200> into{};
+        std::size_t const length = engine::sentence(v, into.data(), into.size());
+        CHECK(length == std::string(into.data()).size());
+        return std::string(into.data());
+    };
+    CHECK(text({}) == "sofattn: ok");
+    CHECK(text({status::out_of_range, "heads", -3, "from 1 to 65536"}) ==
+          "sofattn: heads is -3, must be from 1 to 65536 (out_of_range)");
+    CHECK(text({status::out_of_range, "scale", -0.5, "positive"}) ==
+          "sofattn: scale is -0.5, must be positive (out_of_range)");
+    CHECK(text({status::null_pointer, "key.data", 0, "the first element of an array"}) ==
+          "sofattn: key.data is null, must be the first element of an array (null_pointer)");
+    std::array<char, 8> cut{};
+    std::size_t const volatile bytes = cut.size(); // or GCC warns of what is meant
+    CHECK(engine::sentence({}, cut.data(), bytes) == 11);
+    CHECK(std::string(cut.data()) == "sofattn");
+}

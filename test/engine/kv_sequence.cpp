@@ -1,0 +1,350 @@
+// SPDX-License-Identifier: MIT
+// KV caches against what they stand for: a list of tokens.
+#include "support/generators.hpp"
+#include "support/own_threads.hpp"
+#include "support/same_bits.hpp"
+#include <sofattn/attention/decode.hpp>
+#include <sofattn/core/bfloat16.hpp>
+#include <sofattn/core/half.hpp>
+#include <sofattn/core/tensor.hpp>
+#include <sofattn/engine/kv_pool.hpp>
+#include <sofattn/engine/kv_sequence.hpp>
+#include <sofattn/engine/run.hpp>
+#include <sofattn/exec/parallel.hpp>
+
+#include <doctest/doctest.h>
+
+#include <algorithm>
+#include <cstddef>
+#include <cstdint>
+#include <cstdlib>
+#include <limits>
+#include <string>
+#include <thread>
+#include <vector>
+
+using namespace sofattn;
+using namespace sofattn::test;
+using engine::kv_layout;
+using engine::kv_pool;
+using engine::kv_sequence;
+using engine::status;
+
+namespace {
+
+using output_tensor = tensor<float, axis::head, axis::query, axis::value_dim>;
+
+/// A token is a number; its key and value in a layer are made of it.
+using token = std::uint64_t;
+
+/// [layer][kv_head, token, channel], keys or values of a list of tokens.
+tensor<float, axis::kv_head, axis::key, axis::dim>
+rows_of(std::vector<token> const& tokens, std::int64_t layer, kv_layout const& l, bool is_value) {
+    std::int64_t const dim = is_value ? l.v_dim : l.qk_dim;
+    tensor<float, axis::kv_head, axis::key, axis::dim> rows({l.kv_heads, std::ssize(tokens), dim});
+    for (std::int64_t h = 0; h < l.kv_heads; ++h) {
+        for (std::size_t t = 0; t < tokens.size(); ++t) {
+            generator random(tokens[t] * 1000 + static_cast<token>(layer * 20 + h * 2) +
+                             (is_value ? 1 : 0));
+            for (std::int64_t d = 0; d < dim; ++d) {
+                rows(h, static_cast<index_t>(t), d) = static_cast<float>(random.normal());
+            }
+        }
+    }
+    return rows;
+}
+engine::operand operand_of(tensor<float, axis::kv_head, axis::key, axis::dim> const& rows) {
+    auto const v = rows.cview();
+    return {v.data(), engine::dtype::f32, v.strides()[0] * 4, v.strides()[1] * 4};
+}
+
+/// A sequence, and the tokens that it should hold.
+template <class T>
+struct tracked {
+    kv_sequence<T> cache;
+    std::vector<token> tokens{};
+
+    void append(std::vector<token> const& more) {
+        kv_layout const& l = cache.pool().layout();
+        REQUIRE(cache.extend(std::ssize(more)).ok());
+        for (std::int64_t layer = 0; layer < l.layers; ++layer) {
+            auto const k = rows_of(more, layer, l, false);
+            auto const v = rows_of(more, layer, l, true);
+            REQUIRE(cache.write(layer, std::ssize(more), operand_of(k), operand_of(v)).ok());
+        }
+        tokens.insert(tokens.end(), more.begin(), more.end());
+    }
+};
+
+/// Attention of two queries of two heads per KV head, by the cache.
+template <class T>
+output_tensor attend(kv_sequence<T> const& cache, std::int64_t layer, engine::method how,
+                     token seed_of_queries, std::int64_t count = 40) {
+    kv_layout const& l = cache.pool().layout();
+    std::int64_t const heads = 2 * l.kv_heads;
+    std::int64_t const queries = std::min<std::int64_t>(2, cache.length());
+    generator random(seed_of_queries);
+    auto const q = random_matrix<float, axis::head, axis::query, axis::dim>(
+        random, {heads, queries, l.qk_dim});
+    output_tensor output({heads, queries, l.v_dim});
+    engine::attention_desc d{};
+    d.dense_below = 0;
+    REQUIRE(cache.describe(layer, d).ok());
+    d.heads = heads;
+    d.queries = queries;
+    d.query = {q.cview().data(), engine::dtype::f32, q.cview().strides()[0] * 4,
+               q.cview().strides()[1] * 4};
+    d.output = {output.view().data(), output.view().strides()[0] * 4,
+                output.view().strides()[1] * 4};
+    d.how = how;
+    d.count = count;
+    d.recent = 8;
+    std::vector<std::byte> workspace(engine::workspace_bytes(d, 1));
+    auto const v = engine::run(d, workspace.data(), workspace.size(), exec::serial{});
+    CAPTURE(v.field);
+    REQUIRE(v.ok());
+    return output;
+}
+
+/// A cache that was never anything but these tokens, in another pool with other pages.
+template <class T>
+void check_against_fresh(tracked<T> const& of, token seed_of_queries) {
+    kv_layout l = of.cache.pool().layout();
+    l.page_tokens = 7;
+    l.pages = std::ssize(of.tokens) / 7 + 1;
+    kv_pool<T> pool;
+    REQUIRE(pool.open(l).ok());
+    tracked<T> fresh{kv_sequence<T>(pool)};
+    REQUIRE(of.cache.length() == std::ssize(of.tokens));
+    if (of.tokens.empty()) {
+        return;
+    }
+    fresh.append(of.tokens);
+    for (std::int64_t layer = 0; layer < l.layers; ++layer) {
+        for (engine::method const how : {engine::method::dense, engine::method::best_keys}) {
+            CHECK(same_bits(attend(of.cache, layer, how, seed_of_queries),
+                            attend(fresh.cache, layer, how, seed_of_queries)));
+        }
+        auto const& codes = of.cache.codes(layer);
+        auto const& expected = fresh.cache.codes(layer);
+        REQUIRE(codes.size() == expected.size());
+        CHECK(codes.empty() == (l.coded_from == 0 || of.cache.length() < l.coded_from));
+        for (std::size_t h = 0; h < codes.size(); ++h) {
+            CHECK(std::ranges::equal(codes[h].keys().bytes(), expected[h].keys().bytes()));
+            CHECK(std::ranges::equal(codes[h].pages().bytes(), expected[h].pages().bytes()));
+        }
+    }
+}
+
+/// Random lives of some sequences of a pool.
+template <class T>
+void live(generator& random, kv_layout const& l, std::int64_t steps, std::int64_t between_checks) {
+    kv_pool<T> pool;
+    REQUIRE(pool.open(l).ok());
+    std::vector<tracked<T>> all;
+    all.push_back({kv_sequence<T>(pool)});
+    std::int64_t refused = 0;
+    for (std::int64_t step = 0; step < steps; ++step) {
+        auto& one = all[random.integer<std::size_t>(0, all.size() - 1)];
+        int const what = random.integer(0, 19);
+        if (what < 13) { // a token, or a prompt
+            std::int64_t const count =
+                random.chance(0.9) ? 1 : random.integer<std::int64_t>(1, 3 * l.page_tokens);
+            std::vector<token> more(static_cast<std::size_t>(count));
+            for (token& t : more) {
+                t = random.next() >> 12;
+            }
+            std::int64_t const room = pool.free_pages() * l.page_tokens; // at least, but for copies
+            if (room >= count + l.page_tokens) {
+                one.append(more);
+            } else if (!one.cache.extend(count).ok()) {
+                ++refused;
+                CHECK(one.cache.length() == std::ssize(one.tokens));
+            } else {
+                REQUIRE(one.cache.truncate(std::ssize(one.tokens)).ok());
+            }
+        } else if (what < 16) {
+            auto const to = random.integer<std::int64_t>(0, one.cache.length());
+            REQUIRE(one.cache.truncate(to).ok());
+            one.tokens.resize(static_cast<std::size_t>(to));
+        } else if (what < 18 && all.size() < 6) {
+            tracked<T> twin{kv_sequence<T>(pool)};
+            REQUIRE(one.cache.fork(twin.cache).ok());
+            twin.tokens = one.tokens;
+            all.push_back(std::move(twin));
+        } else if (all.size() > 1 && what >= 18) {
+            all.erase(all.begin() +
+                      static_cast<std::ptrdiff_t>(random.integer<std::size_t>(0, all.size() - 1)));
+        }
+        if (step % between_checks == between_checks - 1) {
+            check_against_fresh(all[random.integer<std::size_t>(0, all.size() - 1)],
+                                random.next() >> 12);
+        }
+    }
+    for (auto const& one : all) {
+        check_against_fresh(one, random.next() >> 12);
+    }
+    CHECK(refused < steps / 2);
+    all.clear();
+    CHECK(pool.free_pages() == l.pages); // none is lost
+}
+
+} // namespace
+
+TEST_CASE_TEMPLATE("engine.kv_sequence: random lives, against caches that never had another", T,
+                   float, half, bfloat16) {
+    SOFATTN_GENERATOR(random);
+    char const* const asked = std::getenv("SOFATTN_CACHE_STEPS");
+    std::int64_t const steps = asked != nullptr ? std::strtoll(asked, nullptr, 10) : 1200;
+    live<T>(random,
+            {.layers = 2,
+             .kv_heads = 2,
+             .qk_dim = 20,
+             .v_dim = 8,
+             .page_tokens = 16,
+             .pages = 90,
+             .coded_from = 64},
+            steps, std::max<std::int64_t>(100, steps / 100));
+    live<T>(random,
+            {.layers = 1,
+             .kv_heads = 1,
+             .qk_dim = 16,
+             .v_dim = 16,
+             .page_tokens = 1,
+             .pages = 300,
+             .coded_from = 20},
+            steps, std::max<std::int64_t>(100, steps / 100));
+}
+
+TEST_CASE("engine.kv_sequence: chunks of any size give the same codes and outputs") {
+    SOFATTN_GENERATOR(random);
+    kv_layout const l{.layers = 1,
+                      .kv_heads = 2,
+                      .qk_dim = 16,
+                      .v_dim = 16,
+                      .page_tokens = 32,
+                      .pages = 200,
+                      .coded_from = 256};
+    kv_pool<half> pool;
+    REQUIRE(pool.open(l).ok());
+    tracked<half> whole{kv_sequence<half>(pool)};
+    tracked<half> parts{kv_sequence<half>(pool)};
+    std::vector<token> tokens(1500);
+    for (token& t : tokens) {
+        t = random.next() >> 12;
+    }
+    whole.append(tokens);
+    for (std::size_t at = 0; at < tokens.size();) {
+        std::size_t const count = std::min(tokens.size() - at, random.integer<std::size_t>(1, 300));
+        auto const from = tokens.begin() + static_cast<std::ptrdiff_t>(at);
+        parts.append({from, from + static_cast<std::ptrdiff_t>(count)});
+        at += count;
+    }
+    for (engine::method const how : {engine::method::dense, engine::method::best_keys}) {
+        CHECK(same_bits(attend(whole.cache, 0, how, 5), attend(parts.cache, 0, how, 5)));
+    }
+    CHECK(whole.cache.code_bytes() == parts.cache.code_bytes());
+    CHECK(whole.cache.code_bytes() > 0);
+    CHECK(pool.bytes_per_token() == 2 * (16 + 16) * 2);
+}
+
+TEST_CASE("engine.kv_sequence: sequences that share pages, each in a thread of its own") {
+    SOFATTN_GENERATOR(random);
+    kv_layout const l{.layers = 2,
+                      .kv_heads = 1,
+                      .qk_dim = 16,
+                      .v_dim = 16,
+                      .page_tokens = 16,
+                      .pages = 400,
+                      .coded_from = 64};
+    kv_pool<half> pool;
+    REQUIRE(pool.open(l).ok());
+    tracked<half> first{kv_sequence<half>(pool)};
+    std::vector<token> prompt(150);
+    for (token& t : prompt) {
+        t = random.next() >> 12;
+    }
+    first.append(prompt);
+    std::vector<tracked<half>> all;
+    for (int i = 0; i < 4; ++i) {
+        all.push_back({kv_sequence<half>(pool), first.tokens});
+        REQUIRE(first.cache.fork(all.back().cache).ok());
+    }
+    std::vector<std::thread> threads;
+    for (std::size_t i = 0; i < all.size(); ++i) {
+        threads.emplace_back([&, i] {
+            generator own(1000 + i);
+            for (int step = 0; step < 60; ++step) {
+                all[i].append({own.next() >> 12});
+                (void)attend(all[i].cache, 0, engine::method::best_keys, own.next() >> 12);
+                if (step % 20 == 19) {
+                    auto const to = std::ssize(all[i].tokens) - 13;
+                    (void)all[i].cache.truncate(to);
+                    all[i].tokens.resize(static_cast<std::size_t>(to));
+                }
+            }
+        });
+    }
+    for (auto& t : threads) {
+        t.join();
+    }
+    check_against_fresh(first, 3);
+    for (auto const& one : all) {
+        check_against_fresh(one, 4);
+    }
+}
+
+TEST_CASE("engine.kv_sequence: what cannot be is refused, and changes nothing") {
+    SOFATTN_GENERATOR(random);
+    kv_pool<half> pool;
+    CHECK(pool.open({.qk_dim = 0, .v_dim = 8, .pages = 4}).code == status::out_of_range);
+    CHECK(pool.open({.qk_dim = 8, .v_dim = 8, .page_tokens = 1 << 20, .pages = 1 << 12}).code ==
+          status::out_of_range);
+    kv_layout const l{.layers = 1,
+                      .kv_heads = 1,
+                      .qk_dim = 8,
+                      .v_dim = 8,
+                      .page_tokens = 4,
+                      .pages = 4,
+                      .coded_from = 0};
+    REQUIRE(pool.open(l).ok());
+    tracked<half> one{kv_sequence<half>(pool)};
+    engine::attention_desc d{};
+    CHECK(one.cache.describe(0, d).code == status::out_of_range); // nothing there
+    one.append({1, 2, 3, 4, 5});
+    CHECK(one.cache.extend(12).code == status::no_free_page);
+    CHECK(one.cache.extend(-1).code == status::out_of_range);
+    CHECK(one.cache.truncate(6).code == status::out_of_range);
+    CHECK(one.cache.describe(1, d).code == status::out_of_range);
+    CHECK(one.cache.length() == 5);
+    REQUIRE(one.cache.extend(2).ok());
+    kv_sequence<half> twin(pool);
+    CHECK(one.cache.fork(twin).code == status::mismatch); // two tokens are not written
+    CHECK(one.cache.describe(0, d).code == status::mismatch);
+    auto rows = rows_of({6, 7}, 0, l, false);
+    auto const good = operand_of(rows);
+    CHECK(one.cache.write(0, 3, good, good).code == status::out_of_range);
+    CHECK(one.cache.write(1, 2, good, good).code == status::out_of_range);
+    auto bad = good;
+    bad.data = nullptr;
+    CHECK(one.cache.write(0, 2, bad, good).code == status::null_pointer);
+    bad = good;
+    bad.type = static_cast<engine::dtype>(9);
+    CHECK(one.cache.write(0, 2, good, bad).code == status::out_of_range);
+    bad = good;
+    bad.token_stride = 3;
+    CHECK(one.cache.write(0, 2, good, bad).code == status::misaligned);
+    for (float const no_number : {std::numeric_limits<float>::quiet_NaN(), 1e6f}) { // 1e6: no half
+        rows(0, 1, 7) = no_number;
+        CHECK(one.cache.write(0, 2, operand_of(rows), operand_of(rows)).code == status::not_finite);
+    }
+    REQUIRE(one.cache.truncate(5).ok());
+    check_against_fresh(one, 8);
+    REQUIRE(one.cache.fork(twin).ok());
+    CHECK(twin.length() == 5);
+    kv_sequence<half> moved(std::move(twin));
+    CHECK(moved.length() == 5);
+    one.cache = std::move(moved);
+    CHECK(one.cache.length() == 5);
+    CHECK(pool.free_pages() == 2);
+}
