@@ -61,10 +61,9 @@ struct fit_options {
                                                   fit_options const& options = {}) {
     constexpr double farthest = 16.0; // e^16 is flat, e^-16 below the rounding of a factor
     std::vector<log_prior> const priors = options.prior.packed(of.front().place.size());
-    std::vector<double> logs;
-    for (log_prior const& p : priors) {
-        logs.push_back(p.mean);
-    }
+    std::vector<double> logs(priors.size());
+    std::transform(priors.begin(), priors.end(), logs.begin(),
+                   [](log_prior const& p) { return p.mean; });
     std::vector<double> best = logs;
     double best_value = -std::numeric_limits<double>::infinity();
     std::vector<double> steps(logs.size(), 0.4);
