@@ -7,7 +7,7 @@
 #include <sofattn/io/file.hpp>
 
 #include <algorithm>
-#include <cmath>
+#include <cstdint>
 #include <limits>
 #include <utility>
 
@@ -35,6 +35,8 @@ search_space space_of(std::size_t layers, bool one_ratio) {
     }
     return search_space(std::move(all));
 }
+
+constexpr std::size_t most_partials = 200000;
 
 } // namespace
 
@@ -190,44 +192,52 @@ layer_problem::known(std::vector<layer_setting> const& settings) const {
 }
 
 std::optional<std::vector<layer_setting>> layer_problem::best_known(double most_error) const {
-    constexpr std::size_t steps = 2000;
-    constexpr double never = std::numeric_limits<double>::infinity();
-    double const step =
-        most_error * static_cast<double>(layers_.size()) / static_cast<double>(steps);
+    // Choices for the layers so far that no other beats in both error and operations.
+    struct partial {
+        layer_figures sum{};
+        std::vector<std::uint8_t> chosen{}; ///< [layer], of all_settings
+    };
     auto const settings = all_settings();
-    // least[e]: operations of the layers so far whose errors sum to at most e steps.
-    std::vector<double> least(steps + 1, 0.0);
-    std::vector<std::vector<std::size_t>> chosen;
+    auto const layers = static_cast<double>(layers_.size());
+    std::vector<partial> front(1);
     for (std::size_t l = 0; l < layers_.size(); ++l) {
-        std::vector<double> next(steps + 1, never);
-        chosen.emplace_back(steps + 1, 0);
+        std::vector<partial> next;
         for (std::size_t s = 0; s < settings.size(); ++s) {
             auto const f = known(l, settings[s]);
             if (!f) {
                 return std::nullopt;
             }
-            double const rounded = std::ceil(f->error / step);
-            if (rounded > static_cast<double>(steps)) {
-                continue;
-            }
-            auto const cost = static_cast<std::size_t>(rounded);
-            for (std::size_t e = cost; e <= steps; ++e) {
-                if (double const sum = least[e - cost] + f->operations; sum < next[e]) {
-                    next[e] = sum;
-                    chosen[l][e] = s;
+            for (partial const& before : front) {
+                partial p = before;
+                p.sum.error += f->error / layers; // as `of` adds
+                p.sum.operations += f->operations;
+                if (p.sum.error <= most_error) {
+                    p.chosen.push_back(static_cast<std::uint8_t>(s));
+                    next.push_back(std::move(p));
                 }
             }
         }
-        least = std::move(next);
+        std::sort(next.begin(), next.end(), [](partial const& a, partial const& b) {
+            return std::pair(a.sum.operations, a.sum.error) <
+                   std::pair(b.sum.operations, b.sum.error);
+        });
+        front.clear();
+        double least_error = std::numeric_limits<double>::infinity();
+        for (partial& p : next) {
+            // Errors closer than a 20000th of the target count as equal once there are many.
+            double const gain = next.size() > most_partials ? most_error / 20000 : 0.0;
+            if (p.sum.error < least_error - gain) {
+                least_error = p.sum.error;
+                front.push_back(std::move(p));
+            }
+        }
+        if (front.empty()) {
+            return std::nullopt;
+        }
     }
-    if (least[steps] == never) {
-        return std::nullopt;
-    }
-    std::vector<layer_setting> best(layers_.size());
-    std::size_t left = steps;
-    for (std::size_t l = layers_.size(); l-- > 0;) {
-        best[l] = settings[chosen[l][left]];
-        left -= static_cast<std::size_t>(std::ceil(known(l, best[l])->error / step));
+    std::vector<layer_setting> best;
+    for (std::uint8_t const s : front.front().chosen) { // the fewest operations come first
+        best.push_back(settings[s]);
     }
     return best;
 }

@@ -78,9 +78,10 @@ public:
     [[nodiscard]] std::optional<layer_figures> known(std::size_t layer,
                                                      layer_setting const& s) const;
 
-    /// The least operations with at most this error that any choice of a setting per layer has, by
-    /// dynamic programming over errors rounded up to 1/2000 of the target: nothing where some layer
-    /// lacks a setting, or no choice reaches the target.
+    /// The fewest operations with at most this error that any choice of a setting per layer has, from
+    /// the fronts of the layers so far (exact up to some 1000 points of a front, beyond that to a
+    /// 20000th of the error per layer). Nothing where some layer lacks a setting, or no choice
+    /// reaches the target.
     [[nodiscard]] std::optional<std::vector<layer_setting>> best_known(double most_error) const;
 
     void set_most_error(double error) { options_.most_error = error; }
