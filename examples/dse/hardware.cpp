@@ -71,6 +71,16 @@ json changed(json const& from, json const& to) {
     return fields;
 }
 
+/// Sets all fields of a dimension to one value.
+void assign_all(hardware_dimension const& d, std::string const& value, hw::machine& m,
+                hw::workload& w) {
+    for (std::string const& path : d.paths) {
+        std::string assignment = path;
+        assignment.append("=").append(value);
+        hw::assign(assignment, m, w);
+    }
+}
+
 search_space space_of(std::vector<hardware_dimension> const& dimensions) {
     std::vector<dimension> all;
     for (hardware_dimension const& d : dimensions) {
@@ -159,9 +169,7 @@ hardware_problem::hardware_problem(hw::machine base, hw::workload of,
         for (std::string const& value : d.values) {
             hw::machine m = base_;
             hw::workload w = of_;
-            for (std::string const& path : d.paths) {
-                hw::assign(path + "=" + value, m, w);
-            }
+            assign_all(d, value, m, w);
             hw::check_fields(m, "hardware: ");
             hw::check_fields(w, "workload: ");
             patches_.back().push_back({changed(hw::to_json_value(base_), hw::to_json_value(m)),

@@ -30,6 +30,7 @@ io::figure draw_convergence(std::string const& title, std::string const& y_name,
 
 std::vector<named_curve> curves_of(std::vector<method_run> const& runs) {
     std::vector<named_curve> curves;
+    curves.reserve(runs.size());
     for (method_run const& r : runs) {
         curves.push_back({std::string(name_of(r.by)), best_so_far(r.result.state.trials)});
     }

@@ -87,6 +87,11 @@ point point_from(json const& object, std::string const& where) {
     return p;
 }
 
+/// "state.json: seed", "state.json: options.seed".
+std::string inner_name(std::string const& where, std::string const& name) {
+    return where + (where.ends_with(": ") ? "" : ".") + name;
+}
+
 /// Where two descriptions differ first, as "options.seed".
 void check_same(json const& found, json const& wanted, std::string const& where) {
     if (found == wanted) {
@@ -95,7 +100,7 @@ void check_same(json const& found, json const& wanted, std::string const& where)
     if (found.is_object() && wanted.is_object()) {
         for (auto const& [name, value] : wanted.items()) {
             auto const there = found.find(name);
-            std::string const field = where + (where.ends_with(": ") ? "" : ".") + name;
+            std::string const field = inner_name(where, name);
             if (there == found.end()) {
                 throw error(field, "missing", short_text(value) + ", as in this run");
             }
@@ -103,8 +108,7 @@ void check_same(json const& found, json const& wanted, std::string const& where)
         }
         for (auto const& [name, value] : found.items()) {
             if (!wanted.contains(name)) {
-                throw error(where + (where.ends_with(": ") ? "" : ".") + name, short_text(value),
-                            "left out, as in this run");
+                throw error(inner_name(where, name), short_text(value), "left out, as in this run");
             }
         }
         return;
