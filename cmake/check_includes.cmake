@@ -17,14 +17,14 @@ set(attention_sees core probe exec ${stages})
 set(engine_sees core exec ${stages} attention)
 set(abi_sees core engine)
 set(hw_sees core probe)
-set(dse_sees core probe exec ${stages} attention hw)
+set(dse_sees core)
 set(io_sees core probe exec ${stages} attention hw)
 set(ref_sees core)
 set(folders core probe exec ${stages} attention engine abi hw dse io ref)
 
 # Third parties: Hana by single header in these folders, xsimd and OpenMP's runtime in these
 # headers, nothing else.
-set(hana_folders attention hw dse io)
+set(hana_folders attention hw io)
 set(xsimd_header exec/xsimd_lanes.hpp)
 set(openmp_header exec/parallel.hpp)
 

@@ -1,0 +1,100 @@
+// SPDX-License-Identifier: MIT
+// Recorded layers as points: tile count and keep ratio of each, and what a run of them says.
+#pragma once
+
+#include "attend/dataset.hpp"
+#include "attend/runner.hpp"
+#include "dse/state.hpp"
+#include "dse/workers.hpp"
+#include <sofattn/core/types.hpp>
+#include <sofattn/dse/paper_objective.hpp>
+#include <sofattn/dse/space.hpp>
+#include <sofattn/probe/complexity.hpp>
+
+#include <cstddef>
+#include <map>
+#include <optional>
+#include <string>
+#include <tuple>
+#include <vector>
+
+namespace sofattn::dse {
+
+/// Tc = S / Bc, and k.
+struct layer_setting {
+    index_t tiles = 16;
+    index_t kept_percent = 10;
+
+    friend constexpr auto operator<=>(layer_setting const&, layer_setting const&) = default;
+};
+
+/// One layer at one setting, or means and sums over layers.
+struct layer_figures {
+    double error = 0;      ///< relative output error, mean over heads
+    double operations = 0; ///< counted events of all stages, weighted
+};
+
+/// What is made small: Eq. 2 as printed, Eq. 2 with its third term as a share, or counted operations
+/// where the error is at most a target.
+enum class layer_goal { printed, balanced, operations };
+
+struct layer_options {
+    std::string policy = "paper";
+    index_t queries = 256; ///< the last ones of every layer; 0: all
+    probe::complexity_weights weights = probe::sofa_weights;
+    layer_goal goal = layer_goal::operations;
+    paper_weights eq2 = find_paper_weights("llama_7b");
+    bool one_ratio = false;           ///< k is the same in all layers, as in Algorithm 1
+    std::optional<double> most_error; ///< of `operations`; nothing: that of Bc = 128, k = 10 %
+};
+
+/// The objective of a search over layers. Each (layer, setting) is run once: what a worker found is
+/// told to `remember`, and workers forked later know it.
+class layer_problem {
+public:
+    /// error  no layers, or a policy that reads no keep ratio
+    layer_problem(std::vector<attend::layer> layers, layer_options options);
+
+    [[nodiscard]] search_space const& space() const noexcept { return space_; }
+    [[nodiscard]] layer_options const& options() const noexcept { return options_; }
+    [[nodiscard]] std::vector<attend::layer> const& layers() const noexcept { return layers_; }
+    [[nodiscard]] std::size_t violations_count() const noexcept {
+        return options_.goal == layer_goal::operations ? 1 : 0;
+    }
+    [[nodiscard]] json purpose() const;
+
+    [[nodiscard]] std::vector<layer_setting> settings_of(point const& p) const;
+    /// All layers alike. pre: the setting is in Algorithm 1's space
+    [[nodiscard]] point uniform(layer_setting const& s) const;
+    /// Of all layers alike, in Algorithm 1's space.
+    [[nodiscard]] static std::vector<layer_setting> all_settings();
+
+    /// Runs whatever layer is not remembered at its setting.
+    [[nodiscard]] evaluation evaluate(point const& p) const;
+    /// The details of an evaluation.
+    void remember(json const& details);
+    /// Nothing where a layer is not remembered.
+    [[nodiscard]] std::optional<layer_figures> known(std::vector<layer_setting> const& s) const;
+    [[nodiscard]] std::optional<layer_figures> known(std::size_t layer,
+                                                     layer_setting const& s) const;
+
+    /// The fewest operations with at most this error that any choice of a setting per layer has, from
+    /// the fronts of the layers so far (exact up to some 1000 points of a front, beyond that to a
+    /// 20000th of the error per layer). Nothing where some layer lacks a setting, or no choice
+    /// reaches the target.
+    [[nodiscard]] std::optional<std::vector<layer_setting>> best_known(double most_error) const;
+
+    void set_most_error(double error) { options_.most_error = error; }
+
+private:
+    [[nodiscard]] layer_figures run(std::size_t layer, layer_setting const& s) const;
+    [[nodiscard]] layer_figures of(std::vector<layer_figures> const& each) const;
+
+    std::vector<attend::layer> layers_;
+    layer_options options_;
+    attend::named_policy policy_;
+    search_space space_;
+    std::map<std::tuple<std::size_t, layer_setting>, layer_figures> known_;
+};
+
+} // namespace sofattn::dse

@@ -1,0 +1,132 @@
+// SPDX-License-Identifier: MIT
+// sofattn-dse: searches for machines, tile counts and keep ratios.
+#include "attend/command.hpp"
+#include "dse/arguments.hpp"
+#include <sofattn/core/error.hpp>
+
+#include <CLI/CLI.hpp>
+
+#include <limits>
+#include <string>
+
+namespace sofattn::dse {
+namespace {
+
+constexpr char const* introduction = "Design-space exploration (SOFA, section III-D): a Bayesian "
+                                     "search over integer settings, with\n"
+                                     "random and (1+1) search beside it.\n";
+
+constexpr char const* reading =
+    "\nResults depend on --seed and --batch, never on --workers. With --state a search can be "
+    "stopped at\n"
+    "any time, kill -9 included, and goes on where it was when the same command is given again.\n"
+    "\n"
+    "Examples:\n"
+    "  sofattn-dse hardware --workload llama_7b_layer --html page.html\n"
+    "  sofattn-dse hardware --objective latency --objective energy --max-area 8\n"
+    "  sofattn-dse hardware --vary attention.exp_units_count=1,4,16 --vary tile_keys_count=64,128\n"
+    "  sofattn-dse layers examples/data --model TinyLlama --workers 2 --batch 2 --state s.json\n"
+    "  sofattn-dse synthetic --seeds 20\n"
+    "\n"
+    "Exit codes: 0 done, 2 bad input (one line on standard error).";
+
+void declare_search(CLI::App* command, arguments& a) {
+    constexpr index_t most = 100000;
+    command->add_option("--evaluations", a.evaluations, "Points to evaluate, per method")
+        ->check(CLI::Range(index_t{1}, most));
+    command->add_option("--batch", a.batch, "Points asked at a time; changes the result")
+        ->check(CLI::Range(index_t{1}, index_t{1024}));
+    command->add_option("--seed", a.seed, "Another one, another search");
+    command->add_option("--json", a.result, "Write the result to this file");
+    command->add_option("--html", a.html, "Write a page with a convergence plot to this file");
+    command->add_flag("--quiet", a.quiet, "No progress bar");
+}
+void declare_workers(CLI::App* command, arguments& a) {
+    command->add_option("--workers", a.workers, "Processes at a time, at most --batch")
+        ->check(CLI::Range(index_t{1}, index_t{1024}));
+    command->add_option("--timeout", a.timeout_seconds, "Seconds that an evaluation may take")
+        ->check(CLI::Range(0.001, 1e6));
+    command->add_option("--state", a.state, "Keep the search in this file, go on from it");
+    command->add_flag("--no-baselines", a.no_baselines, "No random and (1+1) search");
+}
+
+void declare(CLI::App& app, arguments& a) {
+    app.require_subcommand(1);
+    auto* hardware = app.add_subcommand("hardware", "Fields of a machine, and of a workload");
+    declare_search(hardware, a);
+    declare_workers(hardware, a);
+    hardware->add_option("--machine", a.machine_name, "To begin with, name or file");
+    hardware->add_option("--workload", a.workload_name, "Name or file, as for sofattn-hw");
+    hardware->add_option("--set", a.assignments, "FIELD=VALUE of either; repeatable")
+        ->allow_extra_args(false)
+        ->take_all();
+    hardware
+        ->add_option("--vary", a.variations,
+                     "FIELD[+FIELD]=VALUE,VALUE,...; repeatable (default: arrays, units, memories "
+                     "and tile size)")
+        ->allow_extra_args(false)
+        ->take_all();
+    hardware
+        ->add_option("--objective", a.objectives,
+                     "latency, energy or area; several give a Pareto front")
+        ->allow_extra_args(false)
+        ->take_all();
+    auto* area = hardware->add_option("--max-area", a.most_area,
+                                      "Square millimetres (default: as many as --machine has)");
+    area->check(CLI::Range(0.001, 1e6));
+    hardware->add_flag("--any-area", a.is_area_free, "No limit on the area")->excludes(area);
+    hardware->add_flag("--any-ports", a.are_ports_free,
+                       "Memories may be asked for more than their ports deliver");
+    hardware->add_option("--machine-out", a.machine_out, "Write what was found, for sofattn-hw");
+    hardware->add_option("--workload-out", a.workload_out, "The same of the workload");
+
+    auto* layers = app.add_subcommand("layers", "Tile count and keep ratio of recorded layers");
+    declare_search(layers, a);
+    declare_workers(layers, a);
+    layers->add_option("FOLDER", a.folder, "Folder with manifest*.json, as for sofattn-attend")
+        ->required();
+    layers->add_option("--layers", a.layers, "Only these layer numbers, e.g. 5,16")
+        ->delimiter(',')
+        ->allow_extra_args(false);
+    layers->add_option("--model", a.model, "Only models whose name has this in it");
+    layers->add_option("--policy", a.policy, "One that keeps a ratio, as for sofattn-attend");
+    layers->add_option("--queries", a.queries, "The last ones of every layer; 0: all")
+        ->check(CLI::Range(index_t{0}, index_t{1} << 24));
+    layers->add_option("--weights", a.weights, "Of counted operations");
+    layers->add_option(
+        "--objective", a.goal,
+        "operations (fewest at --error), printed (Eq. 2) or balanced (Eq. 2 with its "
+        "last term as a share)");
+    layers->add_option("--eq2", a.eq2_model, "Whose alpha and beta, e.g. bert or llama_7b");
+    layers
+        ->add_option("--error", a.most_error,
+                     "Relative output error allowed (default: that of Tc = 16, k = 10 %)")
+        ->check(CLI::Range(1e-6, 10.0));
+    layers->add_flag("--one-ratio", a.one_ratio, "The same k in all layers, as in Algorithm 1");
+
+    auto* synthetic =
+        app.add_subcommand("synthetic", "Searches compared on a function with a known least value");
+    declare_search(synthetic, a);
+    synthetic->add_option("--seeds", a.seeds, "Searches per method")
+        ->check(CLI::Range(index_t{1}, index_t{10000}));
+}
+
+int run(CLI::App const& app, arguments const& a) {
+    if (a.workers > a.batch) {
+        throw error("--workers", std::to_string(a.workers),
+                    "at most --batch, " + std::to_string(a.batch) +
+                        ", since a batch is asked as a whole");
+    }
+    return app.got_subcommand("hardware") ? hardware_command(a)
+           : app.got_subcommand("layers") ? layers_command(a)
+                                          : synthetic_command(a);
+}
+
+} // namespace
+} // namespace sofattn::dse
+
+int main(int argc, char** argv) {
+    using namespace sofattn::dse;
+    return sofattn::attend::command<arguments>{"sofattn-dse", introduction, reading, declare,
+                                               run}(argc, argv);
+}

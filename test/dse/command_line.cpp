@@ -1,0 +1,230 @@
+// SPDX-License-Identifier: MIT
+// sofattn-dse as its users run it.
+#include "support/tool.hpp"
+
+#include <doctest/doctest.h>
+#include <sys/types.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+#include <chrono>
+#include <csignal>
+#include <string>
+#include <thread>
+
+using namespace sofattn::test;
+
+namespace {
+
+words small_search(words const& more = {}) {
+    return words{"hardware",
+                 "--evaluations",
+                 "14",
+                 "--batch",
+                 "2",
+                 "--vary",
+                 "generation.array_columns_count=2,4,6,8",
+                 "--vary",
+                 "attention.exp_units_count=1,4,128",
+                 "--vary",
+                 "selection.cores_count=16,128"} +
+           more;
+}
+
+/// The times a run took are not its result.
+json without_times(json result) {
+    result.erase("search_seconds");
+    result.erase("evaluation_seconds");
+    return result;
+}
+
+/// Runs the tool, kills it as soon as its state file has `trials` trials that are not pending.
+void run_and_kill(words const& arguments, fs::path const& state, std::size_t trials) {
+    pid_t const child = fork();
+    REQUIRE(child >= 0);
+    if (child == 0) {
+        words line{std::string(SOFATTN_BIN_DIR "/") + tool};
+        line = line + arguments;
+        std::vector<char*> pointers;
+        for (auto& word : line) {
+            pointers.push_back(word.data());
+        }
+        pointers.push_back(nullptr);
+        execv(pointers.front(), pointers.data());
+        _exit(127);
+    }
+    for (int wait = 0; wait < 3000; ++wait) {
+        std::this_thread::sleep_for(std::chrono::milliseconds(2));
+        if (!fs::exists(state)) {
+            continue;
+        }
+        json const now = json::parse(read_bytes(state), nullptr, false);
+        std::size_t told = 0;
+        for (auto const& t : now.at("trials")) {
+            told += t.at("status") == "pending" ? 0u : 1u;
+        }
+        if (told >= trials) {
+            break;
+        }
+    }
+    kill(child, SIGKILL);
+    int status = 0;
+    REQUIRE(waitpid(child, &status, 0) == child);
+}
+
+} // namespace
+
+TEST_CASE("dse: a machine is found, explained, and read by sofattn-hw's files") {
+    temporary_folder const folder;
+    auto const file = [&](char const* name) { return (folder / name).string(); };
+    auto const run =
+        accepted(small_search({"--quiet", "--json", file("r.json"), "--html", file("r.html"),
+                               "--machine-out", file("m.json"), "--workload-out", file("w.json")}));
+    for (char const* part : {"times the throughput of sofa_28nm", "generation.array_columns_count",
+                             "one_plus_one", "random", "kv_generation"}) {
+        CHECK(holds(run.out, part));
+    }
+    json const result = json::parse(read_bytes(file("r.json")));
+    CHECK(result.at("evaluations_count") == 14);
+    double const base = result.at("base").at("effective_gops");
+    double const found = result.at("found").at("effective_gops");
+    CHECK(found > 1.3 * base);
+    CHECK(result.at("found").at("square_millimetres").get<double>() <=
+          result.at("base").at("square_millimetres").get<double>() * 1.000001);
+    CHECK(holds(read_bytes(file("r.html")), "</html>"));
+    CHECK(holds(read_bytes(file("r.html")), "Best machine so far"));
+    // Its own output is a machine to begin with: nothing is left to gain.
+    auto const again =
+        accepted({"hardware", "--machine", file("m.json"), "--workload", file("w.json"), "--vary",
+                  "generation.array_columns_count=" + result.at("found")
+                                                          .at("settings")
+                                                          .at("generation.array_columns_count")
+                                                          .get<std::string>(),
+                  "--no-baselines", "--quiet", "--json", file("again.json")});
+    json const same = json::parse(read_bytes(file("again.json")));
+    CHECK(same.at("base").at("effective_gops") == found);
+    CHECK(same.at("found").at("effective_gops") == found);
+}
+
+TEST_CASE("dse: several objectives give a front") {
+    temporary_folder const folder;
+    auto const file = (folder / "r.json").string();
+    auto const run =
+        accepted(small_search({"--quiet", "--any-area", "--objective", "latency", "--objective",
+                               "area", "--json", file, "--html", (folder / "r.html").string()}));
+    json const front = json::parse(read_bytes(file)).at("methods").at("bayesian").at("front");
+    REQUIRE(front.size() >= 3);
+    for (auto const& a : front) {
+        for (auto const& b : front) {
+            CHECK_FALSE((a.at("seconds") < b.at("seconds") &&
+                         a.at("square_millimetres") < b.at("square_millimetres")));
+        }
+    }
+    CHECK(holds(read_bytes(folder / "r.html"), "Pareto fronts"));
+}
+
+TEST_CASE("dse: killed at any time and started again, it ends with the same result") {
+    temporary_folder const folder;
+    auto const whole = (folder / "whole.json").string();
+    static_cast<void>(accepted(small_search({"--quiet", "--no-baselines", "--json", whole})));
+    for (std::size_t const trials : {1u, 6u, 11u}) {
+        CAPTURE(trials);
+        auto const state = folder / ("state" + std::to_string(trials) + ".json");
+        auto const resumed = (folder / "resumed.json").string();
+        words const arguments = small_search({"--quiet", "--no-baselines", "--state",
+                                              state.string(), "--json", resumed, "--workers", "2"});
+        run_and_kill(arguments, state, trials);
+        static_cast<void>(accepted(arguments));
+        CHECK(without_times(json::parse(read_bytes(resumed))) ==
+              without_times(json::parse(read_bytes(whole))));
+    }
+}
+
+TEST_CASE("dse: an evaluation that takes too long is recorded, and the search goes on") {
+    temporary_folder const folder;
+    auto const file = (folder / "r.json").string();
+    // A million tokens in tiles of one key take minutes.
+    static_cast<void>(accepted(
+        {"hardware", "--workload", "one_million_causal", "--vary", "tile_keys_count=128,1024,64",
+         "--vary", "pipeline.buffered_tiles_count=2,3", "--evaluations", "6", "--timeout", "0.001",
+         "--quiet", "--no-baselines", "--json", file}));
+    json const result = json::parse(read_bytes(file));
+    CHECK(result.at("evaluations_count") == 6);
+    CHECK(result.at("timed_out_count").get<int>() >= 1);
+}
+
+TEST_CASE("dse: recorded layers") {
+    recorded_folder const recorded;
+    auto const file = (recorded.folder / "r.json").string();
+    for (char const* goal : {"operations", "printed", "balanced"}) {
+        CAPTURE(goal);
+        words const arguments{"layers",
+                              recorded.folder.path().string(),
+                              "--evaluations",
+                              "12",
+                              "--quiet",
+                              "--objective",
+                              goal,
+                              "--json",
+                              file,
+                              "--html",
+                              (recorded.folder / "r.html").string()};
+        auto const run = accepted(arguments);
+        CHECK(holds(run.out, "best uniform"));
+        json const result = json::parse(read_bytes(file));
+        json const& settings = result.at("settings");
+        double const most = result.at("purpose").at("most_error").is_null()
+                                ? 1e300
+                                : result.at("purpose").at("most_error").get<double>();
+        double best_of_all = 0;
+        for (auto const& s : settings) {
+            if (s.at("name") == "best of all") {
+                best_of_all = s.at("operations");
+            }
+        }
+        REQUIRE(best_of_all > 0);
+        for (auto const& s : settings) {
+            CHECK(s.at("layers").size() == 2);
+            if (goal == std::string("operations")) {
+                CHECK(s.at("output_error_relative").get<double>() <= most * (1 + 1e-12));
+                CHECK(s.at("operations").get<double>() >= best_of_all * (1 - 1e-12));
+            }
+        }
+    }
+}
+
+TEST_CASE("dse: searches are compared on a known function") {
+    temporary_folder const folder;
+    auto const file = (folder / "r.json").string();
+    auto const run = accepted({"synthetic", "--seeds", "2", "--evaluations", "30", "--quiet",
+                               "--json", file, "--html", (folder / "r.html").string()});
+    CHECK(holds(run.out, "one_plus_one"));
+    json const methods = json::parse(read_bytes(file)).at("methods");
+    CHECK(methods.at("bayesian").at("mean_gaps").size() == 30);
+    CHECK(methods.at("random").at("mean_gaps")[29] > 0.0);
+}
+
+TEST_CASE("dse: bad input is refused in one line") {
+    temporary_folder const folder;
+    recorded_folder const recorded;
+    auto const state = folder / "state.json";
+    write_bytes(state, "{}");
+    auto const none = (folder / "none" / "r.json").string();
+    refused(folder, {}, {"subcommand"});
+    refused(folder, {"hardware", "--workers", "3"}, {"--workers is 3", "at most --batch, 1"});
+    refused(folder, {"hardware", "--objective", "speed"}, {"\"speed\"", "latency, energy or area"});
+    refused(folder, {"hardware", "--objective", "area", "--objective", "area"}, {"given twice"});
+    refused(folder, {"hardware", "--vary", "a.b=1"}, {"\"a.b\""});
+    refused(folder, {"hardware", "--machine", "abacus"}, {"\"abacus\""});
+    refused(folder, {"hardware", "--state", state.string()}, {"state.json", "format is missing"});
+    refused(folder, {"hardware", "--json", none}, {"r.json", "not writable"});
+    refused(folder, {"hardware", "--max-area", "5", "--any-area"}, {"--any-area"});
+    CHECK(read_bytes(state) == "{}");
+    words const layers{"layers", recorded.folder.path().string()};
+    refused(folder, layers + words{"--layers", "99"}, {"--layers and --model choose", "none"});
+    refused(folder, layers + words{"--objective", "best"}, {"printed, balanced or operations"});
+    refused(folder, layers + words{"--weights", "mine"}, {"sofa_inferred"});
+    refused(folder, layers + words{"--policy", "recommended"}, {"keeps a ratio"});
+    refused(folder, {"layers", (folder / "none").string()}, {"none"});
+    refused(folder, {"synthetic", "--seeds", "0"}, {"--seeds"});
+}
