@@ -377,7 +377,11 @@ private:
     template <class OnKept>
     static auto keep_listener(OnKept& on_kept, block const& b, workspace& scratch,
                               attention_result& result) {
-        return [&on_kept, &b, &scratch, &result](auto&, run_kept<score> const& in) {
+        return [&on_kept, &b, &scratch, &result]([[maybe_unused]] auto& x,
+                                                 run_kept<score> const& in) {
+            if constexpr (requires { x.probe.row_kept(in.kept.size()); }) {
+                x.probe.row_kept(in.kept.size());
+            }
             for (auto const& entry : in.kept) {
                 scratch.wanted_by[static_cast<std::size_t>(entry.key - in.run.first_key)].set(
                     in.run.query - b.first_query);
