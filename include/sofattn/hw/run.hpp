@@ -157,6 +157,20 @@ inline void settle(run_report& r, memory_model const& memory) {
     }
 }
 
+/// The same tree, in the machine's time.
+[[nodiscard]] inline work work_of(tile_run const& run, machine const& on,
+                                  memory_model const& memory) {
+    if (run.parts.empty()) {
+        return work::of(item_of(run.tile, on, memory), count(run.times));
+    }
+    std::vector<work> parts;
+    parts.reserve(run.parts.size());
+    for (tile_run const& part : run.parts) {
+        parts.push_back(work_of(part, on, memory));
+    }
+    return work::all(std::move(parts), count(run.times));
+}
+
 /// One selection of a KV head as a tree of repetitions; equal blocks in a row become one. What its
 /// tiles cost is added `times` times.
 inline work selection_work(layer_tiles const& tiles, index_t selection, memory_model const& memory,
@@ -168,7 +182,9 @@ inline work selection_work(layer_tiles const& tiles, index_t selection, memory_m
         runs.clear();
         tiles.append_block(selection, b, runs);
         for (tile_run const& run : runs) {
-            add_tile(r, run.tile, memory, times * count(run.times));
+            run.for_each([&](tile_work const& tile, index_t repeated) {
+                add_tile(r, tile, memory, times * count(repeated));
+            });
         }
         if (runs == before) {
             ++blocks.back().times;
@@ -177,7 +193,7 @@ inline work selection_work(layer_tiles const& tiles, index_t selection, memory_m
         std::vector<work> parts;
         parts.reserve(runs.size());
         for (tile_run const& run : runs) {
-            parts.push_back(work::of(item_of(run.tile, r.on, memory), count(run.times)));
+            parts.push_back(work_of(run, r.on, memory));
         }
         blocks.push_back(work::all(std::move(parts)));
         std::swap(runs, before);
