@@ -282,6 +282,15 @@ TEST_CASE("hw.run: a million keys are counted, not simulated tile by tile") {
     CHECK(r.timing.items == 8192ull * 8192 * 32);
     CHECK(r.timing.items_simulated < 10'000);
     CHECK(r.visible_pairs == (1ull << 40) * 32);
+    // Under a causal mask every block is longer than the one before, with groups of heads as well.
+    w.is_causal = true;
+    w.kv_heads_count = 8;
+    for (double const kept_most_share : {0.0, 0.104}) {
+        w.kept_most_share = kept_most_share;
+        run_report const causal = hw::run(w, {});
+        CHECK(causal.timing.items == 8192ull * 8193 / 2 * 32);
+        CHECK(causal.timing.items_simulated < 10'000);
+    }
 }
 
 TEST_CASE("hw.run: bad machines and workloads are refused before anything runs") {

@@ -14,7 +14,7 @@ namespace detail {
 
 /// Largest depth of nesting. A level at most doubles the tree, and divides what is left by the number
 /// of repetitions: six are exact for all shares of a row that are multiples of 1/32, say.
-inline constexpr int spread_depth = 6;
+inline constexpr int spread_depth = 3;
 
 /// `from_front`: place t holds a one where ceil((t + 1) ones / n) > ceil(t ones / n), else where the
 /// floors differ; the one word is the other backwards. The gaps between the ones take two lengths,

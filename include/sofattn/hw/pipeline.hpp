@@ -5,9 +5,9 @@
 #include <sofattn/core/error.hpp>
 #include <sofattn/core/units.hpp>
 #include <sofattn/hw/pipeline_graph.hpp>
+#include <sofattn/hw/pipeline_repetitions.hpp>
 #include <sofattn/hw/pipeline_state.hpp>
 #include <sofattn/hw/pipeline_timing.hpp>
-#include <sofattn/hw/steady_state.hpp>
 #include <sofattn/hw/work.hpp>
 #include <sofattn/hw/work_cursor.hpp>
 
@@ -31,7 +31,7 @@ class pipeline_run {
 public:
     pipeline_run(pipeline_graph const& graph, work_source source, pipeline_options const& options)
         : graph_(graph), options_(options), stream_(graph, std::move(source)),
-          state_(graph, stream_) {}
+          state_(graph, stream_), repetitions_(state_, stream_) {}
 
     [[nodiscard]] pipeline_timing run() {
         for (std::size_t e = 0; e < state_.engines.size(); ++e) {
@@ -41,9 +41,8 @@ public:
             settle();
             grant();
             measure_buffers();
-            if (state_.engines.front().cursor.index() != first_index_) {
-                moved_on();
-            }
+            repetitions_.moved_on(
+                [&](std::uint64_t earliest) { return options_.fast_forward && !hears(earliest); });
             std::uint64_t const next = next_event();
             if (next == never) {
                 break;
@@ -57,8 +56,8 @@ public:
             }
         }
         pipeline_timing timing = state_.result(graph_);
-        timing.peak_pieces = peak_pieces_;
-        timing.items_simulated = timing.items - items_skipped_;
+        timing.peak_pieces = repetitions_.peak_pieces();
+        timing.items_simulated = timing.items - repetitions_.items_skipped();
         return timing;
     }
 
@@ -171,6 +170,9 @@ private:
             self.leaving.push_back(made);
         }
         self.cursor.advance(stream_);
+        if (e == 0) {
+            repetitions_.advance();
+        }
         moved_ |= bit(e);
         mark(e);
     }
@@ -284,35 +286,6 @@ private:
         }
     }
 
-    // --- repetitions -----------------------------------------------------------------------------
-
-    void moved_on() {
-        first_index_ = state_.engines.front().cursor.index();
-        std::uint64_t earliest = first_index_;
-        std::uint64_t latest = first_index_;
-        std::uint64_t program = state_.engines.front().cursor.program();
-        for (engine_state const& self : state_.engines) {
-            earliest = std::min(earliest, self.cursor.index());
-            latest = std::max(latest, self.cursor.index());
-            program = std::min(program, self.cursor.program());
-        }
-        peak_pieces_ = std::max(peak_pieces_, stream_.programs_held());
-        stream_.forget_before(program);
-        bool const is_heard = options_.listener != nullptr && earliest < options_.heard_items;
-        if (!options_.fast_forward || is_heard ||
-            !steady_.at_boundary(state_.engines.front().cursor)) {
-            return;
-        }
-        state_.take_snapshot(snapshot_);
-        auto const jump = steady_.find(state_.engines.front().cursor, earliest, latest, snapshot_);
-        if (!jump) {
-            return;
-        }
-        items_skipped_ += state_.repeat(*jump);
-        first_index_ = state_.engines.front().cursor.index();
-        steady_.jumped(*jump);
-    }
-
     // --- who is told -----------------------------------------------------------------------------
 
     [[nodiscard]] bool hears(std::uint64_t item) const noexcept {
@@ -373,11 +346,7 @@ private:
     pipeline_state state_;
     std::uint64_t marked_ = 0; ///< engines that may be able to begin
     std::uint64_t moved_ = 0;  ///< engines that began or ended something in this cycle
-    std::uint64_t first_index_ = 0;
-    std::uint64_t items_skipped_ = 0;
-    std::size_t peak_pieces_ = 0;
-    steady_state steady_;
-    pipeline_snapshot snapshot_;
+    pipeline_repetitions repetitions_;
 };
 
 } // namespace detail

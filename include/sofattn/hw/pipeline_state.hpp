@@ -2,6 +2,7 @@
 // What a running pipeline remembers: engines, buffers, resources, and cycles spent so far.
 #pragma once
 
+#include <sofattn/core/assert.hpp>
 #include <sofattn/core/units.hpp>
 #include <sofattn/hw/pipeline_graph.hpp>
 #include <sofattn/hw/pipeline_timing.hpp>
@@ -136,6 +137,7 @@ struct pipeline_state {
         }
         for (buffer_state const& b : buffers) {
             out.push_back(b.available - item);
+            out.push_back(b.fill_bytes); // follows from the items; for restore
         }
         for (resource_state const& r : resources) {
             out.push_back(r.held ? r.free_at - now : 0);
@@ -143,6 +145,50 @@ struct pipeline_state {
         }
         into.counters = counters;
         into.cycle = now;
+    }
+
+    /// Makes this the state again that a snapshot's words tell; cursors stand as they did.
+    void restore(std::vector<std::uint64_t> const& words) {
+        std::uint64_t const item = engines.front().cursor.index();
+        auto at = words.begin();
+        auto const next = [&at] { return *at++; };
+        for (engine_state& e : engines) {
+            [[maybe_unused]] std::uint64_t const ahead = next();
+            SOFATTN_DASSERT(e.cursor.index() - item == ahead);
+            std::uint64_t const flags = next();
+            e.working = (flags & 1u) != 0;
+            e.started = (flags & 2u) != 0;
+            e.in_line = (flags & 4u) != 0;
+            std::uint64_t const waits_at = next();
+            e.waiting.reset();
+            if (waits_at > 0) {
+                stall const& cause = e.causes[waits_at - 1 - e.first_stall];
+                e.waiting = wait_reason{cause.cause, cause.other, waits_at - 1};
+            }
+            std::uint64_t const ends_in = next();
+            e.ends = e.working ? now + ends_in : engine_state::never;
+            e.began = now - next();
+            e.asked = now - next();
+            e.last_delivery = now + next();
+            e.leaving.resize(next());
+            for (delivery& d : e.leaving) {
+                d.cycle = now + next();
+                d.items = item + next();
+                d.ends_row = next() != 0;
+            }
+            e.since = now;
+            e.stalled_from = now;
+        }
+        for (buffer_state& b : buffers) {
+            b.available = item + next();
+            b.fill_bytes = next();
+        }
+        for (resource_state& r : resources) {
+            std::uint64_t const free_in = next();
+            r.held = free_in > 0;
+            r.free_at = now + free_in;
+            r.holder = next();
+        }
     }
 
     /// Repeats what happened since an earlier snapshot of the same state; returns the items.
