@@ -130,6 +130,7 @@ TEST_CASE("hw.even_spread: every place holds what the rounded shares say") {
         }
     };
     int exact = 0;
+    index_t furthest = 0;
     for (index_t n = 1; n <= 130; ++n) {
         for (index_t ones = 0; ones <= n; ++ones) {
             letters const spread = hw::even_spread(ones, n, letters{1, true}, letters{1, false});
@@ -137,16 +138,23 @@ TEST_CASE("hw.even_spread: every place holds what the rounded shares say") {
             spread.append(word);
             CHECK(std::ssize(word) == n);
             CHECK(std::ranges::count(word, true) == ones);
-            CHECK(spread.leaves() <= 128);
+            CHECK(spread.leaves() <= 16);
             std::vector<bool> wanted;
             for (index_t t = 0; t < n; ++t) {
                 wanted.push_back(ceil_div((t + 1) * ones, n) > ceil_div(t * ones, n));
             }
             exact += word == wanted ? 1 : 0;
-            CHECK((n > 32 || word == wanted));
+            index_t ahead = 0; // of the ones that are due, most
+            for (index_t t = 0, here = 0, due = 0; t < n; ++t) {
+                here += word[static_cast<std::size_t>(t)] ? 1 : 0;
+                due += wanted[static_cast<std::size_t>(t)] ? 1 : 0;
+                ahead = std::max(ahead, std::abs(here - due));
+            }
+            furthest = std::max(furthest, ahead);
         }
     }
-    CHECK(exact > 8000); // of 8645
+    CHECK(exact > 5000); // of 8645
+    CHECK(furthest <= 2);
 }
 
 TEST_CASE("hw.layer_tiles: rows of equal length keep what their budgets give, tile by tile") {
@@ -174,7 +182,7 @@ TEST_CASE("hw.layer_tiles: rows of equal length keep what their budgets give, ti
     }
 }
 
-TEST_CASE("hw.layer_tiles: long rows keep their share, too, within a key of evenly") {
+TEST_CASE("hw.layer_tiles: long rows keep their share, too, spread nearly as evenly") {
     SOFATTN_GENERATOR(random);
     for (int n = 0; n < 100; ++n) {
         workload w = test::random_workload(random);
@@ -184,6 +192,7 @@ TEST_CASE("hw.layer_tiles: long rows keep their share, too, within a key of even
         w.tile_keys_count = 128;
         w.keys_count = 128 * random.integer<index_t>(17, 3000);
         double const each = w.kept_share * 128;
+        double const ends = static_cast<double>(w.keys_count) / 128;
         double kept = 0;
         double seen = 0;
         for (tile_run const& run : test::runs_of(hw::layer_tiles(w, {}), 0, 0)) {
@@ -191,8 +200,8 @@ TEST_CASE("hw.layer_tiles: long rows keep their share, too, within a key of even
                 CHECK(std::abs(static_cast<double>(run.tile.kept_most) - each) < 1.01);
                 kept += static_cast<double>(run.tile.kept_most);
                 seen += 128;
-                // Nowhere does a row run ahead or lag behind.
-                CHECK(std::abs(kept - w.kept_share * seen) < 4);
+                // Nowhere does a row run far ahead or lag behind: a key of 100 tiles.
+                CHECK(std::abs(kept - w.kept_share * seen) < 3 + 0.01 * ends);
             }
         }
         CHECK(kept == std::max(1.0, std::round(w.kept_share * seen)));

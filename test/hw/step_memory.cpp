@@ -114,10 +114,10 @@ TEST_CASE("hw.step_memory: nothing that is to be heard is passed over") {
 TEST_CASE("hw.step_memory: places are found by all of their key, and room has an end") {
     using hw::detail::step_memory;
     step_memory memory;
-    auto const first = memory.place_of({1, 2, 3});
+    auto const first = memory.place_of({1, 2, 3}, 7);
     REQUIRE(first.has_value());
-    CHECK(memory.place_of({1, 2, 3}) == first);
-    CHECK(memory.place_of({1, 2}) != first);
+    CHECK(memory.place_of({1, 2, 3}, 7) == first);
+    CHECK(memory.place_of({1, 2}, 0) != first);
     CHECK(memory.find(*first, 5) == nullptr);
     memory.learn(*first, 5, {.to = 1, .cycles = 10});
     memory.learn(*first, 5, {.to = 1, .cycles = 99}); // a step has one outcome
@@ -125,9 +125,10 @@ TEST_CASE("hw.step_memory: places are found by all of their key, and room has an
     CHECK(memory.find(*first, 5)->cycles == 10);
     CHECK(memory.find(*first, 6) == nullptr);
     for (std::uint64_t n = 2; n < step_memory::most_places; ++n) {
-        REQUIRE(memory.place_of({n}).has_value());
+        REQUIRE(memory.place_of({n}, 0).has_value());
     }
-    CHECK(!memory.place_of({~std::uint64_t{0}}).has_value());
-    CHECK(memory.place_of({1, 2, 3}) == first);
+    CHECK(!memory.place_of({~std::uint64_t{0}}, 0).has_value());
+    CHECK(memory.place_of({1, 2, 3}, 7) == first);
+    CHECK(memory.items_behind(*first) == 7);
     CHECK(memory.key(*first) == std::vector<std::uint64_t>{1, 2, 3});
 }

@@ -12,8 +12,8 @@ namespace sofattn::hw {
 
 namespace detail {
 
-/// Largest depth of nesting. A level at most doubles the tree, and divides what is left by the number
-/// of repetitions: six are exact for all shares of a row that are multiples of 1/32, say.
+/// Largest depth of nesting. A level at most doubles the pieces and divides what is left uneven;
+/// after three no place of 130 is more than two ones ahead or behind (test/hw/expand.cpp).
 inline constexpr int spread_depth = 3;
 
 /// `from_front`: place t holds a one where ceil((t + 1) ones / n) > ceil(t ones / n), else where the
@@ -52,8 +52,8 @@ template <class Node>
 
 /// `n` nodes, of which `ones` are `one` and the others `zero`: place t holds a one where
 /// ceil((t + 1) ones / n) > ceil(t ones / n), as segments' budgets do that are differences of
-/// rounded shares. Where the pattern takes more than 64 pieces, the finest ones are put together and
-/// only the coarser are spread. Node: `times` multiplies it, Node::all(parts) joins parts in order.
+/// rounded shares. Where the pattern takes more than 16 pieces, the finest are put together and only the
+/// coarser are spread. Node: `times` multiplies it, Node::all(parts) joins parts in order.
 template <class Node>
 [[nodiscard]] Node even_spread(index_t ones, index_t n, Node one, Node zero) {
     SOFATTN_ASSERT(n > 0 && ones >= 0 && ones <= n);

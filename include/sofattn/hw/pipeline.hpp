@@ -4,6 +4,7 @@
 
 #include <sofattn/core/error.hpp>
 #include <sofattn/core/units.hpp>
+#include <sofattn/hw/item_window.hpp>
 #include <sofattn/hw/pipeline_graph.hpp>
 #include <sofattn/hw/pipeline_repetitions.hpp>
 #include <sofattn/hw/pipeline_state.hpp>
@@ -30,8 +31,8 @@ namespace detail {
 class pipeline_run {
 public:
     pipeline_run(pipeline_graph const& graph, work_source source, pipeline_options const& options)
-        : graph_(graph), options_(options), stream_(graph, std::move(source)),
-          state_(graph, stream_), repetitions_(state_, stream_) {}
+        : graph_(graph), options_(options), stream_(graph, std::move(source)), items_(stream_),
+          state_(graph, items_), repetitions_(state_, items_) {}
 
     [[nodiscard]] pipeline_timing run() {
         for (std::size_t e = 0; e < state_.engines.size(); ++e) {
@@ -51,7 +52,7 @@ public:
             end_what_is_due();
         }
         for (std::size_t e = 0; e < state_.engines.size(); ++e) {
-            if (state_.engines[e].cursor.item() != nullptr) {
+            if (state_.engines[e].item != nullptr) {
                 throw_deadlock(e);
             }
         }
@@ -79,7 +80,7 @@ private:
 
     /// What an engine that is free waits for; nothing if it can begin, the resource aside.
     [[nodiscard]] std::optional<wait_reason> unmet(engine_state const& self) const noexcept {
-        std::uint64_t const index = self.cursor.index();
+        std::uint64_t const index = self.index;
         std::size_t counter = self.first_stall;
         for (std::size_t const b : self.inputs) {
             if (state_.buffers[b].available <= index) {
@@ -89,10 +90,9 @@ private:
         }
         for (std::size_t const b : self.outputs) {
             buffer const& out = graph_.buffers[b];
-            std::uint64_t const held = index - state_.engines[out.to].cursor.index();
+            std::uint64_t const held = index - state_.engines[out.to].index;
             if (held >= out.slots ||
-                state_.buffers[b].fill_bytes + size_in(*self.cursor.item(), b) >
-                    out.capacity_bytes) {
+                state_.buffers[b].fill_bytes + size_in(*self.item, b) > out.capacity_bytes) {
                 return wait_reason{stall_cause::output, out.to, counter};
             }
             ++counter;
@@ -121,7 +121,7 @@ private:
     }
     void begin(std::size_t e) {
         engine_state& self = state_.engines[e];
-        work_item const& item = *self.cursor.item();
+        work_item const& item = *self.item;
         wait_for(e, std::nullopt);
         self.in_line = false;
         self.working = true;
@@ -151,7 +151,7 @@ private:
 
     void end(std::size_t e) {
         engine_state& self = state_.engines[e];
-        work_item const& item = *self.cursor.item();
+        work_item const& item = *self.item;
         hear_work(e);
         self.working = false;
         self.ends = never;
@@ -162,17 +162,14 @@ private:
         }
         std::uint64_t const latency = item.latency_cycles.empty() ? 0 : item.latency_cycles[e];
         delivery const made{std::max({state_.now, self.began + latency, self.last_delivery}),
-                            self.cursor.index() + 1, item.ends_row};
+                            self.index + 1, item.ends_row};
         self.last_delivery = made.cycle;
         if (made.cycle == state_.now) {
             deliver(self, made);
         } else {
             self.leaving.push_back(made);
         }
-        self.cursor.advance(stream_);
-        if (e == 0) {
-            repetitions_.advance();
-        }
+        self.item = items_.item(++self.index);
         moved_ |= bit(e);
         mark(e);
     }
@@ -198,13 +195,13 @@ private:
             auto const e = static_cast<std::size_t>(std::countr_zero(marked_));
             marked_ &= marked_ - 1;
             engine_state& self = state_.engines[e];
-            if (self.working || self.in_line || self.cursor.item() == nullptr) {
+            if (self.working || self.in_line || self.item == nullptr) {
                 continue;
             }
             std::optional<wait_reason> const why = unmet(self);
             if (why) {
                 wait_for(e, why);
-            } else if (needs_resource(graph_.engines[e], *self.cursor.item(), e) > 0) {
+            } else if (needs_resource(graph_.engines[e], *self.item, e) > 0) {
                 self.in_line = true;
                 self.asked = state_.now;
             } else {
@@ -293,7 +290,7 @@ private:
     }
     void hear_stall(std::size_t e) {
         engine_state const& self = state_.engines[e];
-        std::uint64_t const item = self.cursor.index();
+        std::uint64_t const item = self.index;
         if (self.waiting && self.started && self.stalled_from < state_.now && hears(item)) {
             options_.listener->on_stall(
                 e, item,
@@ -303,11 +300,11 @@ private:
     }
     void hear_work(std::size_t e) {
         engine_state const& self = state_.engines[e];
-        std::uint64_t const item = self.cursor.index();
+        std::uint64_t const item = self.index;
         if (!hears(item) || self.began == state_.now) {
             return;
         }
-        std::uint64_t const busy = self.began + self.cursor.item()->busy_cycles[e];
+        std::uint64_t const busy = self.began + self.item->busy_cycles[e];
         if (busy > self.began) {
             options_.listener->on_busy(e, item, self.began, busy);
         }
@@ -319,8 +316,7 @@ private:
     void hear_fill(std::size_t b) {
         buffer_timing const now{state_.held_items(graph_.buffers[b]),
                                 bytes(state_.buffers[b].fill_bytes)};
-        if (hears(state_.engines[graph_.buffers[b].to].cursor.index()) &&
-            now != state_.buffers[b].heard) {
+        if (hears(state_.engines[graph_.buffers[b].to].index) && now != state_.buffers[b].heard) {
             state_.buffers[b].heard = now;
             options_.listener->on_fill(b, state_.now, now.peak_items, now.peak.count());
         }
@@ -334,7 +330,7 @@ private:
                   graph_.engines[self.waiting->other].name;
         }
         throw error("pipeline: wait of engine " + graph_.engines[e].name + " at item " +
-                        std::to_string(self.cursor.index()) + " for " + why,
+                        std::to_string(self.index) + " for " + why,
                     "without end",
                     "finite: buffers hold a whole row where a later engine waits for one, and the "
                     "last item ends a row");
@@ -343,6 +339,7 @@ private:
     pipeline_graph const& graph_;
     pipeline_options options_;
     work_stream stream_;
+    item_window items_;
     pipeline_state state_;
     std::uint64_t marked_ = 0; ///< engines that may be able to begin
     std::uint64_t moved_ = 0;  ///< engines that began or ended something in this cycle

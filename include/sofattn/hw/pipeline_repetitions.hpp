@@ -2,10 +2,10 @@
 // What a pipeline need not simulate: repetitions, and steps that it has made before.
 #pragma once
 
+#include <sofattn/hw/item_window.hpp>
 #include <sofattn/hw/pipeline_state.hpp>
 #include <sofattn/hw/steady_state.hpp>
 #include <sofattn/hw/step_memory.hpp>
-#include <sofattn/hw/work_cursor.hpp>
 
 #include <algorithm>
 #include <cstddef>
@@ -21,14 +21,11 @@ namespace sofattn::hw::detail {
 /// single steps (step_memory). Both give the cycles that a simulation would.
 class pipeline_repetitions {
 public:
-    pipeline_repetitions(pipeline_state& state, work_stream& stream)
-        : state_(state), stream_(stream), coming_(stream) {}
+    pipeline_repetitions(pipeline_state& state, item_window& items)
+        : state_(state), items_(items) {}
 
     [[nodiscard]] std::uint64_t items_skipped() const noexcept { return items_skipped_; }
     [[nodiscard]] std::size_t peak_pieces() const noexcept { return peak_pieces_; }
-
-    /// The first engine's cursor was advanced.
-    void advance() { coming_.advance(stream_); }
 
     /// If the first engine has an item behind it, does what is known to follow. `may_skip(earliest)`
     /// says whether all items from that on may pass unheard.
@@ -36,56 +33,56 @@ public:
     void moved_on(MaySkip may_skip) {
         std::optional<std::uint32_t> place;
         bool is_replayed = false;
-        while (state_.engines.front().cursor.index() != first_index_) {
-            first_index_ = state_.engines.front().cursor.index();
-            std::uint64_t earliest = first_index_;
-            std::uint64_t latest = first_index_;
-            std::uint64_t program = state_.engines.front().cursor.program();
-            for (engine_state const& self : state_.engines) {
-                earliest = std::min(earliest, self.cursor.index());
-                latest = std::max(latest, self.cursor.index());
-                program = std::min(program, self.cursor.program());
+        std::uint64_t earliest = 0; // as long as nothing is replayed
+        std::uint64_t latest = 0;
+        while (state_.engines.front().index != first_index_) {
+            first_index_ = state_.engines.front().index;
+            if (is_replayed) {
+                earliest = first_index_ - memory_.items_behind(*place);
+            } else {
+                earliest = latest = first_index_;
+                for (engine_state const& self : state_.engines) {
+                    earliest = std::min(earliest, self.index);
+                    latest = std::max(latest, self.index);
+                }
             }
-            peak_pieces_ = std::max(peak_pieces_, stream_.programs_held());
-            stream_.forget_before(program);
-            coming_.forget_before(earliest);
+            items_.forget_before(earliest);
             if (!may_skip(earliest)) {
                 return;
             }
             if (!is_replayed) {
+                peak_pieces_ = std::max(peak_pieces_, items_.programs_held());
                 place = arrive(earliest, latest);
             }
-            jump(earliest, latest, place);
+            // At equal places the window's cursor stands equally far ahead.
+            (void)items_.item(first_index_ + 1);
+            jump(earliest, place);
             if (place && take_known_step(place)) {
                 is_replayed = true;
             } else if (is_replayed) {
-                state_.restore(memory_.key(*place));
+                state_.restore(memory_.key(*place), items_);
             }
         }
     }
 
-private:
     /// The place that the simulation has come to, and the lesson of how; none where it is not
     /// remembered. Engines that have not begun yet still have to learn when they do.
     [[nodiscard]] std::optional<std::uint32_t> arrive(std::uint64_t earliest,
                                                       std::uint64_t latest) {
         auto const left = std::exchange(departure_, std::nullopt);
         if (latest != first_index_ || latest - earliest > step_memory::most_items ||
-            coming_.is_over() ||
+            items_.item(latest + 1) == nullptr ||
             !std::ranges::all_of(state_.engines, [](auto const& e) { return e.started; })) {
             return std::nullopt;
         }
         state_.take_snapshot(snapshot_);
-        coming_.append_contents(snapshot_.state);
-        auto const place = memory_.place_of(snapshot_.state);
+        items_.append_contents(snapshot_.state);
+        auto const place =
+            memory_.place_of(snapshot_.state, static_cast<std::uint32_t>(latest - earliest));
         if (place && left && left->index + 1 == first_index_) {
             pipeline_step step{.to = *place, .cycles = state_.now - left->cycle};
             for (std::size_t c = 0; c < state_.counters.size(); ++c) {
                 step.counters.push_back(state_.counters[c] - left->counters[c]);
-            }
-            for (std::size_t e = 0; e < state_.engines.size(); ++e) {
-                step.items.push_back(
-                    static_cast<std::uint32_t>(state_.engines[e].cursor.index() - left->items[e]));
             }
             memory_.learn(left->place, left->content, std::move(step));
         }
@@ -93,8 +90,8 @@ private:
     }
 
     /// Over repetitions, if this state was met before in the same one.
-    void jump(std::uint64_t earliest, std::uint64_t latest, std::optional<std::uint32_t> place) {
-        if (!steady_.at_boundary(state_.engines.front().cursor)) {
+    void jump(std::uint64_t earliest, std::optional<std::uint32_t> place) {
+        if (!steady_.at_boundary(items_.next())) {
             return;
         }
         if (place) { // as good as the state, and shorter
@@ -103,56 +100,46 @@ private:
             snapshot_.cycle = state_.now;
         } else {
             state_.take_snapshot(snapshot_);
+            snapshot_.state.push_back(items_.next().index() - first_index_);
         }
-        // The item to come is inside as well.
-        auto const by =
-            steady_.find(state_.engines.front().cursor, earliest, latest + 1, snapshot_);
-        if (by) {
-            std::uint64_t const items = state_.repeat(*by);
-            items_skipped_ += items;
-            coming_.skip(by->depth, by->repetitions);
-            first_index_ = state_.engines.front().cursor.index();
+        if (auto const by = steady_.find(items_.next(), earliest, snapshot_)) {
+            state_.repeat(*by);
+            items_skipped_ += by->items;
+            items_.skip(by->depth, by->repetitions);
+            first_index_ = state_.engines.front().index;
             steady_.jumped(*by);
         }
     }
 
-    /// Makes the step to the next item if its outcome is known; else notes where it begins. Engines
-    /// but for their cursors are behind then, until they are restored.
+    /// Makes the step to the next item if its outcome is known; else notes where it begins. Engines know
+    /// their items only then, until they are restored.
     [[nodiscard]] bool take_known_step(std::optional<std::uint32_t>& place) {
-        if (coming_.is_over()) {
+        if (items_.item(first_index_ + 1) == nullptr) {
             return false;
         }
-        pipeline_step const* step = memory_.find(*place, coming_.content());
+        std::uint64_t const content = items_.content(first_index_ + 1);
+        pipeline_step const* step = memory_.find(*place, content);
         if (step == nullptr) {
-            departure_ = {*place, coming_.content(), first_index_, state_.now, state_.counters, {}};
-            for (engine_state const& e : state_.engines) {
-                departure_->items.push_back(e.cursor.index());
-            }
+            departure_ = {*place, content, first_index_, state_.now, state_.counters};
             return false;
         }
         state_.now += step->cycles;
         for (std::size_t c = 0; c < state_.counters.size(); ++c) {
             state_.counters[c] += step->counters[c];
         }
-        coming_.advance(stream_);
-        for (std::size_t e = 0; e < state_.engines.size(); ++e) {
-            for (std::uint32_t n = 0; n < step->items[e]; ++n) {
-                state_.engines[e].cursor.advance(stream_);
-            }
-        }
+        ++state_.engines.front().index;
         ++items_skipped_;
         place = step->to;
         return true;
     }
 
     pipeline_state& state_;
-    work_stream& stream_;
+    item_window& items_;
     std::uint64_t first_index_ = 0;
     std::uint64_t items_skipped_ = 0;
     std::size_t peak_pieces_ = 0;
     steady_state steady_;
     pipeline_snapshot snapshot_;
-    items_in_flight coming_;
     step_memory memory_;
     std::optional<step_begun> departure_;
 };
