@@ -66,7 +66,7 @@ TEST_CASE("hw.config: the named machines are valid, differ, and are found by the
     CHECK(names.size() == 9);
     CHECK_THROWS_WITH_AS((void)hw::find_machine("sofa"),
                          "hardware: base_name is \"sofa\", must be sofa_28nm or sofa_row_ready or "
-                         "sofa_shared_exp or sofa_hbm2 or sofa_ddr4 or fact or energon or "
+                         "sofa_shared_exp or sofa_one_port or sofa_hbm2 or sofa_ddr4 or fact or energon or "
                          "dense_fa2 or plain_4bit",
                          error);
 }

@@ -159,9 +159,14 @@ struct sram_buffer {
     index_t ports_count = 1;
     index_t port_bytes_per_cycle = 64;
 
+    [[nodiscard]] constexpr index_t bytes_per_cycle() const noexcept {
+        return ports_count * port_bytes_per_cycle;
+    }
+
     static constexpr std::array fields{
         field{"capacity_bytes", "What it holds", "Table III", 1, index_t{1} << 40},
-        field{"ports_count", "Accesses per cycle", "assumed: one", 1, 64},
+        field{"ports_count", "Accesses per cycle: banks that work at once",
+              "assumed: as many as the engines ask for at full pace, hw/README.md", 1, 4096},
         field{"port_bytes_per_cycle", "Width of a port",
               "assumed: the widths at which its energy was taken from CACTI", 1, 65536},
     };
@@ -169,9 +174,9 @@ struct sram_buffer {
 
 /// The three memories of Fig. 11.
 struct buffer_set {
-    sram_buffer token{192 * 1024, 1, 64};
-    sram_buffer weight{96 * 1024, 1, 64};
-    sram_buffer temporary{28 * 1024, 1, 32};
+    sram_buffer token{192 * 1024, 8, 64};
+    sram_buffer weight{96 * 1024, 4, 64};
+    sram_buffer temporary{28 * 1024, 16, 32};
 
     static constexpr std::array fields{
         field{"token", "Tokens, keys and values of the tiles in flight", "Table III"},

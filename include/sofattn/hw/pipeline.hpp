@@ -93,7 +93,7 @@ private:
             std::uint64_t const held = index - state_.engines[out.to].index;
             if (held >= out.slots ||
                 state_.buffers[b].fill_bytes + size_in(*self.item, b) > out.capacity_bytes) {
-                return wait_reason{stall_cause::output, out.to, counter};
+                return wait_reason{self.causes[counter - self.first_stall].cause, out.to, counter};
             }
             ++counter;
         }

@@ -261,7 +261,10 @@ private:
             causes.push_back({stall_cause::input, graph.buffers[b].from, {}});
         }
         for (std::size_t const b : engines[e].outputs) {
-            causes.push_back({stall_cause::output, graph.buffers[b].to, {}});
+            causes.push_back({graph.engines[graph.buffers[b].to].is_port ? stall_cause::memory_port
+                                                                         : stall_cause::output,
+                              graph.buffers[b].to,
+                              {}});
         }
         if (auto const shared = graph.engines[e].resource) {
             for (std::size_t other = 0; other < graph.engines.size(); ++other) {

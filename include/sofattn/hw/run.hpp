@@ -80,19 +80,24 @@ struct run_report {
         return static_cast<double>(done[activity::multiply_add] + done[activity::kv_multiply_add]) /
                (elements * static_cast<double>(timing.total.count()));
     }
-    /// Bytes that went through the ports of the token, weight and temporary memory, over what they
-    /// can deliver in that time. Timing does not wait for ports: above 1, the machine as described
-    /// could not run so fast, and needs more or wider ones.
-    [[nodiscard]] std::array<double, 3> port_shares() const noexcept {
-        auto const share = [&](sram_buffer const& memory, activity read, activity write) {
-            return static_cast<double>(done[read] + done[write]) /
-                   (static_cast<double>(memory.ports_count * memory.port_bytes_per_cycle) *
-                    static_cast<double>(timing.total.count()));
-        };
-        return {share(on.buffers.token, activity::token_read_bytes, activity::token_write_bytes),
-                share(on.buffers.weight, activity::weight_read_bytes, activity::weight_write_bytes),
-                share(on.buffers.temporary, activity::temporary_read_bytes,
-                      activity::temporary_write_bytes)};
+    /// Bytes per cycle that went through the ports of the on-chip memories, on average.
+    [[nodiscard]] std::array<double, chip_memory_count> port_bytes_per_cycle() const noexcept {
+        std::array<double, chip_memory_count> per_cycle{};
+        auto const bytes = port_bytes(done);
+        for (std::size_t n = 0; n < chip_memory_count; ++n) {
+            per_cycle[n] =
+                static_cast<double>(bytes[n]) / static_cast<double>(timing.total.count());
+        }
+        return per_cycle;
+    }
+    /// The same over what the ports can carry; never above 1.
+    [[nodiscard]] std::array<double, chip_memory_count> port_shares() const noexcept {
+        auto shares = port_bytes_per_cycle();
+        for (std::size_t n = 0; n < chip_memory_count; ++n) {
+            shares[n] /=
+                static_cast<double>(buffer_of(on, static_cast<chip_memory>(n)).bytes_per_cycle());
+        }
+        return shares;
     }
     /// Share of the time in which the DRAM is at work for this layer.
     [[nodiscard]] double memory_share() const noexcept {
