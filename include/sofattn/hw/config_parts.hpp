@@ -21,6 +21,7 @@ struct prediction_engine {
     index_t encoder_latency_cycles = 1;
     index_t result_latency_cycles = 1;
     index_t result_bytes = 2;
+    index_t out_buffer_bytes = 4096;
     std::string kind_name = "dlzs";
     index_t operand_bits = 4;
     double survivors_share = 0.5;
@@ -38,6 +39,8 @@ struct prediction_engine {
               "assumed: one register", 0, 64},
         field{"result_bytes", "A predicted score, or an element of K^", "section IV-B: 16 bits", 1,
               8},
+        field{"out_buffer_bytes", "Sums that wait for the ports of the memory they go to",
+              "section IV-B: 4 KB", 1, 1 << 30},
         field{"kind_name",
               "How scores are predicted: one operand coded, both, narrow products, narrow products "
               "in two rounds, or not at all",
@@ -204,7 +207,7 @@ struct pipeline_settings {
 // clang-format off
 BOOST_HANA_ADAPT_STRUCT(sofattn::hw::prediction_engine,
     array_rows_count, array_columns_count, lz_encoders_count, encoder_latency_cycles,
-    result_latency_cycles, result_bytes, kind_name, operand_bits, survivors_share);
+    result_latency_cycles, result_bytes, out_buffer_bytes, kind_name, operand_bits, survivors_share);
 BOOST_HANA_ADAPT_STRUCT(sofattn::hw::selection_engine,
     cores_count, new_inputs_count, kept_outputs_count, clip_latency_cycles, output_latency_cycles,
     kind_name);

@@ -40,7 +40,9 @@ namespace sofattn::hw {
          {tile_stage::fetch, tile_stage::spill, tile_stage::gather, tile_stage::write_back}) {
         set(s, memory.time(transfer_of(w, s)));
     }
-    set(tile_stage::prediction, prediction_time(m.prediction, w));
+    set(tile_stage::prediction, prediction_time(m.prediction, w,
+                                                {m.buffers.token.bytes_per_cycle(),
+                                                 m.buffers.temporary.bytes_per_cycle()}));
     set(tile_stage::selection, selection_time(m.selection, w, run_of(w, m)));
     set(tile_stage::schedule, schedule_time(m.schedule, w));
     set(tile_stage::kv_generation, generation_time(m.generation, w));
