@@ -89,7 +89,7 @@ struct machine {
               "hw/config.hpp", 0, 0,
               "sofa_28nm|sofa_row_ready|sofa_shared_exp|sofa_one_port|sofa_hbm2|sofa_ddr4|fact|"
               "energon|"
-              "dense_fa2|plain_4bit"},
+              "spatten|sanger|dense_fa2|plain_4bit"},
         field{"process", "Clock, node, supply, tables"},
         field{"prediction", "DLZS: leading-zero encoders and shift array"},
         field{"selection", "SADS: sorting cores"},
@@ -238,6 +238,41 @@ inline void give_2_mb(machine& m) {
     detail::serve_selector(m);
     return m;
 }
+/// SpAtten (HPCA 2021): tokens ranked once per head by the probabilities that earlier rows and layers
+/// gave them, by its published selector of 16 per cycle; 40 nm, 1 GHz (Table II). Guessed: SOFA's array
+/// sizes, FlashAttention-2. Left out: bits that are fetched only if needed, pruned heads and values.
+[[nodiscard]] inline machine spatten() {
+    machine m;
+    m.base_name = "spatten";
+    m.process.node_nanometres = 40;
+    m.process.supply_volts = 1.1;
+    m.prediction.kind_name = "history";
+    m.selection.kind_name = "quick_select";
+    m.selection.cores_count = 1;
+    m.selection.new_inputs_count = 16;
+    m.attention.kind_name = "flash_attention_2";
+    detail::give_2_mb(m);
+    m.pipeline.hand_over_name = "tile_ready"; // no score is waited for
+    detail::serve_selector(m);
+    return m;
+}
+/// Sanger (MICRO 2021): 4-bit products, a threshold on their softmax, rows packed into one array; 55 nm,
+/// 500 MHz (Table II), 128 GB/s. Guessed: SOFA's array sizes; the array's use is the middle of what its
+/// authors give.
+[[nodiscard]] inline machine sanger() {
+    machine m;
+    m.base_name = "sanger";
+    m.process.clock_megahertz = 500;
+    m.process.node_nanometres = 55;
+    m.process.supply_volts = 1.2;
+    m.memory.peak_bytes_per_cycle = 256; // 128 GB/s
+    m.prediction.kind_name = "multiply";
+    m.selection.kind_name = "threshold";
+    m.attention.kind_name = "packed_rows";
+    detail::give_2_mb(m);
+    detail::serve_selector(m);
+    return m;
+}
 /// No prediction: FlashAttention-2 over all keys, on as many multipliers as SOFA has. Not in the paper.
 [[nodiscard]] inline machine dense_fa2() {
     machine m;
@@ -277,7 +312,7 @@ inline void give_2_mb(machine& m) {
 /// By name; throws `error` with the names there are.
 [[nodiscard]] inline machine find_machine(std::string_view name) {
     for (auto const& make : {sofa_28nm, sofa_row_ready, sofa_shared_exp, sofa_one_port, sofa_hbm2,
-                             sofa_ddr4, fact, energon, dense_fa2, plain_4bit}) {
+                             sofa_ddr4, fact, energon, spatten, sanger, dense_fa2, plain_4bit}) {
         machine m = make();
         if (m.base_name == name) {
             return m;

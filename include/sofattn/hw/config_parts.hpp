@@ -43,9 +43,9 @@ struct prediction_engine {
               "section IV-B: 4 KB", 1, 1 << 30},
         field{"kind_name",
               "How scores are predicted: one operand coded, both, narrow products, narrow products "
-              "in two rounds, or not at all",
+              "in two rounds, from earlier rows and layers, or not at all",
               "section III-A; hw/kinds.hpp for the others", 0, 0,
-              "dlzs|two_sided_lz|multiply|multi_round|none"},
+              "dlzs|two_sided_lz|multiply|multi_round|history|none"},
         field{"operand_bits", "Narrower operand of multiply and multi_round",
               "Fig. 17's baseline: 4 bits", 1, 16},
         field{"survivors_share", "Keys of a tile that multi_round computes again, and judges again",
@@ -72,9 +72,9 @@ struct selection_engine {
               "assumed: one register", 0, 64},
         field{"kind_name",
               "How keys are selected: top-k by segments, a full sort, a threshold from the mean in "
-              "two rounds, halving partitions, or every key is kept",
+              "two rounds, halving partitions, a threshold, or every key is kept",
               "section III-B; hw/selection_rivals.hpp for the others", 0, 0,
-              "sads|full_sort|mean_threshold|quick_select|none"},
+              "sads|full_sort|mean_threshold|quick_select|threshold|none"},
     };
 };
 
@@ -108,6 +108,7 @@ struct attention_engine {
     index_t divide_interval_cycles = 1;
     index_t divide_latency_cycles = 8;
     std::string kind_name = "sufa";
+    double packed_use_share = 0.65;
 
     static constexpr std::array fields{
         field{"rows_count", "Queries attended at a time", "Table III", 1, 4096},
@@ -133,8 +134,12 @@ struct attention_engine {
               "assumed: pipelined", 1, 64},
         field{"divide_latency_cycles", "Of one division", "assumed: two bits per stage, 16 bits", 0,
               256},
-        field{"kind_name", "How the softmax is updated: by sorted keys, or tile by tile",
-              "section III-C, Fig. 10", 0, 0, "sufa|flash_attention_2"},
+        field{"kind_name",
+              "How the softmax is updated: by sorted keys, or tile by tile; or rows are packed",
+              "section III-C, Fig. 10; packed_rows: hw/packed_time.hpp", 0, 0,
+              "sufa|flash_attention_2|packed_rows"},
+        field{"packed_use_share", "Elements at work where rows are packed by their kept keys",
+              "Sanger: 0.56 to 0.74", 0.01, 1},
     };
 };
 
@@ -216,7 +221,7 @@ BOOST_HANA_ADAPT_STRUCT(sofattn::hw::generation_engine,
 BOOST_HANA_ADAPT_STRUCT(sofattn::hw::attention_engine,
     rows_count, keys_per_row_count, row_skew_cycles, mac_latency_cycles, exp_units_count,
     exp_interval_cycles, exp_latency_cycles, max_update_cycles, dividers_count,
-    divide_interval_cycles, divide_latency_cycles, kind_name);
+    divide_interval_cycles, divide_latency_cycles, kind_name, packed_use_share);
 BOOST_HANA_ADAPT_STRUCT(sofattn::hw::schedule_engine,
     issue_interval_cycles, phase_switch_cycles, issue_latency_cycles, keys_per_phase_count);
 BOOST_HANA_ADAPT_STRUCT(sofattn::hw::sram_buffer,

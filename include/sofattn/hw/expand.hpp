@@ -217,6 +217,9 @@ private:
             1, static_cast<index_t>(std::ceil(std::log(0.5 / keys) / std::log1p(-share))) + 1);
     }
     [[nodiscard]] double share_of_union(index_t rows) const noexcept {
+        if (kind_of(m_.prediction) == predictor_kind::history) {
+            return w_.kept_share; // tokens are kept for a whole head
+        }
         return w_.union_share > 0 ? std::max(w_.union_share, w_.kept_share)
                                   : 1 - std::pow(1 - w_.kept_share, static_cast<double>(rows));
     }
@@ -311,10 +314,11 @@ private:
         w.channels = w_.has_kv_cache ? 0 : w_.width_count;
         w.key_product = product_of(m_.prediction, w.key_product);
         w.score_product = product_of(m_.prediction, w.score_product);
-        bool const predicts = kind_of(m_.prediction) != predictor_kind::none;
+        bool const predicts = hw::predicts(m_.prediction);
         if (t == 0) {
             w.encoded_values = predicts ? w.rows * w.dim : 0;
             w.row_keys = at.last_visible;
+            w.head_keys = at.number == 0 ? w_.keys_count : 0;
         }
         if (!w_.has_kv_cache && at.selection == 0 && predicts) {
             w.predicted_keys = w.keys - seen_of(t, at.visible_before);

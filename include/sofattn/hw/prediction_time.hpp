@@ -88,7 +88,7 @@ namespace detail {
 /// cycle: the operands of all rows and columns move in step.
 [[nodiscard]] inline stage_time prediction_time(prediction_engine const& e, tile_work const& w,
                                                 sum_ports const& ports = {}) noexcept {
-    if (kind_of(e) == predictor_kind::none) {
+    if (!predicts(e)) {
         return {};
     }
     stage_time const keys = key_prediction_time(e, w, ports.key_bytes);
@@ -118,7 +118,7 @@ namespace detail {
 inline void add_prediction_activity(prediction_engine const& e, tile_work const& w,
                                     activity_counts& into) noexcept {
     using detail::count;
-    if (kind_of(e) == predictor_kind::none) {
+    if (!predicts(e)) {
         return;
     }
     index_t const again = survivors(e, w.keys);

@@ -141,6 +141,7 @@ private:
         }
         if (id.first_key == 0) {
             w.row_keys = last_visible;
+            w.head_keys = id.first_query == 0 ? w_.keys_count : 0;
         }
         index_t const seen_before =
             id.first_query == 0 ? 0 : seen_by(w_.visible(id.first_query - 1));

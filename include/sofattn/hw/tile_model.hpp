@@ -151,9 +151,8 @@ port_bytes(activity_counts const& done) noexcept {
         item.output_bytes.assign(tile_stage_count - 1 + chip_memory_count, 0);
         // Buffer n lies before stage n + 1.
         item.output_bytes[static_cast<std::size_t>(tile_stage::selection) - 1] =
-            kind_of(m.prediction) == predictor_kind::none
-                ? 0
-                : w.visible_pairs * detail::count(m.prediction.result_bytes);
+            !predicts(m.prediction) ? 0
+                                    : w.visible_pairs * detail::count(m.prediction.result_bytes);
     }
     item.ends_row = w.last_of_rows;
     return item;

@@ -126,6 +126,7 @@ struct tile_work {
     index_t finished_rows = 0; ///< rows whose outputs are divided here
 
     index_t row_keys = 0;      ///< of the block's first tile: keys that the longest row sees in all
+    index_t head_keys = 0;     ///< of a selection's first tile: all keys
     bool last_of_rows = false; ///< the block's last tile
     tile_traffic traffic{};
 
