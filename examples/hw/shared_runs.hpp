@@ -52,7 +52,8 @@ struct layer {
     [[nodiscard]] problem<float> given() const { return {q.view(), k.view(), v.view(), is_causal}; }
 };
 
-/// What a run counted, and what other attenders would have on the keys that it kept, in their order.
+/// What a run counted, and what other attenders would have on the keys that it kept, in their
+/// order.
 template <class Probe>
 struct outcome {
     Probe counts{};

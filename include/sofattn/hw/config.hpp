@@ -160,8 +160,8 @@ inline void validate(machine const& m) {
     m.attention.dividers_count = 4;
     return m;
 }
-/// A word per cycle and memory, at the widths of Table III's calibration: what the SRAM's printed power
-/// allows. The printed peaks of the engines need several times more, which sofa_28nm has.
+/// A word per cycle and memory, at the widths of Table III's calibration: what the SRAM's printed
+/// power allows. The printed peaks of the engines need several times more, which sofa_28nm has.
 [[nodiscard]] inline machine sofa_one_port() {
     machine m;
     m.base_name = "sofa_one_port";
@@ -188,8 +188,8 @@ inline void validate(machine const& m) {
 // --- rivals: earlier designs on the same graph ---------------------------------------------------
 
 namespace detail {
-/// As many banks for scores as the selector reads, and writes where it sorts, in a cycle, beside those
-/// that SOFA has: nothing says what the designs have, and their selectors are guessed.
+/// As many banks for scores as the selector reads, and writes where it sorts, in a cycle, beside
+/// those that SOFA has: nothing says what the designs have, and their selectors are guessed.
 inline void serve_selector(machine& m) {
     index_t const ways = m.selection.kind_name == "full_sort" ? 2 : 1;
     index_t const bytes =
@@ -238,9 +238,10 @@ inline void give_2_mb(machine& m) {
     detail::serve_selector(m);
     return m;
 }
-/// SpAtten (HPCA 2021): tokens ranked once per head by the probabilities that earlier rows and layers
-/// gave them, by its published selector of 16 per cycle; 40 nm, 1 GHz (Table II). Guessed: SOFA's array
-/// sizes, FlashAttention-2. Left out: bits that are fetched only if needed, pruned heads and values.
+/// SpAtten (HPCA 2021): tokens ranked once per head by the probabilities that earlier rows and
+/// layers gave them, by its published selector of 16 per cycle; 40 nm, 1 GHz (Table II). Guessed:
+/// SOFA's array sizes, FlashAttention-2. Left out: bits that are fetched only if needed, pruned
+/// heads and values.
 [[nodiscard]] inline machine spatten() {
     machine m;
     m.base_name = "spatten";
@@ -256,9 +257,9 @@ inline void give_2_mb(machine& m) {
     detail::serve_selector(m);
     return m;
 }
-/// Sanger (MICRO 2021): 4-bit products, a threshold on their softmax, rows packed into one array; 55 nm,
-/// 500 MHz (Table II), 128 GB/s. Guessed: SOFA's array sizes; the array's use is the middle of what its
-/// authors give.
+/// Sanger (MICRO 2021): 4-bit products, a threshold on their softmax, rows packed into one array;
+/// 55 nm, 500 MHz (Table II), 128 GB/s. Guessed: SOFA's array sizes; the array's use is the middle
+/// of what its authors give.
 [[nodiscard]] inline machine sanger() {
     machine m;
     m.base_name = "sanger";

@@ -16,9 +16,10 @@ namespace detail {
 /// after three no place of 130 is more than two ones ahead or behind (test/hw/expand.cpp).
 inline constexpr int spread_depth = 3;
 
-/// `from_front`: place t holds a one where ceil((t + 1) ones / n) > ceil(t ones / n), else where the
-/// floors differ; the one word is the other backwards. The gaps between the ones take two lengths,
-/// and the longer ones are spread in the same way, the other way round: Euclid's algorithm.
+/// `from_front`: place t holds a one where ceil((t + 1) ones / n) > ceil(t ones / n), else where
+/// the floors differ; the one word is the other backwards. The gaps between the ones take two
+/// lengths, and the longer ones are spread in the same way, the other way round: Euclid's
+/// algorithm.
 template <class Node>
 [[nodiscard]] Node spread(index_t ones, index_t n, Node one, Node zero, bool from_front,
                           int depth) {
@@ -52,8 +53,8 @@ template <class Node>
 
 /// `n` nodes, of which `ones` are `one` and the others `zero`: place t holds a one where
 /// ceil((t + 1) ones / n) > ceil(t ones / n), as segments' budgets do that are differences of
-/// rounded shares. Where the pattern takes more than 16 pieces, the finest are put together and only the
-/// coarser are spread. Node: `times` multiplies it, Node::all(parts) joins parts in order.
+/// rounded shares. Where the pattern takes more than 16 pieces, the finest are put together and
+/// only the coarser are spread. Node: `times` multiplies it, Node::all(parts) joins parts in order.
 template <class Node>
 [[nodiscard]] Node even_spread(index_t ones, index_t n, Node one, Node zero) {
     SOFATTN_ASSERT(n > 0 && ones >= 0 && ones <= n);

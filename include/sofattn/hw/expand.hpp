@@ -48,14 +48,14 @@ struct tile_run {
 
 /// The tiles of a layer, a block of query rows of one selection at a time.
 ///
-/// Rows of equal length keep equally many keys of a tile: of the first t tiles the share of the row's
-/// budget, rounded up, so that budgets of q and q + 1 keys alternate as SADS's segments do. Under a
-/// causal mask rows differ in length and their roundings fall on different tiles, so a tile's mean
-/// is the share and some row of it has rounded up. Either can be given instead, as measured
-/// (`kept_most_share`).
+/// Rows of equal length keep equally many keys of a tile: of the first t tiles the share of the
+/// row's budget, rounded up, so that budgets of q and q + 1 keys alternate as SADS's segments do.
+/// Under a causal mask rows differ in length and their roundings fall on different tiles, so a
+/// tile's mean is the share and some row of it has rounded up. Either can be given instead, as
+/// measured (`kept_most_share`).
 ///
-/// Which keys of a tile a block keeps is an expectation: `union_share` of them, independently of the
-/// blocks before, so that 1 - (1 - u)^n of a tile's keys have been loaded after n blocks.
+/// Which keys of a tile a block keeps is an expectation: `union_share` of them, independently of
+/// the blocks before, so that 1 - (1 - u)^n of a tile's keys have been loaded after n blocks.
 class layer_tiles {
 public:
     layer_tiles(workload const& w, machine const& m)
@@ -224,8 +224,9 @@ private:
                                   : 1 - std::pow(1 - w_.kept_share, static_cast<double>(rows));
     }
 
-    /// Of a tile that all rows see whole. Where rows differ they keep the share on average, and none
-    /// more than the fullest: what is lacking where it keeps few is made up for in the other tiles.
+    /// Of a tile that all rows see whole. Where rows differ they keep the share on average, and
+    /// none more than the fullest: what is lacking where it keeps few is made up for in the other
+    /// tiles.
     [[nodiscard]] std::uint64_t kept_pairs_of(tile_work const& w) const noexcept {
         index_t const most = w.rows * w.kept_most;
         if (has_equal_rows()) {

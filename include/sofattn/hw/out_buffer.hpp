@@ -10,11 +10,12 @@
 
 namespace sofattn::hw {
 
-/// A pass leaves `pass_bytes` of sums in the elements' registers. From there they go into the buffer as
-/// far as it has room, and from the buffer through the memory's ports, `port_bytes` per cycle. The sums
-/// of the next pass take the registers: it is not complete before they are free.
+/// A pass leaves `pass_bytes` of sums in the elements' registers. From there they go into the
+/// buffer as far as it has room, and from the buffer through the memory's ports, `port_bytes` per
+/// cycle. The sums of the next pass take the registers: it is not complete before they are free.
 ///
-/// Ports that take a sum of every row per cycle take them as they come; then the buffer is not felt.
+/// Ports that take a sum of every row per cycle take them as they come; then the buffer is not
+/// felt.
 struct out_buffer {
     index_t capacity_bytes = 0;
     index_t port_bytes = 0; ///< per cycle; 0: as many as come

@@ -13,11 +13,12 @@
 
 namespace sofattn::hw {
 
-/// Rows are cut at a length and short ones put together, so that the elements have products whatever
-/// the rows keep; no row waits for the fullest. What the packing leaves empty is a published share,
-/// `packed_use_share`, not simulated. Elements hold scores: the array multiplies queries with keys, then
-/// in place the weights with values, with all elements of both of SU-FA's arrays.
-/// Source: Sanger, MICRO 2021, as read in its published model; a division per output as in SU-FA.
+/// Rows are cut at a length and short ones put together, so that the elements have products
+/// whatever the rows keep; no row waits for the fullest. What the packing leaves empty is a
+/// published share, `packed_use_share`, not simulated. Elements hold scores: the array multiplies
+/// queries with keys, then in place the weights with values, with all elements of both of SU-FA's
+/// arrays. Source: Sanger, MICRO 2021, as read in its published model; a division per output as in
+/// SU-FA.
 [[nodiscard]] inline stage_time packed_time(attention_engine const& e,
                                             tile_work const& w) noexcept {
     index_t interval = 0;

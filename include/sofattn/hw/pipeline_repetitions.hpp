@@ -27,8 +27,8 @@ public:
     [[nodiscard]] std::uint64_t items_skipped() const noexcept { return items_skipped_; }
     [[nodiscard]] std::size_t peak_pieces() const noexcept { return peak_pieces_; }
 
-    /// If the first engine has an item behind it, does what is known to follow. `may_skip(earliest)`
-    /// says whether all items from that on may pass unheard.
+    /// If the first engine has an item behind it, does what is known to follow.
+    /// `may_skip(earliest)` says whether all items from that on may pass unheard.
     template <class MaySkip>
     void moved_on(MaySkip may_skip) {
         std::optional<std::uint32_t> place;
@@ -111,8 +111,8 @@ public:
         }
     }
 
-    /// Makes the step to the next item if its outcome is known; else notes where it begins. Engines know
-    /// their items only then, until they are restored.
+    /// Makes the step to the next item if its outcome is known; else notes where it begins. Engines
+    /// know their items only then, until they are restored.
     [[nodiscard]] bool take_known_step(std::optional<std::uint32_t>& place) {
         if (items_.item(first_index_ + 1) == nullptr) {
             return false;

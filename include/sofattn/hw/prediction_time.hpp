@@ -32,8 +32,8 @@ namespace sofattn::hw {
                : 0;
 }
 
-/// Bytes per cycle that the memories take of the array's sums: K^ goes to the token memory, scores to
-/// the temporary one. 0: as many as come.
+/// Bytes per cycle that the memories take of the array's sums: K^ goes to the token memory, scores
+/// to the temporary one. 0: as many as come.
 struct sum_ports {
     index_t key_bytes = 0;
     index_t score_bytes = 0;

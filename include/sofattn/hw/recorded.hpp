@@ -30,9 +30,9 @@ namespace sofattn::hw {
 /// skipped and updated comes from the events.
 ///
 /// Two things a trace does not tell. Which tile a product of key prediction belongs to, since the
-/// software predicts a head's keys ahead: the machine predicts a tile's keys when a block of queries
-/// meets it first. And which of a tile's loads repeat those of earlier blocks, where K and V exist
-/// and stay on chip: blocks are taken to choose independently.
+/// software predicts a head's keys ahead: the machine predicts a tile's keys when a block of
+/// queries meets it first. And which of a tile's loads repeat those of earlier blocks, where K and
+/// V exist and stay on chip: blocks are taken to choose independently.
 class recorded_tiles {
 public:
     /// Throws `error` where trace and shapes contradict each other.

@@ -10,8 +10,9 @@
 
 namespace sofattn::hw {
 
-/// The scores of one row that are selected from together: where tiles are handed over, those of the tile;
-/// where rows are, all of the row's, with its first tile; where history decides, a head's tokens, once.
+/// The scores of one row that are selected from together: where tiles are handed over, those of the
+/// tile; where rows are, all of the row's, with its first tile; where history decides, a head's
+/// tokens, once.
 struct selection_run {
     index_t entries = 0;
     index_t again = 0;          ///< of them, those that a second round of prediction gives anew

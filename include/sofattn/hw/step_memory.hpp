@@ -1,5 +1,5 @@
-// SPDX-License-Identifier: MIT
-// What a pipeline does from one item of its first engine to the next, remembered by what it follows from.
+// SPDX-License-Identifier: MIT What a pipeline does from one item of its first engine to the next,
+// remembered by what it follows from.
 #pragma once
 
 #include <cstddef>
@@ -28,9 +28,9 @@ struct step_begun {
 };
 
 /// A place is a state of the pipeline, relative to now, together with the contents of the items in
-/// flight: all that the next step depends on, but for the content of the item that comes in. Streams
-/// whose rows are nearly alike come through the same places again and again without repeating
-/// themselves (rows under a causal mask, each a tile longer than the one before).
+/// flight: all that the next step depends on, but for the content of the item that comes in.
+/// Streams whose rows are nearly alike come through the same places again and again without
+/// repeating themselves (rows under a causal mask, each a tile longer than the one before).
 class step_memory {
 public:
     /// About 3 kB each with nine engines.

@@ -85,19 +85,19 @@ port_bytes(activity_counts const& done) noexcept {
            : which == chip_memory::weight ? m.buffers.weight
                                           : m.buffers.temporary;
 }
-/// The stage that waits where a memory's ports fall behind: the one whose products need most of them.
-/// Stages before it wait for its room, those behind for its output.
+/// The stage that waits where a memory's ports fall behind: the one whose products need most of
+/// them. Stages before it wait for its room, those behind for its output.
 [[nodiscard]] constexpr tile_stage stage_before(chip_memory which) noexcept {
     return which == chip_memory::token    ? tile_stage::prediction    // K^ along the columns
            : which == chip_memory::weight ? tile_stage::kv_generation // W_k and W_v
                                           : tile_stage::selection;    // scores
 }
 
-/// The stages as a chain. All transfers use the one DRAM. The ports of an on-chip memory are an engine
-/// that is busy with a tile for the bytes of all stages over what they carry in a cycle; they may be
-/// a few tiles behind, as stages after the one that waits still ask for them. Where whole rows are handed over, a row
-/// block's scores wait before selection, in the DRAM if they do not fit the chip; `row_score_bytes` is
-/// what a block takes at most, and there is room for two.
+/// The stages as a chain. All transfers use the one DRAM. The ports of an on-chip memory are an
+/// engine that is busy with a tile for the bytes of all stages over what they carry in a cycle;
+/// they may be a few tiles behind, as stages after the one that waits still ask for them. Where
+/// whole rows are handed over, a row block's scores wait before selection, in the DRAM if they do
+/// not fit the chip; `row_score_bytes` is what a block takes at most, and there is room for two.
 [[nodiscard]] inline pipeline_graph graph_of(machine const& m, std::uint64_t row_score_bytes) {
     pipeline_graph graph;
     graph.resources = {"dram"};
