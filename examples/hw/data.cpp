@@ -5,6 +5,7 @@
 #include <sofattn/attention/presets.hpp>
 #include <sofattn/core/tensor.hpp>
 #include <sofattn/exec/executor.hpp>
+#include <sofattn/hw/measured_shares.hpp>
 #include <sofattn/hw/run.hpp>
 #include <sofattn/io/npy.hpp>
 
@@ -42,7 +43,7 @@ named_run run_on_data(recorded_layer const& layer, workload const& settings, mac
     exec::hardware x;
     presets::attention<presets::paper, exec::hardware> const attend(options);
     (void)attend(x, given, output.view());
-    return {layer.q.filename().string(), run(x.probe, w, m, heard)};
+    return {layer.q.filename().string(), run(x.probe, with_measured_shares(x.probe, w), m, heard)};
 }
 
 } // namespace sofattn::hw

@@ -20,8 +20,8 @@ struct recorded_layer {
 };
 
 /// Keeps `kept_share` of `settings`, in tiles of its `tile_keys_count`; shapes are the arrays'. The
-/// report's shares of kept keys are what the data gave. Throws `error` for files and shapes that make
-/// no attention.
+/// report's workload has the shares that the data gave. Throws `error` for files and shapes that
+/// make no attention.
 [[nodiscard]] named_run run_on_data(recorded_layer const& layer, workload const& settings,
                                     machine const& m, pipeline_options const& options = {});
 

@@ -250,16 +250,15 @@ std::vector<std::string> assumptions(run_report const& r) {
             (r.placed.scores_stay ? "stay." : "are spilled."),
         "Zeros save switching, not cycles.",
         "RASS issues a tile's keys in as many phases as its fullest row needs.",
-        "Ports of the on-chip memories do not limit the time."};
-    constexpr std::array<char const*, 3> memories{"token", "weight", "temporary"};
-    auto const ports = r.port_shares();
-    for (std::size_t i = 0; i < memories.size(); ++i) {
-        if (ports[i] > 1) {
-            all.back() += " The " + std::string(memories[i]) +
-                          number(" memory's would have to carry %.0f %%", 100 * ports[i]) +
-                          " of what they can: as described, the machine could not run so fast.";
-        }
+        "Ports of the on-chip memories carry"};
+    for (std::size_t n = 0; n < chip_memory_count; ++n) {
+        auto const which = static_cast<chip_memory>(n);
+        all.back() +=
+            (n == 0 ? " " : ", ") + std::to_string(buffer_of(r.on, which).bytes_per_cycle()) +
+            " (" + std::string(name(which)) + number(", %.0f %% used)", 100 * r.port_shares()[n]);
     }
+    all.back() += " bytes per cycle; the paper gives capacities only. Its peak rates need several "
+                  "words per cycle, its SRAM power is that of one per memory (sofa_one_port).";
     if (r.on.process.energy_table_name == "sofa_table3") {
         all.emplace_back("Table III's powers hold at full activity, and a tenth of logic power "
                          "leaks.");

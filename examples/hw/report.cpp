@@ -37,7 +37,9 @@ std::string worst_stall(engine_timing const& e, pipeline_timing const& t) {
     if (worst == nullptr || worst->lost.count() == 0) {
         return "-";
     }
-    return std::string(name(worst->cause)) + " " + t.engines[worst->other].name + " " +
+    std::string const cause =
+        worst->cause == stall_cause::memory_port ? "" : std::string(name(worst->cause)) + " ";
+    return cause + t.engines[worst->other].name + " " +
            number("%.1f %%", share(worst->lost, t.total));
 }
 
@@ -166,14 +168,14 @@ std::string to_text(named_run const& run) {
     }
     out += traffic_table(r).text(2) + "\n";
     out += throughput_table(r).text(2);
-    auto const ports = r.port_shares();
-    out += "\n  memory ports used: token " + number("%.0f %%", 100 * ports[0]) +
-           number(", weight %.0f %%", 100 * ports[1]) +
-           number(", temporary %.0f %%", 100 * ports[2]) +
-           (*std::max_element(ports.begin(), ports.end()) > 1
-                ? " (above 100 %: too few for this speed)"
-                : "") +
-           "\n";
+    out += "\n  memory ports, bytes per cycle:";
+    for (std::size_t n = 0; n < chip_memory_count; ++n) {
+        auto const which = static_cast<chip_memory>(n);
+        out += (n == 0 ? " " : ", ") + std::string(name(which)) +
+               number(" %.0f", r.port_bytes_per_cycle()[n]) + " of " +
+               std::to_string(buffer_of(r.on, which).bytes_per_cycle());
+    }
+    out += "\n";
     out += "  multiply-add elements used: " + number("%.1f %%", 100 * r.mac_utilisation()) + "\n";
     out += "  time in which the DRAM works: " + number("%.1f %%", 100 * r.memory_share()) + "\n";
     return out;
@@ -235,8 +237,11 @@ json to_json(named_run const& run) {
     }
     out["effective_gops"] = r.effective_gops();
     out["paper_accounting_gops"] = r.paper_gops();
-    auto const ports = r.port_shares();
-    out["port_use_share"] = {{"token", ports[0]}, {"weight", ports[1]}, {"temporary", ports[2]}};
+    for (std::size_t n = 0; n < chip_memory_count; ++n) {
+        std::string const which(name(static_cast<chip_memory>(n)));
+        out["port_use_share"][which] = r.port_shares()[n];
+        out["port_bytes_per_cycle"][which] = r.port_bytes_per_cycle()[n];
+    }
     out["mac_utilisation_share"] = r.mac_utilisation();
     out["memory_share"] = r.memory_share();
     out["prices"] = to_json(r.prices);

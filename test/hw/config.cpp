@@ -56,8 +56,9 @@ void for_each_leaf(T& of, F f, std::string const& path = {}) {
 
 TEST_CASE("hw.config: the named machines are valid, differ, and are found by their names") {
     std::set<std::string> names;
-    for (char const* name : {"sofa_28nm", "sofa_row_ready", "sofa_shared_exp", "sofa_hbm2",
-                             "sofa_ddr4", "fact", "energon", "dense_fa2", "plain_4bit"}) {
+    for (char const* name :
+         {"sofa_28nm", "sofa_row_ready", "sofa_shared_exp", "sofa_hbm2", "sofa_ddr4", "fact",
+          "energon", "spatten", "sanger", "sofa_one_port", "dense_fa2", "plain_4bit"}) {
         hw::machine const m = hw::find_machine(name);
         CHECK(refusal(m) == "accepted");
         CHECK(m.base_name == name);
@@ -66,7 +67,8 @@ TEST_CASE("hw.config: the named machines are valid, differ, and are found by the
     CHECK(names.size() == 9);
     CHECK_THROWS_WITH_AS((void)hw::find_machine("sofa"),
                          "hardware: base_name is \"sofa\", must be sofa_28nm or sofa_row_ready or "
-                         "sofa_shared_exp or sofa_hbm2 or sofa_ddr4 or fact or energon or "
+                         "sofa_shared_exp or sofa_one_port or sofa_hbm2 or sofa_ddr4 or fact or "
+                         "energon or spatten or sanger or "
                          "dense_fa2 or plain_4bit",
                          error);
 }

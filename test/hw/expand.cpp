@@ -4,10 +4,12 @@
 #include <sofattn/core/error.hpp>
 #include <sofattn/core/types.hpp>
 #include <sofattn/hw/config.hpp>
+#include <sofattn/hw/even_spread.hpp>
 #include <sofattn/hw/expand.hpp>
 #include <sofattn/hw/placement.hpp>
 #include <sofattn/hw/tile_work.hpp>
 #include <sofattn/hw/workload.hpp>
+#include <sofattn/sads/budget.hpp>
 
 #include <doctest/doctest.h>
 
@@ -16,6 +18,7 @@
 #include <cstddef>
 #include <cstdint>
 #include <string>
+#include <utility>
 #include <vector>
 
 using namespace sofattn;
@@ -69,8 +72,7 @@ TEST_CASE("hw.layer_tiles: what a tile says of itself holds together") {
         hw::layer_tiles const tiles(w, {});
         for (index_t s = 0; s < tiles.selections(); ++s) {
             for (index_t b = 0; b < tiles.blocks(); ++b) {
-                std::vector<tile_run> runs;
-                tiles.append_block(s, b, runs);
+                auto const runs = test::runs_of(tiles, s, b);
                 index_t count = 0;
                 for (std::size_t i = 0; i < runs.size(); ++i) {
                     tile_work const& t = runs[i].tile;
@@ -101,28 +103,136 @@ TEST_CASE("hw.layer_tiles: what a tile says of itself holds together") {
     }
 }
 
-TEST_CASE("hw.layer_tiles: rows keep their share, spread evenly over full tiles") {
+TEST_CASE("hw.even_spread: every place holds what the rounded shares say") {
+    // Up to where pieces are put together, which is told by counting them.
+    struct letters {
+        index_t times = 1;
+        bool is_one = false;
+        std::vector<letters> parts{};
+
+        static letters all(std::vector<letters> of) { return {1, false, std::move(of)}; }
+        void append(std::vector<bool>& into) const {
+            for (index_t n = 0; n < times; ++n) {
+                if (parts.empty()) {
+                    into.push_back(is_one);
+                }
+                for (letters const& part : parts) {
+                    part.append(into);
+                }
+            }
+        }
+        [[nodiscard]] index_t leaves() const {
+            index_t sum = parts.empty() ? 1 : 0;
+            for (letters const& part : parts) {
+                sum += part.leaves();
+            }
+            return sum;
+        }
+    };
+    int exact = 0;
+    index_t furthest = 0;
+    for (index_t n = 1; n <= 130; ++n) {
+        for (index_t ones = 0; ones <= n; ++ones) {
+            letters const spread = hw::even_spread(ones, n, letters{1, true}, letters{1, false});
+            std::vector<bool> word;
+            spread.append(word);
+            CHECK(std::ssize(word) == n);
+            CHECK(std::ranges::count(word, true) == ones);
+            CHECK(spread.leaves() <= 16);
+            std::vector<bool> wanted;
+            for (index_t t = 0; t < n; ++t) {
+                wanted.push_back(ceil_div((t + 1) * ones, n) > ceil_div(t * ones, n));
+            }
+            exact += word == wanted ? 1 : 0;
+            index_t ahead = 0; // of the ones that are due, most
+            for (index_t t = 0, here = 0, due = 0; t < n; ++t) {
+                here += word[static_cast<std::size_t>(t)] ? 1 : 0;
+                due += wanted[static_cast<std::size_t>(t)] ? 1 : 0;
+                ahead = std::max(ahead, std::abs(here - due));
+            }
+            furthest = std::max(furthest, ahead);
+        }
+    }
+    CHECK(exact > 5000); // of 8645
+    CHECK(furthest <= 2);
+}
+
+TEST_CASE("hw.layer_tiles: rows of equal length keep what their budgets give, tile by tile") {
     SOFATTN_GENERATOR(random);
     for (int n = 0; n < 200; ++n) {
         workload w = test::random_workload(random);
         w.is_causal = false;
+        w.kept_most_share = 0;
+        w.first_position_count = 0;
+        w.tile_keys_count = random.integer<index_t>(10, 128);
+        w.keys_count = random.integer<index_t>(1, w.tile_keys_count * 16);
+        sads::budget const budget = sads::budget::of_ratio(w.kept_share);
+        auto const rule = sads::row_rule::of(budget, w.keys_count, 1.0);
+        index_t seen = 0;
+        for (tile_run const& run : test::runs_of(hw::layer_tiles(w, {}), 0, 0)) {
+            for (index_t i = 0; i < run.times; ++i) {
+                index_t const end = std::min(seen + w.tile_keys_count, w.keys_count);
+                CAPTURE(seen);
+                CHECK(run.tile.kept_most == rule.share(end) - rule.share(seen));
+                CHECK(run.tile.kept_pairs == u(run.tile.rows * run.tile.kept_most));
+                seen = end;
+            }
+        }
+        CHECK(seen == w.keys_count);
+    }
+}
+
+TEST_CASE("hw.layer_tiles: long rows keep their share, too, spread nearly as evenly") {
+    SOFATTN_GENERATOR(random);
+    for (int n = 0; n < 100; ++n) {
+        workload w = test::random_workload(random);
+        w.is_causal = false;
+        w.kept_most_share = 0;
         w.first_position_count = 0;
         w.tile_keys_count = 128;
-        w.keys_count = 128 * random.integer<index_t>(1, 30);
-        index_t kept = 0;
-        index_t least = w.keys_count;
-        index_t most = 0;
-        std::vector<tile_run> runs;
-        hw::layer_tiles(w, {}).append_block(0, 0, runs);
-        for (tile_run const& run : runs) {
-            kept += run.times * run.tile.kept_most;
-            least = std::min(least, run.tile.kept_most);
-            most = std::max(most, run.tile.kept_most);
+        w.keys_count = 128 * random.integer<index_t>(17, 3000);
+        double const each = w.kept_share * 128;
+        double const ends = static_cast<double>(w.keys_count) / 128;
+        double kept = 0;
+        double seen = 0;
+        for (tile_run const& run : test::runs_of(hw::layer_tiles(w, {}), 0, 0)) {
+            for (index_t i = 0; i < run.times; ++i) {
+                CHECK(std::abs(static_cast<double>(run.tile.kept_most) - each) < 1.01);
+                kept += static_cast<double>(run.tile.kept_most);
+                seen += 128;
+                // Nowhere does a row run far ahead or lag behind: two keys of 100 tiles.
+                CHECK(std::abs(kept - w.kept_share * seen) < 4 + 0.02 * ends);
+            }
         }
-        index_t const wanted =
-            std::max<index_t>(1, std::llround(w.kept_share * static_cast<double>(w.keys_count)));
-        CHECK(kept == wanted);
-        CHECK(most - least <= 1);
+        CHECK(kept == std::max(1.0, std::round(w.kept_share * seen)));
+    }
+}
+
+TEST_CASE("hw.layer_tiles: where rows differ they keep the share, and wait for the fullest") {
+    SOFATTN_GENERATOR(random);
+    for (int n = 0; n < 200; ++n) {
+        workload w = test::random_workload(random);
+        w.tile_keys_count = 128;
+        w.kept_share = random.uniform(0.05, 0.8);
+        w.kept_most_share = random.chance(0.5) ? w.kept_share + random.uniform(0.0, 0.2) : 0;
+        w.is_causal = w.is_causal || w.kept_most_share == 0;
+        w.first_position_count = 0;
+        w.keys_count = w.queries_count = 128 * random.integer<index_t>(8, 30);
+        double kept = 0;
+        double most = 0;
+        double pairs = 0;
+        double keys = 0;
+        for (tile_run const& run : test::runs_of(w, {})) {
+            auto const times = static_cast<double>(run.times);
+            kept += times * static_cast<double>(run.tile.kept_pairs);
+            pairs += times * static_cast<double>(run.tile.visible_pairs);
+            most += times * static_cast<double>(run.tile.kept_most);
+            keys += times * static_cast<double>(run.tile.keys);
+        }
+        CHECK(kept / pairs == doctest::Approx(w.kept_share).epsilon(0.01));
+        double const wanted =
+            w.kept_most_share > 0 ? w.kept_most_share : std::ceil(w.kept_share * 128) / 128;
+        CHECK(most / keys == doctest::Approx(wanted).epsilon(0.02));
     }
 }
 
@@ -142,8 +252,7 @@ TEST_CASE("hw.layer_tiles: runs hold equal tiles: as if each tile were expanded 
             static_cast<std::size_t>(ceil_div(w.keys_count, index_t{128})));
         for (index_t s = 0; s < tiles.selections(); ++s) {
             for (index_t b = 0; b < tiles.blocks(); ++b) {
-                std::vector<tile_run> runs;
-                tiles.append_block(s, b, runs);
+                auto const runs = test::runs_of(tiles, s, b);
                 std::size_t t = 0;
                 for (tile_run const& run : runs) {
                     for (index_t i = 0; i < run.times; ++i, ++t) {

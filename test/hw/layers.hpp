@@ -9,6 +9,7 @@
 #include <sofattn/hw/tile_work.hpp>
 #include <sofattn/hw/workload.hpp>
 
+#include <algorithm>
 #include <vector>
 
 namespace sofattn::test {
@@ -28,6 +29,8 @@ inline hw::workload random_workload(generator& random) {
     w.width_count = 64 * random.integer<index_t>(1, 8);
     w.tile_keys_count = random.chance(0.5) ? 128 : random.integer<index_t>(1, 200);
     w.kept_share = random.uniform(0.01, 1.0);
+    w.kept_most_share =
+        random.chance(0.3) ? std::min(1.0, w.kept_share + random.uniform(0.0, 0.2)) : 0.0;
     w.union_share = random.chance(0.5) ? random.uniform(0.0, 1.0) : 0.0;
     w.update_share = random.uniform(0.0, 0.2);
     w.zero_key_share = random.uniform(0.0, 0.3);
@@ -38,13 +41,36 @@ inline hw::workload random_workload(generator& random) {
     return w;
 }
 
+/// The runs that a tree of repetitions stands for, in order.
+inline void append_flat(hw::tile_run const& run, std::vector<hw::tile_run>& into) {
+    if (run.parts.empty()) {
+        into.push_back(run);
+        return;
+    }
+    for (index_t n = 0; n < run.times; ++n) {
+        for (hw::tile_run const& part : run.parts) {
+            append_flat(part, into);
+        }
+    }
+}
+inline std::vector<hw::tile_run> runs_of(hw::layer_tiles const& tiles, index_t selection,
+                                         index_t block) {
+    std::vector<hw::tile_run> nested;
+    tiles.append_block(selection, block, nested);
+    std::vector<hw::tile_run> runs;
+    for (hw::tile_run const& run : nested) {
+        append_flat(run, runs);
+    }
+    return runs;
+}
 /// The runs of all blocks of the selections of one KV head.
 inline std::vector<hw::tile_run> runs_of(hw::workload const& w, hw::machine const& m) {
     hw::layer_tiles const tiles(w, m);
     std::vector<hw::tile_run> runs;
     for (index_t s = 0; s < tiles.selections(); ++s) {
         for (index_t b = 0; b < tiles.blocks(); ++b) {
-            tiles.append_block(s, b, runs);
+            auto const more = runs_of(tiles, s, b);
+            runs.insert(runs.end(), more.begin(), more.end());
         }
     }
     return runs;

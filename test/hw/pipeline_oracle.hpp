@@ -46,7 +46,10 @@ public:
             }
             for (auto const& b : graph.buffers) {
                 if (b.from == e) {
-                    stalls.push_back({hw::stall_cause::output, b.to, {}});
+                    stalls.push_back({graph.engines[b.to].is_port ? hw::stall_cause::memory_port
+                                                                  : hw::stall_cause::output,
+                                      b.to,
+                                      {}});
                 }
             }
             auto const shared = graph.engines[e].resource;
@@ -321,6 +324,7 @@ private:
         if (resources > 0 && random.chance(0.5)) {
             graph.engines.back().resource = random.integer<std::size_t>(0, resources - 1);
         }
+        graph.engines.back().is_port = random.chance(0.2);
     }
     for (std::size_t from = 0; from < count; ++from) {
         for (std::size_t to = from + 1; to < count; ++to) {

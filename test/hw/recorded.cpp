@@ -12,6 +12,7 @@
 #include <sofattn/dlzs/rope.hpp>
 #include <sofattn/exec/executor.hpp>
 #include <sofattn/hw/config.hpp>
+#include <sofattn/hw/measured_shares.hpp>
 #include <sofattn/hw/run.hpp>
 #include <sofattn/hw/workload.hpp>
 #include <sofattn/probe/event.hpp>
@@ -167,12 +168,14 @@ TEST_CASE("hw.run on data: rivals attend to what the trace kept, and predict it 
     test::random_layer<> layer(random, s, false);
     recorded const run = record(layer, s, presets::paper::options(0.2));
     workload const w = shape_of(s, false);
-    for (char const* name : {"fact", "energon", "plain_4bit"}) {
+    for (char const* name : {"fact", "energon", "sanger", "plain_4bit"}) {
         CAPTURE(name);
         run_report const r = hw::run(run.events, w, hw::find_machine(name));
         CHECK(r.kept_pairs == run.result.kept_pairs);
         CHECK(r.done[activity::key_issue] == run.result.key_loads);
-        CHECK(r.done[activity::max_update] == run.result.kept_pairs); // a comparison per score
+        bool const is_packed = std::string(name) == "sanger";
+        CHECK(r.done[activity::max_update] == // a comparison per score
+              (is_packed ? 0 : run.result.kept_pairs));
         bool const shifts = std::string(name) == "fact";
         CHECK((r.done[activity::shift_add_16] > 0) == shifts);
         CHECK((r.done[activity::predictor_multiply_add_4] > 0) == !shifts);
@@ -233,13 +236,7 @@ TEST_CASE("hw.run: the analytic model agrees with data within 2 % where both app
             workload w = shape_of(s, causal);
             run_report const data = hw::run(run.events, w, hw::sofa_28nm());
             // The shares are measured; everything else is the model's.
-            probe::ledger const counts = run.events.total();
-            w.kept_share = data.kept_share();
-            w.update_share = static_cast<double>(counts.count(probe::event::max_update)) /
-                             static_cast<double>(data.kept_pairs);
-            w.zero_score_share = static_cast<double>(counts.count(probe::stage::score_prediction,
-                                                                  probe::event::skipped_zero)) /
-                                 static_cast<double>(data.visible_pairs * 32);
+            w = hw::with_measured_shares(run.events, w);
             w.union_share = 0; // random keys: chosen independently
             run_report const model = hw::run(w, hw::sofa_28nm());
             CAPTURE(causal);
@@ -279,6 +276,17 @@ TEST_CASE("hw.run on data: shapes that contradict the trace are refused") {
         "rows are not cut into tiles",
         error);
     w = shape_of(s, false);
+    probe::trace untold; // as above, but nobody said what the rows kept
+    untold.begin_tile(run.events.tiles().front().id);
+    for (std::size_t n = 0; n < probe::stage_count * probe::event_count; ++n) {
+        auto const at = static_cast<probe::stage>(n / probe::event_count);
+        auto const e = static_cast<probe::event>(n % probe::event_count);
+        untold(at, e, run.events.tiles().front().counts.count(at, e));
+    }
+    CHECK_THROWS_WITH_AS((void)hw::run(untold, w, hw::sofa_28nm()),
+                         "recorded run: keys that the fullest row of a tile kept is 0, must be at "
+                         "most its 40 keys, and as many as its 320 kept pairs need",
+                         error);
     w.head_dim_count = 13;
     CHECK_THROWS_AS((void)hw::run(run.events, w, hw::sofa_28nm()), error);
 }

@@ -68,6 +68,9 @@ scan step_row(hw::selection_engine const& e, hw::selection_run const& run) {
             s.over(n, inputs); // statistics
             s.over(n, inputs); // comparison
         }
+    } else if (e.kind_name == "threshold") {
+        s.over(run.entries, inputs); // exponentials and their sum
+        s.over(run.entries, inputs); // comparison
     } else if (e.kind_name == "quick_select") {
         for (index_t left = run.entries; left > 0; left -= (left + 1) / 2) {
             s.over(left, inputs);
@@ -130,13 +133,14 @@ stage_time step_flash(hw::attention_engine const& e, hw::tile_work const& w) {
     return {interval, last};
 }
 
-std::vector<char const*> const rivals{"fact", "energon", "dense_fa2", "plain_4bit"};
+std::vector<char const*> const rivals{"fact",   "energon",   "spatten",
+                                      "sanger", "dense_fa2", "plain_4bit"};
 
 } // namespace
 
 TEST_CASE("hw.selection_rivals: sorts, thresholds and partitions, cycle by cycle") {
     SOFATTN_GENERATOR(random);
-    for (char const* kind : {"full_sort", "mean_threshold", "quick_select"}) {
+    for (char const* kind : {"full_sort", "mean_threshold", "quick_select", "threshold"}) {
         for (int n = 0; n < 300; ++n) {
             hw::selection_engine e;
             e.kind_name = kind;
@@ -292,10 +296,11 @@ TEST_CASE("hw.run: rivals' sums close, and nothing that they lack costs anything
         bool const shifts = m.base_name == "fact";
         CHECK((r.done[activity::shift_add_16] > 0) == shifts);
         CHECK((r.done[activity::lz_encode] > 0) == shifts);
-        CHECK((r.done[activity::predictor_multiply_add_4] > 0) == (!shifts && !is_dense));
-        CHECK(
-            (r.done[activity::select_compare] > 0) ==
-            (m.selection.kind_name == "mean_threshold" || m.selection.kind_name == "quick_select"));
+        CHECK((r.done[activity::predictor_multiply_add_4] > 0) ==
+              (!shifts && !is_dense && m.base_name != "spatten"));
+        CHECK((r.done[activity::select_compare] > 0) ==
+              (m.selection.kind_name == "mean_threshold" || m.selection.kind_name == "threshold" ||
+               m.selection.kind_name == "quick_select"));
         CHECK((r.done[activity::sort_pass] > 0) == (m.selection.kind_name == "full_sort"));
     }
 }
@@ -328,6 +333,55 @@ TEST_CASE(
             CHECK(hw::run(w, tiles).memory_share() < last);
         }
     }
+}
+
+TEST_CASE("hw.packed_time: products take the elements that the packing fills, and no row waits") {
+    SOFATTN_GENERATOR(random);
+    for (int n = 0; n < 500; ++n) {
+        hw::attention_engine e = test::some_attention_engine(random);
+        e.kind_name = "packed_rows";
+        e.packed_use_share = random.uniform(0.1, 1.0);
+        hw::tile_work w = test::some_attended_tile(random);
+        w.finished_rows = 0;
+        auto const time = hw::attention_time(e, w);
+        hw::activity_counts done;
+        hw::add_attention_activity(e, w, done);
+        CHECK(done[activity::multiply_add] == w.kept_pairs * u(w.dim + w.value_dim));
+        CHECK(done[activity::exp] == w.kept_pairs);
+        // Rounds of one pair per element that is filled, until all pairs are done.
+        double const filled =
+            2.0 * static_cast<double>(e.rows_count * e.keys_per_row_count) * e.packed_use_share;
+        index_t rounds = 0;
+        for (double left = static_cast<double>(w.kept_pairs); left > 1e-9; left -= filled) {
+            ++rounds;
+        }
+        CHECK(time.interval_cycles == u(rounds * (w.dim + w.value_dim)));
+        hw::tile_work uneven = w;
+        uneven.kept_most = w.keys; // one row keeps all
+        CHECK(hw::attention_time(e, uneven) == time);
+    }
+}
+
+TEST_CASE("hw.run: spatten ranks a head's tokens once, and predicts nothing") {
+    workload w;
+    w.has_kv_cache = true;
+    w.kept_share = 0.25;
+    run_report const r = hw::run(w, hw::find_machine("spatten"));
+    // ceil(n / 16) + 3 over 4096, 2048, ... 1, per head.
+    std::uint64_t each = 0;
+    for (std::uint64_t left = 4096; left > 0; left /= 2) {
+        each += (left + 15) / 16 + 3;
+    }
+    auto const busy = [&](hw::tile_stage s) {
+        return r.timing.engines[static_cast<std::size_t>(s)].busy.count();
+    };
+    CHECK(busy(hw::tile_stage::selection) == 32 * each);
+    CHECK(busy(hw::tile_stage::prediction) == 0);
+    CHECK(r.traffic.index_bytes + r.traffic.spilled_score_bytes == 0);
+    // All rows keep the same tokens: what is loaded is the kept share.
+    CHECK(static_cast<double>(r.done[activity::key_issue]) ==
+          doctest::Approx(0.25 * 4096 * 32 * 32).epsilon(0.01));
+    CHECK(r.done[activity::select_compare] > r.kept_pairs);
 }
 
 TEST_CASE("hw.config: parts of rivals that do not fit together are refused") {

@@ -140,7 +140,8 @@ TEST_CASE("hw.run: SU-FA and the predictor cross where 6.25 % are kept, whatever
             for (int const per_tile : {2, 4, 6, 8, 10, 12, 16}) {
                 w.kept_share = per_tile / 128.0;
                 hw::machine m; // engines alone: the DRAM must not be the bottleneck
-                m.memory.peak_bytes_per_cycle = 2048;
+                m.memory.peak_bytes_per_cycle = 2048; // nor the ports
+                m.buffers.token.ports_count = m.buffers.temporary.ports_count = 64;
                 run_report const r = hw::run(w, m);
                 CAPTURE(keys);
                 CAPTURE(dim);
@@ -236,21 +237,78 @@ TEST_CASE("hw.run: power at full activity does not exceed Table III's") {
     }
 }
 
-TEST_CASE("hw.run_report: ports in use, and what too few of them show") {
+TEST_CASE("hw.run_report: ports in use, tile by tile") {
     workload w = cached_llama();
     w.kept_share = 0.125;
     run_report const r = hw::run(w, {});
-    auto const shares = r.port_shares();
+    auto const per_cycle = r.port_bytes_per_cycle();
     // Per tile of 1024 cycles: 128 x 128 scores of 16 bits written and read, the mask too, and a
-    // thirty-second of the outputs; over one port of 32 bytes.
+    // thirty-second of the outputs.
     double const bytes = 2 * (128 * 128 * 2 + 128 * 128 / 8 + 128 * 128 * 2 / 32);
-    CHECK(shares[2] == doctest::Approx(bytes / (1024 * 32)).epsilon(0.01));
-    CHECK(shares[2] > 2); // Table III's memory cannot be one such port
-    CHECK(shares[1] == 0);
+    CHECK(per_cycle[2] == doctest::Approx(bytes / 1024).epsilon(0.01));
+    CHECK(per_cycle[2] > 64); // more than two words of the width that Table III's power is for
+    CHECK(per_cycle[1] == 0);
+    CHECK(r.port_shares()[2] == doctest::Approx(per_cycle[2] / (16 * 32)));
     hw::machine wide;
-    wide.buffers.temporary.ports_count = 4;
-    wide.buffers.temporary.port_bytes_per_cycle = 256;
-    CHECK(hw::run(w, wide).port_shares()[2] == doctest::Approx(shares[2] / 32));
+    wide.buffers.temporary.ports_count = 32;
+    CHECK(hw::run(w, wide).port_shares()[2] == doctest::Approx(r.port_shares()[2] / 2));
+    CHECK(hw::run(w, wide).timing.total == r.timing.total);
+}
+
+TEST_CASE("hw.run: too few ports limit the time, and the stall tells which") {
+    workload w = cached_llama();
+    w.kept_share = 0.125;
+    run_report const served = hw::run(w, hw::sofa_28nm());
+    run_report const narrow = hw::run(w, hw::sofa_one_port());
+    CHECK(narrow.done == served.done); // the same accesses
+    auto const port = [](run_report const& r, hw::chip_memory m) {
+        return r.timing.engines[hw::tile_stage_count + static_cast<std::size_t>(m)];
+    };
+    // The token memory's 64 bytes per cycle decide, but for the first and the last tiles.
+    double const token =
+        served.port_bytes_per_cycle()[0] * static_cast<double>(served.timing.total.count()) / 64;
+    CHECK(static_cast<double>(narrow.timing.total.count()) ==
+          doctest::Approx(token).epsilon(0.005));
+    CHECK(narrow.timing.total > served.timing.total);
+    CHECK(narrow.port_shares()[0] > 0.99);
+    CHECK(port(narrow, hw::chip_memory::token).name == "token ports");
+    CHECK(static_cast<double>(port(narrow, hw::chip_memory::token).busy.count()) ==
+          doctest::Approx(token));
+    auto const waits = stage(narrow, tile_stage::prediction).stalled(hw::stall_cause::memory_port);
+    CHECK(waits.count() > narrow.timing.total.count() / 2);
+    CHECK(stage(served, tile_stage::prediction).stalled(hw::stall_cause::memory_port).count() <
+          served.timing.total.count() / 100);
+    // On demand the weights' ports do.
+    w.has_kv_cache = false;
+    run_report const made = hw::run(w, hw::sofa_one_port());
+    CHECK(made.port_shares()[1] > 0.9); // but for tiles whose keys are there already
+    CHECK(stage(made, tile_stage::kv_generation).stalled(hw::stall_cause::memory_port) > cycles(0));
+}
+
+TEST_CASE("hw.run: ports are never used more than they can be, and more of them never slow down") {
+    SOFATTN_GENERATOR(random);
+    for (int n = 0; n < 100; ++n) {
+        workload const w = test::random_workload(random);
+        hw::machine m;
+        m.pipeline.hand_over_name = random.chance(0.3) ? "row_ready" : "tile_ready";
+        m.buffers.token.ports_count = random.integer<index_t>(1, 8);
+        m.buffers.weight.ports_count = random.integer<index_t>(1, 4);
+        m.buffers.temporary.ports_count = random.integer<index_t>(1, 16);
+        run_report const few = hw::run(w, m);
+        CAPTURE(n);
+        for (double const share : few.port_shares()) {
+            CHECK(share >= 0);
+            CHECK(share <= 1);
+        }
+        hw::machine more = m;
+        more.buffers.token.ports_count *= 2;
+        more.buffers.temporary.ports_count *= 2;
+        run_report const faster = hw::run(w, more);
+        CHECK(faster.done == few.done);
+        // First come, first served on the DRAM: tiles that come sooner may come in a worse order.
+        CHECK(static_cast<double>(faster.timing.total.count()) <=
+              1.02 * static_cast<double>(few.timing.total.count()));
+    }
 }
 
 TEST_CASE("hw.run: RoPE after key prediction is charged, two multiplications per element of K^") {
@@ -282,6 +340,15 @@ TEST_CASE("hw.run: a million keys are counted, not simulated tile by tile") {
     CHECK(r.timing.items == 8192ull * 8192 * 32);
     CHECK(r.timing.items_simulated < 10'000);
     CHECK(r.visible_pairs == (1ull << 40) * 32);
+    // Under a causal mask every block is longer than the one before, with groups of heads as well.
+    w.is_causal = true;
+    w.kv_heads_count = 8;
+    for (double const kept_most_share : {0.0, 0.104}) {
+        w.kept_most_share = kept_most_share;
+        run_report const causal = hw::run(w, {});
+        CHECK(causal.timing.items == 8192ull * 8193 / 2 * 32);
+        CHECK(causal.timing.items_simulated < 10'000);
+    }
 }
 
 TEST_CASE("hw.run: bad machines and workloads are refused before anything runs") {

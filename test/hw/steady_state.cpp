@@ -25,11 +25,12 @@ std::uint64_t repetitions_until_jump(std::uint64_t lead, std::uint64_t period,
         std::uint64_t const state = n < lead ? n : lead + (n - lead) % period;
         if (steady.at_boundary(cursor)) {
             hw::detail::pipeline_snapshot const now{3 * n, {state}, {5 * n}};
-            if (auto const jump = steady.find(cursor, n, n, now)) {
+            if (auto const jump = steady.find(cursor, n, now)) {
                 // Whole periods, as many as leave a last item, and the difference that goes along.
                 std::uint64_t const length = jump->repetitions / jump->periods;
                 CHECK(jump->repetitions % jump->periods == 0);
                 CHECK(length % period == 0);
+                CHECK(jump->items == jump->repetitions);
                 CHECK(n + jump->repetitions < times);
                 CHECK(n + jump->repetitions + length >= times);
                 CHECK(now.cycle - jump->since->cycle == 3 * length);

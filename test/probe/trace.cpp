@@ -4,6 +4,7 @@
 
 #include <doctest/doctest.h>
 
+#include <algorithm>
 #include <cstddef>
 #include <cstdint>
 #include <vector>
@@ -73,4 +74,22 @@ TEST_CASE("probe.trace: equal totals in other tiles are another trace") {
     CHECK(a != b);
     trace const copy = b;
     CHECK(copy == b);
+}
+
+TEST_CASE("probe.trace: a tile's fullest row is the largest that was told since it began") {
+    SOFATTN_GENERATOR(random);
+    trace t;
+    t.row_kept(7); // before the first tile, there is nothing to keep of
+    CHECK(t.tiles().empty());
+    for (int n = 0; n < 100; ++n) {
+        t.begin_tile({0, 0, n});
+        std::uint64_t most = 0;
+        for (int row = random.integer(0, 20); row > 0; --row) {
+            auto const kept = random.integer<std::uint64_t>(0, 128);
+            t.row_kept(kept);
+            most = std::max(most, kept);
+        }
+        CHECK(t.tiles().back().kept_most == most);
+        CHECK(t.tiles().back().counts == ledger{});
+    }
 }

@@ -377,17 +377,21 @@ private:
     template <class OnKept>
     static auto keep_listener(OnKept& on_kept, block const& b, workspace& scratch,
                               attention_result& result) {
-        return [&on_kept, &b, &scratch, &result](auto&, run_kept<score> const& in) {
-            for (auto const& entry : in.kept) {
-                scratch.wanted_by[static_cast<std::size_t>(entry.key - in.run.first_key)].set(
-                    in.run.query - b.first_query);
-            }
-            for (index_t h = 0; h < scratch.heads; ++h) {
-                on_kept(b.head + h, in.run.query, in.kept);
-            }
-            result.kept_pairs += in.kept.size() * static_cast<std::size_t>(scratch.heads);
-            return in;
-        };
+        return
+            [&on_kept, &b, &scratch, &result]([[maybe_unused]] auto& x, run_kept<score> const& in) {
+                if constexpr (requires { x.probe.row_kept(in.kept.size()); }) {
+                    x.probe.row_kept(in.kept.size());
+                }
+                for (auto const& entry : in.kept) {
+                    scratch.wanted_by[static_cast<std::size_t>(entry.key - in.run.first_key)].set(
+                        in.run.query - b.first_query);
+                }
+                for (index_t h = 0; h < scratch.heads; ++h) {
+                    on_kept(b.head + h, in.run.query, in.kept);
+                }
+                result.kept_pairs += in.kept.size() * static_cast<std::size_t>(scratch.heads);
+                return in;
+            };
     }
 
     template <class Stages>

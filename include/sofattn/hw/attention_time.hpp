@@ -7,6 +7,7 @@
 #include <sofattn/hw/config_parts.hpp>
 #include <sofattn/hw/flash_time.hpp>
 #include <sofattn/hw/kinds.hpp>
+#include <sofattn/hw/packed_time.hpp>
 #include <sofattn/hw/tile_work.hpp>
 
 #include <algorithm>
@@ -75,6 +76,9 @@ struct attention_schedule {
     if (kind_of(e) == formal_kind::flash_attention_2) {
         return flash_time(e, w);
     }
+    if (kind_of(e) == formal_kind::packed_rows) {
+        return packed_time(e, w);
+    }
     auto const s = attention_schedule::of(e, w);
     index_t interval = 0;
     index_t latency = 0;
@@ -104,6 +108,10 @@ inline void add_attention_activity(attention_engine const& e, tile_work const& w
     using detail::count;
     if (kind_of(e) == formal_kind::flash_attention_2) {
         add_flash_activity(e, w, into);
+        return;
+    }
+    if (kind_of(e) == formal_kind::packed_rows) {
+        add_packed_activity(e, w, into);
         return;
     }
     auto const s = attention_schedule::of(e, w);

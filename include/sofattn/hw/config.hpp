@@ -87,8 +87,9 @@ struct machine {
     static constexpr std::array fields{
         field{"base_name", "Named machine that the other fields are departures from",
               "hw/config.hpp", 0, 0,
-              "sofa_28nm|sofa_row_ready|sofa_shared_exp|sofa_hbm2|sofa_ddr4|fact|energon|dense_fa2|"
-              "plain_4bit"},
+              "sofa_28nm|sofa_row_ready|sofa_shared_exp|sofa_one_port|sofa_hbm2|sofa_ddr4|fact|"
+              "energon|"
+              "spatten|sanger|dense_fa2|plain_4bit"},
         field{"process", "Clock, node, supply, tables"},
         field{"prediction", "DLZS: leading-zero encoders and shift array"},
         field{"selection", "SADS: sorting cores"},
@@ -159,6 +160,16 @@ inline void validate(machine const& m) {
     m.attention.dividers_count = 4;
     return m;
 }
+/// A word per cycle and memory, at the widths of Table III's calibration: what the SRAM's printed
+/// power allows. The printed peaks of the engines need several times more, which sofa_28nm has.
+[[nodiscard]] inline machine sofa_one_port() {
+    machine m;
+    m.base_name = "sofa_one_port";
+    for (sram_buffer* memory : {&m.buffers.token, &m.buffers.weight, &m.buffers.temporary}) {
+        memory->ports_count = 1;
+    }
+    return m;
+}
 /// With banks, rows and refresh of the paper's HBM2 instead of Table IV's energy per bit.
 [[nodiscard]] inline machine sofa_hbm2() {
     machine m;
@@ -177,6 +188,14 @@ inline void validate(machine const& m) {
 // --- rivals: earlier designs on the same graph ---------------------------------------------------
 
 namespace detail {
+/// As many banks for scores as the selector reads, and writes where it sorts, in a cycle, beside
+/// those that SOFA has: nothing says what the designs have, and their selectors are guessed.
+inline void serve_selector(machine& m) {
+    index_t const ways = m.selection.kind_name == "full_sort" ? 2 : 1;
+    index_t const bytes =
+        m.selection.cores_count * m.selection.new_inputs_count * m.prediction.result_bytes * ways;
+    m.buffers.temporary.ports_count += ceil_div(bytes, m.buffers.temporary.port_bytes_per_cycle);
+}
 /// Fig. 3 gives FACT and Energon 2 MB of SRAM and does not say what it holds: half for keys and values,
 /// nearly all else for scores. The DRAM stays SOFA's.
 inline void give_2_mb(machine& m) {
@@ -201,6 +220,7 @@ inline void give_2_mb(machine& m) {
     m.selection.kind_name = "full_sort";
     m.attention.kind_name = "flash_attention_2";
     detail::give_2_mb(m);
+    detail::serve_selector(m);
     return m;
 }
 /// Energon (TCAD 2022): 4-bit products, again for the keys above a threshold from the row's mean, and
@@ -215,6 +235,43 @@ inline void give_2_mb(machine& m) {
     m.selection.kind_name = "mean_threshold";
     m.attention.kind_name = "flash_attention_2";
     detail::give_2_mb(m);
+    detail::serve_selector(m);
+    return m;
+}
+/// SpAtten (HPCA 2021): tokens ranked once per head by the probabilities that earlier rows and
+/// layers gave them, by its published selector of 16 per cycle; 40 nm, 1 GHz (Table II). Guessed:
+/// SOFA's array sizes, FlashAttention-2. Left out: bits that are fetched only if needed, pruned
+/// heads and values.
+[[nodiscard]] inline machine spatten() {
+    machine m;
+    m.base_name = "spatten";
+    m.process.node_nanometres = 40;
+    m.process.supply_volts = 1.1;
+    m.prediction.kind_name = "history";
+    m.selection.kind_name = "quick_select";
+    m.selection.cores_count = 1;
+    m.selection.new_inputs_count = 16;
+    m.attention.kind_name = "flash_attention_2";
+    detail::give_2_mb(m);
+    m.pipeline.hand_over_name = "tile_ready"; // no score is waited for
+    detail::serve_selector(m);
+    return m;
+}
+/// Sanger (MICRO 2021): 4-bit products, a threshold on their softmax, rows packed into one array;
+/// 55 nm, 500 MHz (Table II), 128 GB/s. Guessed: SOFA's array sizes; the array's use is the middle
+/// of what its authors give.
+[[nodiscard]] inline machine sanger() {
+    machine m;
+    m.base_name = "sanger";
+    m.process.clock_megahertz = 500;
+    m.process.node_nanometres = 55;
+    m.process.supply_volts = 1.2;
+    m.memory.peak_bytes_per_cycle = 256; // 128 GB/s
+    m.prediction.kind_name = "multiply";
+    m.selection.kind_name = "threshold";
+    m.attention.kind_name = "packed_rows";
+    detail::give_2_mb(m);
+    detail::serve_selector(m);
     return m;
 }
 /// No prediction: FlashAttention-2 over all keys, on as many multipliers as SOFA has. Not in the paper.
@@ -234,12 +291,16 @@ inline void give_2_mb(machine& m) {
     m.selection.kind_name = "full_sort";
     m.attention.kind_name = "flash_attention_2";
     m.pipeline.hand_over_name = "row_ready";
+    detail::serve_selector(m);
     return m;
 }
 
 /// The same design for so many queries at a time (Fig. 3's parallelism): every count that goes with
-/// the rows; memories and the DRAM stay.
+/// the rows, banks of the memories included; their capacities and the DRAM stay.
 [[nodiscard]] inline machine with_parallel_queries(machine m, index_t rows) {
+    for (sram_buffer* memory : {&m.buffers.token, &m.buffers.weight, &m.buffers.temporary}) {
+        memory->ports_count = ceil_div(memory->ports_count * rows, m.attention.rows_count);
+    }
     m.prediction.array_rows_count = rows;
     m.prediction.lz_encoders_count = rows + m.prediction.array_columns_count;
     m.selection.cores_count = rows;
@@ -251,8 +312,8 @@ inline void give_2_mb(machine& m) {
 
 /// By name; throws `error` with the names there are.
 [[nodiscard]] inline machine find_machine(std::string_view name) {
-    for (auto const& make : {sofa_28nm, sofa_row_ready, sofa_shared_exp, sofa_hbm2, sofa_ddr4, fact,
-                             energon, dense_fa2, plain_4bit}) {
+    for (auto const& make : {sofa_28nm, sofa_row_ready, sofa_shared_exp, sofa_one_port, sofa_hbm2,
+                             sofa_ddr4, fact, energon, spatten, sanger, dense_fa2, plain_4bit}) {
         machine m = make();
         if (m.base_name == name) {
             return m;

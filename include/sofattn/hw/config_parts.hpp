@@ -21,6 +21,7 @@ struct prediction_engine {
     index_t encoder_latency_cycles = 1;
     index_t result_latency_cycles = 1;
     index_t result_bytes = 2;
+    index_t out_buffer_bytes = 4096;
     std::string kind_name = "dlzs";
     index_t operand_bits = 4;
     double survivors_share = 0.5;
@@ -38,11 +39,13 @@ struct prediction_engine {
               "assumed: one register", 0, 64},
         field{"result_bytes", "A predicted score, or an element of K^", "section IV-B: 16 bits", 1,
               8},
+        field{"out_buffer_bytes", "Sums that wait for the ports of the memory they go to",
+              "section IV-B: 4 KB", 1, 1 << 30},
         field{"kind_name",
               "How scores are predicted: one operand coded, both, narrow products, narrow products "
-              "in two rounds, or not at all",
+              "in two rounds, from earlier rows and layers, or not at all",
               "section III-A; hw/kinds.hpp for the others", 0, 0,
-              "dlzs|two_sided_lz|multiply|multi_round|none"},
+              "dlzs|two_sided_lz|multiply|multi_round|history|none"},
         field{"operand_bits", "Narrower operand of multiply and multi_round",
               "Fig. 17's baseline: 4 bits", 1, 16},
         field{"survivors_share", "Keys of a tile that multi_round computes again, and judges again",
@@ -69,9 +72,9 @@ struct selection_engine {
               "assumed: one register", 0, 64},
         field{"kind_name",
               "How keys are selected: top-k by segments, a full sort, a threshold from the mean in "
-              "two rounds, halving partitions, or every key is kept",
+              "two rounds, halving partitions, a threshold, or every key is kept",
               "section III-B; hw/selection_rivals.hpp for the others", 0, 0,
-              "sads|full_sort|mean_threshold|quick_select|none"},
+              "sads|full_sort|mean_threshold|quick_select|threshold|none"},
     };
 };
 
@@ -105,6 +108,7 @@ struct attention_engine {
     index_t divide_interval_cycles = 1;
     index_t divide_latency_cycles = 8;
     std::string kind_name = "sufa";
+    double packed_use_share = 0.65;
 
     static constexpr std::array fields{
         field{"rows_count", "Queries attended at a time", "Table III", 1, 4096},
@@ -130,8 +134,12 @@ struct attention_engine {
               "assumed: pipelined", 1, 64},
         field{"divide_latency_cycles", "Of one division", "assumed: two bits per stage, 16 bits", 0,
               256},
-        field{"kind_name", "How the softmax is updated: by sorted keys, or tile by tile",
-              "section III-C, Fig. 10", 0, 0, "sufa|flash_attention_2"},
+        field{"kind_name",
+              "How the softmax is updated: by sorted keys, or tile by tile; or rows are packed",
+              "section III-C, Fig. 10; packed_rows: hw/packed_time.hpp", 0, 0,
+              "sufa|flash_attention_2|packed_rows"},
+        field{"packed_use_share", "Elements at work where rows are packed by their kept keys",
+              "Sanger: 0.56 to 0.74", 0.01, 1},
     };
 };
 
@@ -159,9 +167,14 @@ struct sram_buffer {
     index_t ports_count = 1;
     index_t port_bytes_per_cycle = 64;
 
+    [[nodiscard]] constexpr index_t bytes_per_cycle() const noexcept {
+        return ports_count * port_bytes_per_cycle;
+    }
+
     static constexpr std::array fields{
         field{"capacity_bytes", "What it holds", "Table III", 1, index_t{1} << 40},
-        field{"ports_count", "Accesses per cycle", "assumed: one", 1, 64},
+        field{"ports_count", "Accesses per cycle: banks that work at once",
+              "assumed: as many as the engines ask for at full pace, hw/README.md", 1, 4096},
         field{"port_bytes_per_cycle", "Width of a port",
               "assumed: the widths at which its energy was taken from CACTI", 1, 65536},
     };
@@ -169,9 +182,9 @@ struct sram_buffer {
 
 /// The three memories of Fig. 11.
 struct buffer_set {
-    sram_buffer token{192 * 1024, 1, 64};
-    sram_buffer weight{96 * 1024, 1, 64};
-    sram_buffer temporary{28 * 1024, 1, 32};
+    sram_buffer token{192 * 1024, 8, 64};
+    sram_buffer weight{96 * 1024, 4, 64};
+    sram_buffer temporary{28 * 1024, 16, 32};
 
     static constexpr std::array fields{
         field{"token", "Tokens, keys and values of the tiles in flight", "Table III"},
@@ -199,7 +212,7 @@ struct pipeline_settings {
 // clang-format off
 BOOST_HANA_ADAPT_STRUCT(sofattn::hw::prediction_engine,
     array_rows_count, array_columns_count, lz_encoders_count, encoder_latency_cycles,
-    result_latency_cycles, result_bytes, kind_name, operand_bits, survivors_share);
+    result_latency_cycles, result_bytes, out_buffer_bytes, kind_name, operand_bits, survivors_share);
 BOOST_HANA_ADAPT_STRUCT(sofattn::hw::selection_engine,
     cores_count, new_inputs_count, kept_outputs_count, clip_latency_cycles, output_latency_cycles,
     kind_name);
@@ -208,7 +221,7 @@ BOOST_HANA_ADAPT_STRUCT(sofattn::hw::generation_engine,
 BOOST_HANA_ADAPT_STRUCT(sofattn::hw::attention_engine,
     rows_count, keys_per_row_count, row_skew_cycles, mac_latency_cycles, exp_units_count,
     exp_interval_cycles, exp_latency_cycles, max_update_cycles, dividers_count,
-    divide_interval_cycles, divide_latency_cycles, kind_name);
+    divide_interval_cycles, divide_latency_cycles, kind_name, packed_use_share);
 BOOST_HANA_ADAPT_STRUCT(sofattn::hw::schedule_engine,
     issue_interval_cycles, phase_switch_cycles, issue_latency_cycles, keys_per_phase_count);
 BOOST_HANA_ADAPT_STRUCT(sofattn::hw::sram_buffer,

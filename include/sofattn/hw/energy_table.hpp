@@ -80,6 +80,7 @@ struct energy_table {
                                              : part::predictor_mac_16,
             elements);
         break;
+    case predictor_kind::history:
     case predictor_kind::none: break;
     }
     switch (kind_of(m.selection)) {
@@ -87,6 +88,7 @@ struct energy_table {
     case selector_kind::full_sort: set(part::sort_core, m.selection.cores_count); break;
     case selector_kind::mean_threshold:
     case selector_kind::quick_select:
+    case selector_kind::threshold:
         set(part::compare_lane, m.selection.cores_count * m.selection.new_inputs_count);
         break;
     case selector_kind::none: break;

@@ -5,6 +5,7 @@
 #include <sofattn/core/assert.hpp>
 #include <sofattn/core/types.hpp>
 #include <sofattn/hw/config.hpp>
+#include <sofattn/hw/even_spread.hpp>
 #include <sofattn/hw/kinds.hpp>
 #include <sofattn/hw/placement.hpp>
 #include <sofattn/hw/tile_work.hpp>
@@ -12,25 +13,49 @@
 
 #include <algorithm>
 #include <cmath>
+#include <cstddef>
 #include <cstdint>
+#include <utility>
 #include <vector>
 
 namespace sofattn::hw {
 
-/// A tile, so many times in a row.
+/// A tile, or parts in order; so many times in a row.
 struct tile_run {
-    tile_work tile{};
+    tile_work tile{}; ///< read where there are no parts
     index_t times = 0;
+    std::vector<tile_run> parts{};
+
+    [[nodiscard]] static tile_run all(std::vector<tile_run> parts) {
+        if (parts.size() == 1) {
+            return std::move(parts.front());
+        }
+        return {.tile = {}, .times = 1, .parts = std::move(parts)};
+    }
+    /// Calls f(tile, how often) for every tile, in order of the first time.
+    template <class F>
+    void for_each(F const& f, index_t outer = 1) const {
+        if (parts.empty()) {
+            f(tile, outer * times);
+        }
+        for (tile_run const& part : parts) {
+            part.for_each(f, outer * times);
+        }
+    }
 
     friend bool operator==(tile_run const&, tile_run const&) = default;
 };
 
 /// The tiles of a layer, a block of query rows of one selection at a time.
 ///
-/// Kept keys are spread over a row's full tiles as evenly as integers allow (q + 1 in the first
-/// ones, then q), as contiguous segments of equal budgets yield. Which keys of a tile a block keeps
-/// is an expectation: `union_share` of them, independently of the blocks before, so that
-/// 1 - (1 - u)^n of a tile's keys have been loaded after n blocks.
+/// Rows of equal length keep equally many keys of a tile: of the first t tiles the share of the
+/// row's budget, rounded up, so that budgets of q and q + 1 keys alternate as SADS's segments do.
+/// Under a causal mask rows differ in length and their roundings fall on different tiles, so a
+/// tile's mean is the share and some row of it has rounded up. Either can be given instead, as
+/// measured (`kept_most_share`).
+///
+/// Which keys of a tile a block keeps is an expectation: `union_share` of them, independently of
+/// the blocks before, so that 1 - (1 - u)^n of a tile's keys have been loaded after n blocks.
 class layer_tiles {
 public:
     layer_tiles(workload const& w, machine const& m)
@@ -40,6 +65,7 @@ public:
                                    w.has_kv_cache ? 0 : w.width_count)) {
         if (kind_of(m.selection) == selector_kind::none) {
             w_.kept_share = 1;
+            w_.kept_most_share = 0;
         }
     }
 
@@ -57,17 +83,14 @@ public:
         block const at = block_at(selection, b);
         index_t const tiles = ceil_div(at.last_visible, w_.tile_keys_count);
         index_t const full = at.first_visible / w_.tile_keys_count; // seen whole by every row
-        index_t const kept = kept_in(full * w_.tile_keys_count);
         [[maybe_unused]] std::size_t const begin = out.size();
         for (index_t t = 0; t < full;) {
-            index_t const each = kept / full + (t < kept % full ? 1 : 0);
-            index_t const end = t < kept % full ? kept % full : full;
-            index_t const alike = std::min(end, next_change(at, t, full)) - t;
-            add(at, t, each, alike, t + alike == tiles, out);
+            index_t const alike = next_change(at, t, full) - t;
+            add_full(at, t, alike, t + alike == tiles, out);
             t += alike;
         }
         for (index_t t = full; t < tiles; ++t) {
-            add(at, t, -1, 1, t + 1 == tiles, out);
+            out.push_back({cut_tile(at, t, t + 1 == tiles), 1, {}});
         }
         [[maybe_unused]] tile_run const& last = out.back();
         SOFATTN_DASSERT(out.size() > begin && last.tile.last_of_rows && last.times == 1);
@@ -84,6 +107,9 @@ private:
         index_t visible_before = 0; ///< to the block before
     };
 
+    /// So few tiles are listed one by one, exactly; more are spread evenly.
+    static constexpr index_t explicit_tiles = 16;
+
     [[nodiscard]] block block_at(index_t selection, index_t b) const noexcept {
         block at;
         at.selection = selection;
@@ -96,10 +122,32 @@ private:
         return at;
     }
 
-    /// Of the first `keys` keys of a row.
-    [[nodiscard]] index_t kept_in(index_t keys) const noexcept {
-        return std::clamp<index_t>(std::llround(w_.kept_share * static_cast<double>(keys)),
-                                   std::min<index_t>(1, keys), keys);
+    /// Rows of one tile keep equally many keys of it.
+    [[nodiscard]] bool has_equal_rows() const noexcept {
+        return !w_.is_causal && w_.kept_most_share == 0;
+    }
+    /// Of a row that sees all keys: as sads::budget, the nearest count.
+    [[nodiscard]] index_t kept_in_row() const noexcept {
+        return std::clamp<index_t>(std::llround(w_.kept_share * static_cast<double>(w_.keys_count)),
+                                   1, w_.keys_count);
+    }
+    /// Keys that the fullest row keeps of a whole tile, on average.
+    [[nodiscard]] double kept_most() const noexcept {
+        double const keys = static_cast<double>(w_.tile_keys_count);
+        double const share = std::max(w_.kept_share, w_.kept_most_share);
+        if (w_.kept_most_share > 0) {
+            return share * keys;
+        }
+        // A measured share of whole keys per tile misses them by the rounding of the rows.
+        double const rounding = keys / (2 * static_cast<double>(w_.keys_count));
+        return std::ceil(share * keys - rounding);
+    }
+    /// Keys that the fullest row keeps of the first `tiles` whole tiles.
+    [[nodiscard]] index_t kept_most_of(index_t tiles) const noexcept {
+        if (has_equal_rows()) {
+            return ceil_div(kept_in_row() * tiles * w_.tile_keys_count, w_.keys_count);
+        }
+        return std::llround(kept_most() * static_cast<double>(tiles));
     }
 
     /// The first block that meets tile `t`.
@@ -169,54 +217,121 @@ private:
             1, static_cast<index_t>(std::ceil(std::log(0.5 / keys) / std::log1p(-share))) + 1);
     }
     [[nodiscard]] double share_of_union(index_t rows) const noexcept {
+        if (kind_of(m_.prediction) == predictor_kind::history) {
+            return w_.kept_share; // tokens are kept for a whole head
+        }
         return w_.union_share > 0 ? std::max(w_.union_share, w_.kept_share)
                                   : 1 - std::pow(1 - w_.kept_share, static_cast<double>(rows));
     }
 
-    /// `kept` keys of every row, or -1 where rows see different parts of the tile.
-    void add(block const& at, index_t t, index_t kept, index_t times, bool ends_row,
-             std::vector<tile_run>& out) const {
-        index_t const heads = w_.heads_per_selection();
-        index_t const first_key = t * w_.tile_keys_count;
-        auto const seen_by = [&](index_t visible) {
-            return std::clamp<index_t>(visible - first_key, 0, w_.tile_keys_count);
+    /// Of a tile that all rows see whole. Where rows differ they keep the share on average, and
+    /// none more than the fullest: what is lacking where it keeps few is made up for in the other
+    /// tiles.
+    [[nodiscard]] std::uint64_t kept_pairs_of(tile_work const& w) const noexcept {
+        index_t const most = w.rows * w.kept_most;
+        if (has_equal_rows()) {
+            return detail::count(most);
+        }
+        double const few = std::floor(kept_most());
+        double const more_often = kept_most() - few; // share of the tiles that have a key more
+        double const mean = w_.kept_share * static_cast<double>(w.visible_pairs);
+        double const in_few = std::min(mean, few * static_cast<double>(w.rows));
+        double const kept = static_cast<double>(w.kept_most) > few && more_often > 0
+                                ? (mean - (1 - more_often) * in_few) / more_often
+                                : in_few;
+        return detail::count(std::clamp<index_t>(std::llround(kept), w.kept_most, most));
+    }
+
+    /// Tiles t, t + 1, ... that all rows see whole, alike but for how many keys are kept.
+    void add_full(block const& at, index_t t, index_t tiles, bool ends_row,
+                  std::vector<tile_run>& out) const {
+        index_t const most = kept_most_of(t + tiles) - kept_most_of(t);
+        index_t const few = most / tiles;
+        index_t const more = most % tiles; // of the tiles, with one key more
+        tile_work shape = tile_at(at, t, ends_row);
+        shape.visible_pairs = detail::count(shape.rows * shape.keys);
+        auto const tile = [&](index_t kept_most) {
+            tile_work w = shape;
+            w.kept_most = kept_most;
+            w.kept_pairs = kept_pairs_of(w);
+            finish(at, t, ends_row, w);
+            return tile_run{w, 1, {}};
         };
+        tile_run const one = tile(few + 1);
+        tile_run const zero = tile(few);
+        if (tiles > explicit_tiles) {
+            out.push_back(even_spread(more, tiles, one, zero));
+            return;
+        }
+        for (index_t n = t; n < t + tiles; ++n) {
+            bool const has_more = kept_most_of(n + 1) - kept_most_of(n) > few;
+            tile_run const& next = has_more ? one : zero;
+            if (n > t && out.back().tile.kept_most == next.tile.kept_most) {
+                ++out.back().times;
+            } else {
+                out.push_back(next);
+            }
+        }
+    }
+
+    /// A tile of which rows see different parts, or which is shorter than the others.
+    [[nodiscard]] tile_work cut_tile(block const& at, index_t t, bool ends_row) const {
+        index_t const heads = w_.heads_per_selection();
+        tile_work w = tile_at(at, t, ends_row);
+        index_t pairs = 0;
+        for (index_t q = at.first_query; q < at.first_query + at.rows; ++q) {
+            pairs += seen_of(t, w_.visible(q));
+        }
+        w.visible_pairs = detail::count(pairs * heads);
+        if (has_equal_rows()) {
+            w.kept_most = kept_in_row() - kept_most_of(t);
+            w.kept_pairs = detail::count(w.rows * w.kept_most);
+        } else {
+            index_t const least = t == 0 ? 1 : 0; // every row keeps a key at least
+            double const part =
+                static_cast<double>(w.keys) / static_cast<double>(w_.tile_keys_count);
+            w.kept_most = std::clamp<index_t>(std::llround(kept_most() * part), least, w.keys);
+            double const kept = w_.kept_share * static_cast<double>(w.visible_pairs);
+            w.kept_pairs = detail::count(std::clamp<index_t>(
+                std::llround(kept), std::max(w.kept_most, least * w.rows),
+                std::min(w.rows * w.kept_most, static_cast<index_t>(w.visible_pairs))));
+        }
+        finish(at, t, ends_row, w);
+        return w;
+    }
+
+    /// Of tile `t`, the keys that a row sees which sees so many in all.
+    [[nodiscard]] index_t seen_of(index_t t, index_t visible) const noexcept {
+        return std::clamp<index_t>(visible - t * w_.tile_keys_count, 0, w_.tile_keys_count);
+    }
+
+    /// Everything that does not depend on what is kept.
+    [[nodiscard]] tile_work tile_at(block const& at, index_t t, bool ends_row) const {
         tile_work w;
-        w.rows = at.rows * heads;
-        w.keys = seen_by(at.last_visible);
+        w.rows = at.rows * w_.heads_per_selection();
+        w.keys = seen_of(t, at.last_visible);
         w.dim = w_.head_dim_count;
         w.value_dim = w_.value_dim_count;
         w.channels = w_.has_kv_cache ? 0 : w_.width_count;
         w.key_product = product_of(m_.prediction, w.key_product);
         w.score_product = product_of(m_.prediction, w.score_product);
-        bool const predicts = kind_of(m_.prediction) != predictor_kind::none;
+        bool const predicts = hw::predicts(m_.prediction);
         if (t == 0) {
             w.encoded_values = predicts ? w.rows * w.dim : 0;
             w.row_keys = at.last_visible;
+            w.head_keys = at.number == 0 ? w_.keys_count : 0;
         }
         if (!w_.has_kv_cache && at.selection == 0 && predicts) {
-            w.predicted_keys = w.keys - seen_by(at.visible_before);
+            w.predicted_keys = w.keys - seen_of(t, at.visible_before);
         }
         w.rotates_keys = w_.rope_name == "after_key_prediction";
-        index_t pairs = 0;
-        for (index_t q = at.first_query; kept < 0 && q < at.first_query + at.rows; ++q) {
-            pairs += seen_by(w_.visible(q));
-        }
-        if (kept >= 0) {
-            pairs = at.rows * w.keys;
-            w.kept_most = kept;
-            w.kept_pairs = detail::count(kept * w.rows);
-        } else {
-            auto const share = [&](index_t n) {
-                return static_cast<index_t>(std::llround(w_.kept_share * static_cast<double>(n)));
-            };
-            bool const is_first = first_key == 0; // every row keeps a key at least
-            w.kept_most = std::max<index_t>(is_first ? 1 : 0, share(w.keys));
-            w.kept_pairs = detail::count(
-                heads * std::min(at.rows * w.kept_most,
-                                 std::max(share(pairs), is_first ? at.rows : w.kept_most)));
-        }
-        w.visible_pairs = detail::count(pairs * heads);
+        w.last_of_rows = ends_row;
+        w.finished_rows = ends_row ? w.rows : 0;
+        return w;
+    }
+
+    /// What follows from the pairs that are seen and kept.
+    void finish(block const& at, index_t t, bool ends_row, tile_work& w) const {
         auto const of = [](double share, std::uint64_t n) {
             return static_cast<std::uint64_t>(std::llround(share * static_cast<double>(n)));
         };
@@ -233,8 +348,6 @@ private:
                 loaded_after(met, keys, share) - loaded_after(met, keys, 0), 0, w.loads);
             w.generated_keys = w_.has_kv_cache ? 0 : w.fresh_loads;
         }
-        w.last_of_rows = ends_row;
-        w.finished_rows = ends_row ? w.rows : 0;
         tile_position position;
         position.first_of_head = at.selection == 0 && at.number == 0 && t == 0;
         position.first_of_rows = t == 0;
@@ -243,7 +356,6 @@ private:
         position.is_cached = w_.has_kv_cache;
         position.first_meeting = meetings_before(at, t) == 0;
         set_traffic(w, m_, placement_, position);
-        out.push_back({w, times});
     }
 
     workload w_;

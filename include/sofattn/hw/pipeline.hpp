@@ -4,10 +4,11 @@
 
 #include <sofattn/core/error.hpp>
 #include <sofattn/core/units.hpp>
+#include <sofattn/hw/item_window.hpp>
 #include <sofattn/hw/pipeline_graph.hpp>
+#include <sofattn/hw/pipeline_repetitions.hpp>
 #include <sofattn/hw/pipeline_state.hpp>
 #include <sofattn/hw/pipeline_timing.hpp>
-#include <sofattn/hw/steady_state.hpp>
 #include <sofattn/hw/work.hpp>
 #include <sofattn/hw/work_cursor.hpp>
 
@@ -30,8 +31,8 @@ namespace detail {
 class pipeline_run {
 public:
     pipeline_run(pipeline_graph const& graph, work_source source, pipeline_options const& options)
-        : graph_(graph), options_(options), stream_(graph, std::move(source)),
-          state_(graph, stream_) {}
+        : graph_(graph), options_(options), stream_(graph, std::move(source)), items_(stream_),
+          state_(graph, items_), repetitions_(state_, items_) {}
 
     [[nodiscard]] pipeline_timing run() {
         for (std::size_t e = 0; e < state_.engines.size(); ++e) {
@@ -41,9 +42,8 @@ public:
             settle();
             grant();
             measure_buffers();
-            if (state_.engines.front().cursor.index() != first_index_) {
-                moved_on();
-            }
+            repetitions_.moved_on(
+                [&](std::uint64_t earliest) { return options_.fast_forward && !hears(earliest); });
             std::uint64_t const next = next_event();
             if (next == never) {
                 break;
@@ -52,13 +52,13 @@ public:
             end_what_is_due();
         }
         for (std::size_t e = 0; e < state_.engines.size(); ++e) {
-            if (state_.engines[e].cursor.item() != nullptr) {
+            if (state_.engines[e].item != nullptr) {
                 throw_deadlock(e);
             }
         }
         pipeline_timing timing = state_.result(graph_);
-        timing.peak_pieces = peak_pieces_;
-        timing.items_simulated = timing.items - items_skipped_;
+        timing.peak_pieces = repetitions_.peak_pieces();
+        timing.items_simulated = timing.items - repetitions_.items_skipped();
         return timing;
     }
 
@@ -80,7 +80,7 @@ private:
 
     /// What an engine that is free waits for; nothing if it can begin, the resource aside.
     [[nodiscard]] std::optional<wait_reason> unmet(engine_state const& self) const noexcept {
-        std::uint64_t const index = self.cursor.index();
+        std::uint64_t const index = self.index;
         std::size_t counter = self.first_stall;
         for (std::size_t const b : self.inputs) {
             if (state_.buffers[b].available <= index) {
@@ -90,11 +90,10 @@ private:
         }
         for (std::size_t const b : self.outputs) {
             buffer const& out = graph_.buffers[b];
-            std::uint64_t const held = index - state_.engines[out.to].cursor.index();
+            std::uint64_t const held = index - state_.engines[out.to].index;
             if (held >= out.slots ||
-                state_.buffers[b].fill_bytes + size_in(*self.cursor.item(), b) >
-                    out.capacity_bytes) {
-                return wait_reason{stall_cause::output, out.to, counter};
+                state_.buffers[b].fill_bytes + size_in(*self.item, b) > out.capacity_bytes) {
+                return wait_reason{self.causes[counter - self.first_stall].cause, out.to, counter};
             }
             ++counter;
         }
@@ -122,7 +121,7 @@ private:
     }
     void begin(std::size_t e) {
         engine_state& self = state_.engines[e];
-        work_item const& item = *self.cursor.item();
+        work_item const& item = *self.item;
         wait_for(e, std::nullopt);
         self.in_line = false;
         self.working = true;
@@ -152,7 +151,7 @@ private:
 
     void end(std::size_t e) {
         engine_state& self = state_.engines[e];
-        work_item const& item = *self.cursor.item();
+        work_item const& item = *self.item;
         hear_work(e);
         self.working = false;
         self.ends = never;
@@ -163,14 +162,14 @@ private:
         }
         std::uint64_t const latency = item.latency_cycles.empty() ? 0 : item.latency_cycles[e];
         delivery const made{std::max({state_.now, self.began + latency, self.last_delivery}),
-                            self.cursor.index() + 1, item.ends_row};
+                            self.index + 1, item.ends_row};
         self.last_delivery = made.cycle;
         if (made.cycle == state_.now) {
             deliver(self, made);
         } else {
             self.leaving.push_back(made);
         }
-        self.cursor.advance(stream_);
+        self.item = items_.item(++self.index);
         moved_ |= bit(e);
         mark(e);
     }
@@ -196,13 +195,13 @@ private:
             auto const e = static_cast<std::size_t>(std::countr_zero(marked_));
             marked_ &= marked_ - 1;
             engine_state& self = state_.engines[e];
-            if (self.working || self.in_line || self.cursor.item() == nullptr) {
+            if (self.working || self.in_line || self.item == nullptr) {
                 continue;
             }
             std::optional<wait_reason> const why = unmet(self);
             if (why) {
                 wait_for(e, why);
-            } else if (needs_resource(graph_.engines[e], *self.cursor.item(), e) > 0) {
+            } else if (needs_resource(graph_.engines[e], *self.item, e) > 0) {
                 self.in_line = true;
                 self.asked = state_.now;
             } else {
@@ -284,35 +283,6 @@ private:
         }
     }
 
-    // --- repetitions -----------------------------------------------------------------------------
-
-    void moved_on() {
-        first_index_ = state_.engines.front().cursor.index();
-        std::uint64_t earliest = first_index_;
-        std::uint64_t latest = first_index_;
-        std::uint64_t program = state_.engines.front().cursor.program();
-        for (engine_state const& self : state_.engines) {
-            earliest = std::min(earliest, self.cursor.index());
-            latest = std::max(latest, self.cursor.index());
-            program = std::min(program, self.cursor.program());
-        }
-        peak_pieces_ = std::max(peak_pieces_, stream_.programs_held());
-        stream_.forget_before(program);
-        bool const is_heard = options_.listener != nullptr && earliest < options_.heard_items;
-        if (!options_.fast_forward || is_heard ||
-            !steady_.at_boundary(state_.engines.front().cursor)) {
-            return;
-        }
-        state_.take_snapshot(snapshot_);
-        auto const jump = steady_.find(state_.engines.front().cursor, earliest, latest, snapshot_);
-        if (!jump) {
-            return;
-        }
-        items_skipped_ += state_.repeat(*jump);
-        first_index_ = state_.engines.front().cursor.index();
-        steady_.jumped(*jump);
-    }
-
     // --- who is told -----------------------------------------------------------------------------
 
     [[nodiscard]] bool hears(std::uint64_t item) const noexcept {
@@ -320,7 +290,7 @@ private:
     }
     void hear_stall(std::size_t e) {
         engine_state const& self = state_.engines[e];
-        std::uint64_t const item = self.cursor.index();
+        std::uint64_t const item = self.index;
         if (self.waiting && self.started && self.stalled_from < state_.now && hears(item)) {
             options_.listener->on_stall(
                 e, item,
@@ -330,11 +300,11 @@ private:
     }
     void hear_work(std::size_t e) {
         engine_state const& self = state_.engines[e];
-        std::uint64_t const item = self.cursor.index();
+        std::uint64_t const item = self.index;
         if (!hears(item) || self.began == state_.now) {
             return;
         }
-        std::uint64_t const busy = self.began + self.cursor.item()->busy_cycles[e];
+        std::uint64_t const busy = self.began + self.item->busy_cycles[e];
         if (busy > self.began) {
             options_.listener->on_busy(e, item, self.began, busy);
         }
@@ -346,8 +316,7 @@ private:
     void hear_fill(std::size_t b) {
         buffer_timing const now{state_.held_items(graph_.buffers[b]),
                                 bytes(state_.buffers[b].fill_bytes)};
-        if (hears(state_.engines[graph_.buffers[b].to].cursor.index()) &&
-            now != state_.buffers[b].heard) {
+        if (hears(state_.engines[graph_.buffers[b].to].index) && now != state_.buffers[b].heard) {
             state_.buffers[b].heard = now;
             options_.listener->on_fill(b, state_.now, now.peak_items, now.peak.count());
         }
@@ -361,7 +330,7 @@ private:
                   graph_.engines[self.waiting->other].name;
         }
         throw error("pipeline: wait of engine " + graph_.engines[e].name + " at item " +
-                        std::to_string(self.cursor.index()) + " for " + why,
+                        std::to_string(self.index) + " for " + why,
                     "without end",
                     "finite: buffers hold a whole row where a later engine waits for one, and the "
                     "last item ends a row");
@@ -370,14 +339,11 @@ private:
     pipeline_graph const& graph_;
     pipeline_options options_;
     work_stream stream_;
+    item_window items_;
     pipeline_state state_;
     std::uint64_t marked_ = 0; ///< engines that may be able to begin
     std::uint64_t moved_ = 0;  ///< engines that began or ended something in this cycle
-    std::uint64_t first_index_ = 0;
-    std::uint64_t items_skipped_ = 0;
-    std::size_t peak_pieces_ = 0;
-    steady_state steady_;
-    pipeline_snapshot snapshot_;
+    pipeline_repetitions repetitions_;
 };
 
 } // namespace detail

@@ -26,6 +26,9 @@ struct engine {
     std::string name;
     /// Index of the resource that it shares with other engines.
     std::optional<std::size_t> resource{};
+    /// The ports of a memory, busy with what an item moves through them. Who waits for room before
+    /// them waits for a `memory_port`.
+    bool is_port = false;
 
     friend bool operator==(engine const&, engine const&) = default;
 };

@@ -3,10 +3,11 @@
 #pragma once
 
 #include <sofattn/core/units.hpp>
+#include <sofattn/hw/item_window.hpp>
 #include <sofattn/hw/pipeline_graph.hpp>
 #include <sofattn/hw/pipeline_timing.hpp>
 #include <sofattn/hw/steady_state.hpp>
-#include <sofattn/hw/work_cursor.hpp>
+#include <sofattn/hw/work.hpp>
 
 #include <algorithm>
 #include <cstddef>
@@ -37,9 +38,8 @@ struct wait_reason {
 struct engine_state {
     static constexpr std::uint64_t never = ~std::uint64_t{0};
 
-    explicit engine_state(work_stream& stream) : cursor(stream) {}
-
-    work_cursor cursor;
+    std::uint64_t index = 0;         ///< of the item to be done or being done
+    work_item const* item = nullptr; ///< none at the end of the stream
     bool working = false;
     bool started = false;
     bool in_line = false; ///< for the resource, nothing else is missing
@@ -76,10 +76,10 @@ struct resource_state {
 
 /// Whatever only grows with time is a counter, so that a jump over repetitions is one line.
 struct pipeline_state {
-    pipeline_state(pipeline_graph const& graph, work_stream& stream) {
-        engines.reserve(graph.engines.size());
-        for (std::size_t e = 0; e < graph.engines.size(); ++e) {
-            engines.emplace_back(stream);
+    pipeline_state(pipeline_graph const& graph, item_window& items) {
+        engines.resize(graph.engines.size());
+        for (engine_state& e : engines) {
+            e.item = items.item(0);
         }
         buffers.resize(graph.buffers.size());
         resources.resize(graph.resources.size());
@@ -102,8 +102,7 @@ struct pipeline_state {
 
     /// Items that the producer has begun and the consumer has not ended.
     [[nodiscard]] std::uint64_t held_items(buffer const& of) const noexcept {
-        return engines[of.from].cursor.index() + (engines[of.from].working ? 1 : 0) -
-               engines[of.to].cursor.index();
+        return engines[of.from].index + (engines[of.from].working ? 1 : 0) - engines[of.to].index;
     }
 
     void charge(engine_state& engine) noexcept {
@@ -115,12 +114,12 @@ struct pipeline_state {
 
     /// Everything that decides the future, relative to now and to the first engine's item.
     void take_snapshot(pipeline_snapshot& into) {
-        std::uint64_t const item = engines.front().cursor.index();
+        std::uint64_t const item = engines.front().index;
         auto& out = into.state;
         out.clear();
         for (engine_state& e : engines) {
             charge(e); // waits are counted up to here, so that differences of counters add up
-            out.push_back(e.cursor.index() - item);
+            out.push_back(e.index - item);
             out.push_back((e.working ? 1u : 0u) + (e.started ? 2u : 0u) + (e.in_line ? 4u : 0u));
             out.push_back(e.waiting ? e.waiting->counter + 1 : 0);
             out.push_back(e.working ? e.ends - now : 0);
@@ -136,6 +135,7 @@ struct pipeline_state {
         }
         for (buffer_state const& b : buffers) {
             out.push_back(b.available - item);
+            out.push_back(b.fill_bytes); // follows from the items; for restore
         }
         for (resource_state const& r : resources) {
             out.push_back(r.held ? r.free_at - now : 0);
@@ -145,19 +145,60 @@ struct pipeline_state {
         into.cycle = now;
     }
 
-    /// Repeats what happened since an earlier snapshot of the same state; returns the items.
-    std::uint64_t repeat(pipeline_jump const& jump) noexcept {
+    /// Makes this the state again that a snapshot's words tell, at the item of the first engine.
+    void restore(std::vector<std::uint64_t> const& words, item_window& items) {
+        std::uint64_t const item = engines.front().index;
+        auto at = words.begin();
+        auto const next = [&at] { return *at++; };
+        for (engine_state& e : engines) {
+            e.index = item + next();
+            e.item = items.item(e.index);
+            std::uint64_t const flags = next();
+            e.working = (flags & 1u) != 0;
+            e.started = (flags & 2u) != 0;
+            e.in_line = (flags & 4u) != 0;
+            std::uint64_t const waits_at = next();
+            e.waiting.reset();
+            if (waits_at > 0) {
+                stall const& cause = e.causes[waits_at - 1 - e.first_stall];
+                e.waiting = wait_reason{cause.cause, cause.other, waits_at - 1};
+            }
+            std::uint64_t const ends_in = next();
+            e.ends = e.working ? now + ends_in : engine_state::never;
+            e.began = now - next();
+            e.asked = now - next();
+            e.last_delivery = now + next();
+            e.leaving.resize(next());
+            for (delivery& d : e.leaving) {
+                d.cycle = now + next();
+                d.items = item + next();
+                d.ends_row = next() != 0;
+            }
+            e.since = now;
+            e.stalled_from = now;
+        }
+        for (buffer_state& b : buffers) {
+            b.available = item + next();
+            b.fill_bytes = next();
+        }
+        for (resource_state& r : resources) {
+            std::uint64_t const free_in = next();
+            r.held = free_in > 0;
+            r.free_at = now + free_in;
+            r.holder = next();
+        }
+    }
+
+    /// Repeats what happened since an earlier snapshot of the same state.
+    void repeat(pipeline_jump const& jump) noexcept {
         std::uint64_t const cycles_passed = jump.periods * (now - jump.since->cycle);
         for (std::size_t c = 0; c < counters.size(); ++c) {
             counters[c] += jump.periods * (counters[c] - jump.since->counters[c]);
         }
-        std::uint64_t const before = engines.front().cursor.index();
-        for (engine_state& e : engines) {
-            e.cursor.skip(jump.depth, jump.repetitions);
-        }
-        std::uint64_t const items_passed = engines.front().cursor.index() - before;
+        std::uint64_t const items_passed = jump.items;
         now += cycles_passed;
         for (engine_state& e : engines) {
+            e.index += items_passed;
             for (std::uint64_t* time :
                  {&e.since, &e.stalled_from, &e.began, &e.asked, &e.last_end, &e.last_delivery}) {
                 *time += cycles_passed;
@@ -174,7 +215,6 @@ struct pipeline_state {
         for (resource_state& r : resources) {
             r.free_at += cycles_passed;
         }
-        return items_passed;
     }
 
     /// At the end of the stream.
@@ -185,11 +225,11 @@ struct pipeline_state {
             total = std::max({total, e.last_end, e.last_delivery});
         }
         timing.total = cycles(total);
-        timing.items = engines.front().cursor.index();
+        timing.items = engines.front().index;
         for (std::size_t n = 0; n < engines.size(); ++n) {
             engine_state const& e = engines[n];
             engine_timing one{.name = graph.engines[n].name,
-                              .items = e.cursor.index(),
+                              .items = e.index,
                               .busy = cycles(counters[e.busy]),
                               .idle_before = cycles(e.first_start),
                               .idle_after = cycles(total - e.last_end),
@@ -221,7 +261,10 @@ private:
             causes.push_back({stall_cause::input, graph.buffers[b].from, {}});
         }
         for (std::size_t const b : engines[e].outputs) {
-            causes.push_back({stall_cause::output, graph.buffers[b].to, {}});
+            causes.push_back({graph.engines[graph.buffers[b].to].is_port ? stall_cause::memory_port
+                                                                         : stall_cause::output,
+                              graph.buffers[b].to,
+                              {}});
         }
         if (auto const shared = graph.engines[e].resource) {
             for (std::size_t other = 0; other < graph.engines.size(); ++other) {

@@ -18,16 +18,17 @@ namespace sofattn::hw {
 /// reasons the first unmet one counts: inputs in the order of the buffers, then outputs, then the
 /// resource.
 enum class stall_cause {
-    input,    ///< a predecessor has not handed over the item (or the last of its row)
-    output,   ///< a successor's buffer has no place for it
-    resource, ///< another engine holds the shared resource
-    memory    ///< its own use of the shared resource outlasts its work
+    input,      ///< a predecessor has not handed over the item (or the last of its row)
+    output,     ///< a successor's buffer has no place for it
+    resource,   ///< another engine holds the shared resource
+    memory,     ///< its own use of the shared resource outlasts its work
+    memory_port ///< a memory's ports have not served the items before it
 };
-inline constexpr std::size_t stall_cause_count = 4;
+inline constexpr std::size_t stall_cause_count = 5;
 
 [[nodiscard]] constexpr std::string_view name(stall_cause cause) noexcept {
     constexpr std::array<std::string_view, stall_cause_count> names{"input", "output", "resource",
-                                                                    "memory"};
+                                                                    "memory", "memory port"};
     return names[static_cast<std::size_t>(cause)];
 }
 

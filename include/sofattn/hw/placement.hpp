@@ -25,7 +25,7 @@ struct placement {
     [[nodiscard]] static placement of(machine const& m, index_t keys, index_t rows, index_t dim,
                                       index_t value_dim, index_t channels) noexcept {
         auto const operand = static_cast<index_t>(probe::formal_operand_bytes);
-        bool const predicts = kind_of(m.prediction) != predictor_kind::none;
+        bool const predicts = hw::predicts(m.prediction);
         index_t const codes = predicts ? ceil_div(channels * dim, index_t{2}) : 0;
         index_t const weights = channels * (dim + value_dim) * operand;
         index_t const head =
@@ -75,7 +75,7 @@ inline void set_traffic(tile_work& w, machine const& m, placement const& p,
         }
     }
     bool const reads_index = at.is_cached ? !p.keys_stay || at.first_meeting : !p.keys_stay;
-    if (reads_index && kind_of(m.prediction) != predictor_kind::none) {
+    if (reads_index && predicts(m.prediction)) {
         t.index_bytes = count((w.keys - w.predicted_keys) * w.dim) * predicted_bytes;
     }
     // Made here: on chip. Loaded before: on chip if a head's keys stay.

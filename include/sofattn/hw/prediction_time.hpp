@@ -6,6 +6,7 @@
 #include <sofattn/hw/activity.hpp>
 #include <sofattn/hw/config_parts.hpp>
 #include <sofattn/hw/kinds.hpp>
+#include <sofattn/hw/out_buffer.hpp>
 #include <sofattn/hw/systolic.hpp>
 #include <sofattn/hw/tile_work.hpp>
 
@@ -31,13 +32,35 @@ namespace sofattn::hw {
                : 0;
 }
 
+/// Bytes per cycle that the memories take of the array's sums: K^ goes to the token memory, scores
+/// to the temporary one. 0: as many as come.
+struct sum_ports {
+    index_t key_bytes = 0;
+    index_t score_bytes = 0;
+};
+
+namespace detail {
+/// Passes of an array of which each leaves its part of `sums`.
+[[nodiscard]] inline stage_time passes_time(prediction_engine const& e, index_t passes,
+                                            index_t depth, index_t pace, index_t sums,
+                                            index_t port_bytes) noexcept {
+    systolic_array const array = array_of(e);
+    if (passes == 0) {
+        return {};
+    }
+    out_buffer const out{e.out_buffer_bytes, port_bytes, ceil_div(sums * e.result_bytes, passes)};
+    return out.time(array.time(passes, depth, pace), passes, std::max(depth, array.columns),
+                    e.array_rows_count * e.result_bytes);
+}
+} // namespace detail
+
 /// Phase 1.1: `predicted_keys` tokens along the rows, channels of K^ along the columns, `channels`
 /// products deep. The codes of W_k come converted.
-[[nodiscard]] inline stage_time key_prediction_time(prediction_engine const& e,
-                                                    tile_work const& w) noexcept {
+[[nodiscard]] inline stage_time key_prediction_time(prediction_engine const& e, tile_work const& w,
+                                                    index_t port_bytes = 0) noexcept {
     index_t const passes =
         ceil_div(w.predicted_keys, e.array_rows_count) * ceil_div(w.dim, e.array_columns_count);
-    return array_of(e).time(passes, w.channels);
+    return detail::passes_time(e, passes, w.channels, 1, w.predicted_keys * w.dim, port_bytes);
 }
 
 /// Phase 1.2: queries along the rows, keys along the columns, `dim` products deep. Where the block is
@@ -46,14 +69,16 @@ namespace sofattn::hw {
 /// and begins when the selector has judged the first, which it is taken to do without a pause; codes
 /// of both operands (two_sided_lz) take an encoder per row and per column (hw::validate).
 [[nodiscard]] inline stage_time score_prediction_time(prediction_engine const& e,
-                                                      tile_work const& w) noexcept {
-    index_t const passes = ceil_div(w.rows, e.array_rows_count) *
-                           (ceil_div(w.keys, e.array_columns_count) +
-                            ceil_div(survivors(e, w.keys), e.array_columns_count));
+                                                      tile_work const& w,
+                                                      index_t port_bytes = 0) noexcept {
+    index_t const again = survivors(e, w.keys);
+    index_t const passes =
+        ceil_div(w.rows, e.array_rows_count) *
+        (ceil_div(w.keys, e.array_columns_count) + ceil_div(again, e.array_columns_count));
     index_t const pace = w.encoded_values == 0 || !encodes(e)
                              ? 1
                              : ceil_div(std::min(w.rows, e.array_rows_count), e.lz_encoders_count);
-    return array_of(e).time(passes, w.dim, pace);
+    return detail::passes_time(e, passes, w.dim, pace, w.rows * (w.keys + again), port_bytes);
 }
 
 /// Scores need K^, so the second phase begins when the last K^ of the tile is out; the next tile's
@@ -61,13 +86,13 @@ namespace sofattn::hw {
 ///
 /// Zeros are kept from the elements (paper: zero eliminator), which saves their switching but no
 /// cycle: the operands of all rows and columns move in step.
-[[nodiscard]] inline stage_time prediction_time(prediction_engine const& e,
-                                                tile_work const& w) noexcept {
-    if (kind_of(e) == predictor_kind::none) {
+[[nodiscard]] inline stage_time prediction_time(prediction_engine const& e, tile_work const& w,
+                                                sum_ports const& ports = {}) noexcept {
+    if (!predicts(e)) {
         return {};
     }
-    stage_time const keys = key_prediction_time(e, w);
-    stage_time const scores = score_prediction_time(e, w);
+    stage_time const keys = key_prediction_time(e, w, ports.key_bytes);
+    stage_time const scores = score_prediction_time(e, w, ports.score_bytes);
     if (scores.latency_cycles == 0) {
         return keys;
     }
@@ -93,7 +118,7 @@ namespace detail {
 inline void add_prediction_activity(prediction_engine const& e, tile_work const& w,
                                     activity_counts& into) noexcept {
     using detail::count;
-    if (kind_of(e) == predictor_kind::none) {
+    if (!predicts(e)) {
         return;
     }
     index_t const again = survivors(e, w.keys);

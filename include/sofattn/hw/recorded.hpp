@@ -29,12 +29,10 @@ namespace sofattn::hw {
 /// is_selection_shared) describe the run; shares are not read: what was kept, loaded, generated,
 /// skipped and updated comes from the events.
 ///
-/// Three things a trace does not tell. How many keys the fullest row of a tile kept: taken as the mean
-/// over the pairs it sees, rounded up, which is exact where rows have equal budgets. And which
-/// tile a product of key prediction belongs to, since the software predicts a head's keys ahead:
-/// the machine predicts a tile's keys when a block of queries meets it first. And which of a tile's
-/// loads repeat those of earlier blocks, where K and V exist and stay on chip: blocks are taken to
-/// choose independently.
+/// Two things a trace does not tell. Which tile a product of key prediction belongs to, since the
+/// software predicts a head's keys ahead: the machine predicts a tile's keys when a block of
+/// queries meets it first. And which of a tile's loads repeat those of earlier blocks, where K and
+/// V exist and stay on chip: blocks are taken to choose independently.
 class recorded_tiles {
 public:
     /// Throws `error` where trace and shapes contradict each other.
@@ -65,9 +63,8 @@ public:
         progress so_far;
         so_far.missed.resize(count_of_tiles());
         for (std::size_t n = 0; n < tiles.size(); ++n) {
-            auto const& id = tiles[n].id;
             bool const ends_row = n + 1 == tiles.size() || tiles[n + 1].id.first_key == 0;
-            f(tile_of(tiles[n].counts, id, ends_row, so_far));
+            f(tile_of(tiles[n], ends_row, so_far));
         }
     }
 
@@ -111,8 +108,9 @@ private:
         return count / unit;
     }
 
-    [[nodiscard]] tile_work tile_of(probe::ledger const& counts, probe::tile_id id, bool ends_row,
+    [[nodiscard]] tile_work tile_of(probe::trace::tile const& tile, bool ends_row,
                                     progress& so_far) const {
+        auto const& [id, counts, kept_most] = tile;
         using detail::count;
         using enum probe::stage;
         using probe::event;
@@ -143,6 +141,7 @@ private:
         }
         if (id.first_key == 0) {
             w.row_keys = last_visible;
+            w.head_keys = id.first_query == 0 ? w_.keys_count : 0;
         }
         index_t const seen_before =
             id.first_query == 0 ? 0 : seen_by(w_.visible(id.first_query - 1));
@@ -161,9 +160,12 @@ private:
                             "not cut into tiles");
         }
         w.kept_pairs = counts.count(attention, event::exp);
-        if (w.visible_pairs > 0) {
-            w.kept_most =
-                static_cast<index_t>(ceil_div(w.kept_pairs * count(w.keys), w.visible_pairs));
+        w.kept_most = static_cast<index_t>(kept_most);
+        if (w.kept_most > w.keys || w.kept_pairs > count(w.rows) * kept_most) {
+            throw error("recorded run: keys that the fullest row of a tile kept",
+                        std::to_string(w.kept_most),
+                        "at most its " + std::to_string(w.keys) + " keys, and as many as its " +
+                            std::to_string(w.kept_pairs) + " kept pairs need");
         }
         constexpr std::uint64_t operand = probe::formal_operand_bytes;
         // An attender that reuses scores loads fewer keys than values; the machine loads pairs.

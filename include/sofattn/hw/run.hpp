@@ -80,19 +80,24 @@ struct run_report {
         return static_cast<double>(done[activity::multiply_add] + done[activity::kv_multiply_add]) /
                (elements * static_cast<double>(timing.total.count()));
     }
-    /// Bytes that went through the ports of the token, weight and temporary memory, over what they
-    /// can deliver in that time. Timing does not wait for ports: above 1, the machine as described
-    /// could not run so fast, and needs more or wider ones.
-    [[nodiscard]] std::array<double, 3> port_shares() const noexcept {
-        auto const share = [&](sram_buffer const& memory, activity read, activity write) {
-            return static_cast<double>(done[read] + done[write]) /
-                   (static_cast<double>(memory.ports_count * memory.port_bytes_per_cycle) *
-                    static_cast<double>(timing.total.count()));
-        };
-        return {share(on.buffers.token, activity::token_read_bytes, activity::token_write_bytes),
-                share(on.buffers.weight, activity::weight_read_bytes, activity::weight_write_bytes),
-                share(on.buffers.temporary, activity::temporary_read_bytes,
-                      activity::temporary_write_bytes)};
+    /// Bytes per cycle that went through the ports of the on-chip memories, on average.
+    [[nodiscard]] std::array<double, chip_memory_count> port_bytes_per_cycle() const noexcept {
+        std::array<double, chip_memory_count> per_cycle{};
+        auto const bytes = port_bytes(done);
+        for (std::size_t n = 0; n < chip_memory_count; ++n) {
+            per_cycle[n] =
+                static_cast<double>(bytes[n]) / static_cast<double>(timing.total.count());
+        }
+        return per_cycle;
+    }
+    /// The same over what the ports can carry; never above 1.
+    [[nodiscard]] std::array<double, chip_memory_count> port_shares() const noexcept {
+        auto shares = port_bytes_per_cycle();
+        for (std::size_t n = 0; n < chip_memory_count; ++n) {
+            shares[n] /=
+                static_cast<double>(buffer_of(on, static_cast<chip_memory>(n)).bytes_per_cycle());
+        }
+        return shares;
     }
     /// Share of the time in which the DRAM is at work for this layer.
     [[nodiscard]] double memory_share() const noexcept {
@@ -157,6 +162,20 @@ inline void settle(run_report& r, memory_model const& memory) {
     }
 }
 
+/// The same tree, in the machine's time.
+[[nodiscard]] inline work work_of(tile_run const& run, machine const& on,
+                                  memory_model const& memory) {
+    if (run.parts.empty()) {
+        return work::of(item_of(run.tile, on, memory), count(run.times));
+    }
+    std::vector<work> parts;
+    parts.reserve(run.parts.size());
+    for (tile_run const& part : run.parts) {
+        parts.push_back(work_of(part, on, memory));
+    }
+    return work::all(std::move(parts), count(run.times));
+}
+
 /// One selection of a KV head as a tree of repetitions; equal blocks in a row become one. What its
 /// tiles cost is added `times` times.
 inline work selection_work(layer_tiles const& tiles, index_t selection, memory_model const& memory,
@@ -168,7 +187,9 @@ inline work selection_work(layer_tiles const& tiles, index_t selection, memory_m
         runs.clear();
         tiles.append_block(selection, b, runs);
         for (tile_run const& run : runs) {
-            add_tile(r, run.tile, memory, times * count(run.times));
+            run.for_each([&](tile_work const& tile, index_t repeated) {
+                add_tile(r, tile, memory, times * count(repeated));
+            });
         }
         if (runs == before) {
             ++blocks.back().times;
@@ -177,7 +198,7 @@ inline work selection_work(layer_tiles const& tiles, index_t selection, memory_m
         std::vector<work> parts;
         parts.reserve(runs.size());
         for (tile_run const& run : runs) {
-            parts.push_back(work::of(item_of(run.tile, r.on, memory), count(run.times)));
+            parts.push_back(work_of(run, r.on, memory));
         }
         blocks.push_back(work::all(std::move(parts)));
         std::swap(runs, before);

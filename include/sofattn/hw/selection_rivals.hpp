@@ -10,16 +10,21 @@
 
 namespace sofattn::hw {
 
-/// The scores of one row that are selected from together: where tiles are handed over, those of the tile;
-/// where rows are, all of the row's, with its first tile.
+/// The scores of one row that are selected from together: where tiles are handed over, those of the
+/// tile; where rows are, all of the row's, with its first tile; where history decides, a head's
+/// tokens, once.
 struct selection_run {
     index_t entries = 0;
-    index_t again = 0; ///< of them, those that a second round of prediction gives anew
+    index_t again = 0;          ///< of them, those that a second round of prediction gives anew
+    bool once_per_head = false; ///< tokens are ranked, not a row's keys
 
     [[nodiscard]] static selection_run of(prediction_engine const& p, tile_work const& w,
                                           bool whole_rows) noexcept {
+        if (kind_of(p) == predictor_kind::history) {
+            return {w.head_keys, 0, true};
+        }
         index_t const n = whole_rows ? w.row_keys : w.keys;
-        return {n, survivors(p, n)};
+        return {n, survivors(p, n), false};
     }
 };
 
@@ -46,6 +51,7 @@ inline constexpr index_t partition_gap_cycles = 3;
 /// mean_threshold: a scan for minimum, maximum and mean, one against the threshold; both again for
 /// the survivors of the first round (Energon).
 /// quick_select: ceil(n / inputs) + 3 over halving partitions (SpAtten; its median of halves).
+/// threshold: a scan for the softmax's sum, one against the threshold (Sanger).
 [[nodiscard]] inline index_t rival_cycles(selection_engine const& e,
                                           selection_run const& run) noexcept {
     index_t const inputs = e.new_inputs_count;
@@ -56,6 +62,7 @@ inline constexpr index_t partition_gap_cycles = 3;
     }
     case selector_kind::mean_threshold:
         return 2 * (ceil_div(run.entries, inputs) + ceil_div(run.again, inputs));
+    case selector_kind::threshold: return 2 * ceil_div(run.entries, inputs);
     case selector_kind::quick_select: {
         index_t cycles = 0;
         for (index_t left = run.entries; left > 0; left /= 2) {
@@ -74,6 +81,7 @@ inline constexpr index_t partition_gap_cycles = 3;
     case selector_kind::full_sort:
         return run.entries * (1 + detail::merge_passes(ceil_div(run.entries, e.new_inputs_count)));
     case selector_kind::mean_threshold: return 2 * (run.entries + run.again);
+    case selector_kind::threshold: return 2 * run.entries;
     case selector_kind::quick_select: {
         index_t seen = 0;
         for (index_t left = run.entries; left > 0; left /= 2) {

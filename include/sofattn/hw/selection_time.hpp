@@ -27,7 +27,8 @@ namespace sofattn::hw {
                                                selection_run const& run = {}) noexcept {
     index_t const per_row =
         kind_of(e) == selector_kind::sads ? sort_passes(e, w) : rival_cycles(e, run);
-    index_t const busy = ceil_div(w.rows, e.cores_count) * per_row;
+    index_t const rows = run.once_per_head ? 1 : w.rows;
+    index_t const busy = ceil_div(rows, e.cores_count) * per_row;
     if (busy == 0) {
         return {};
     }
@@ -45,10 +46,20 @@ inline void add_selection_activity(selection_engine const& e, prediction_engine 
         return;
     }
     if (kind_of(e) != selector_kind::sads) {
-        std::uint64_t const touched = count(w.rows * rival_entries(e, run));
+        index_t const rows = run.once_per_head ? 1 : w.rows;
+        std::uint64_t const touched = count(rows * rival_entries(e, run));
         bool const sorts = kind_of(e) == selector_kind::full_sort;
         into.add(sorts ? activity::sort_pass : activity::select_compare,
-                 sorts ? count(w.rows * rival_cycles(e, run)) : touched);
+                 sorts ? count(rows * rival_cycles(e, run)) : touched);
+        if (kind_of(p) == predictor_kind::history) {
+            // Each probability is added to its token's sum, read and written.
+            into.add(activity::select_compare, w.kept_pairs);
+            into.add(activity::temporary_read_bytes, w.kept_pairs * count(p.result_bytes));
+            into.add(activity::temporary_write_bytes, w.kept_pairs * count(p.result_bytes));
+        }
+        if (kind_of(e) == selector_kind::threshold) {
+            into.add(activity::exp, count(rows * run.entries)); // of the estimate
+        }
         into.add(activity::temporary_read_bytes, touched * count(p.result_bytes));
         into.add(activity::temporary_write_bytes, (sorts ? touched * count(p.result_bytes) : 0) +
                                                       count(ceil_div(w.rows * w.keys, index_t{8})));

@@ -26,6 +26,7 @@ struct pipeline_snapshot {
 struct pipeline_jump {
     std::size_t depth = 0;         ///< level of the repeating node
     std::uint64_t repetitions = 0; ///< of it
+    std::uint64_t items = 0;       ///< of the stream
     std::uint64_t periods = 0;     ///< so often the difference to `since`
     pipeline_snapshot const* since = nullptr;
 };
@@ -36,7 +37,7 @@ struct pipeline_jump {
 /// simulation between the two snapshots would be repeated as long as repetitions last.
 class steady_state {
 public:
-    /// The first engine has moved on. Is a snapshot of use now?
+    /// The first engine has moved on, and the cursor before it. Is a snapshot of use now?
     [[nodiscard]] bool at_boundary(work_cursor const& first) {
         auto const levels = first.levels();
         found_.resize(std::min(found_.size(), levels.size()));
@@ -61,10 +62,10 @@ public:
         return any;
     }
 
-    /// `earliest` and `latest`: the items of the slowest and of the fastest engine.
-    [[nodiscard]] std::optional<pipeline_jump> find(work_cursor const& first,
-                                                    std::uint64_t earliest, std::uint64_t latest,
-                                                    pipeline_snapshot const& now) {
+    /// `earliest`: the item of the slowest engine.
+    [[nodiscard]] std::optional<pipeline_jump>
+    find(work_cursor const& first, std::uint64_t earliest, pipeline_snapshot const& now) {
+        std::uint64_t const latest = first.index();
         for (std::size_t d = 0; d < found_.size(); ++d) {
             detector& one = found_[d];
             if (!one.due) {
@@ -83,6 +84,7 @@ public:
                 if (periods > 0) {
                     return pipeline_jump{.depth = d,
                                          .repetitions = periods * period,
+                                         .items = periods * period * node.length,
                                          .periods = periods,
                                          .since = &*one.saved};
                 }

@@ -17,6 +17,7 @@
 #include <sofattn/hw/tile_work.hpp>
 #include <sofattn/hw/work.hpp>
 
+#include <array>
 #include <cstddef>
 #include <cstdint>
 #include <string>
@@ -39,7 +40,9 @@ namespace sofattn::hw {
          {tile_stage::fetch, tile_stage::spill, tile_stage::gather, tile_stage::write_back}) {
         set(s, memory.time(transfer_of(w, s)));
     }
-    set(tile_stage::prediction, prediction_time(m.prediction, w));
+    set(tile_stage::prediction, prediction_time(m.prediction, w,
+                                                {m.buffers.token.bytes_per_cycle(),
+                                                 m.buffers.temporary.bytes_per_cycle()}));
     set(tile_stage::selection, selection_time(m.selection, w, run_of(w, m)));
     set(tile_stage::schedule, schedule_time(m.schedule, w));
     set(tile_stage::kv_generation, generation_time(m.generation, w));
@@ -70,9 +73,31 @@ namespace sofattn::hw {
     return done;
 }
 
-/// The stages as a chain. All transfers use the one DRAM. Where whole rows are handed over, a row
-/// block's scores wait before selection, in the DRAM if they do not fit the chip; `row_score_bytes` is
-/// what a block takes at most, and there is room for two.
+/// Bytes that a tile moves through the ports of each on-chip memory, in any stage.
+[[nodiscard]] constexpr std::array<std::uint64_t, chip_memory_count>
+port_bytes(activity_counts const& done) noexcept {
+    return {done[activity::token_read_bytes] + done[activity::token_write_bytes],
+            done[activity::weight_read_bytes] + done[activity::weight_write_bytes],
+            done[activity::temporary_read_bytes] + done[activity::temporary_write_bytes]};
+}
+[[nodiscard]] inline sram_buffer const& buffer_of(machine const& m, chip_memory which) noexcept {
+    return which == chip_memory::token    ? m.buffers.token
+           : which == chip_memory::weight ? m.buffers.weight
+                                          : m.buffers.temporary;
+}
+/// The stage that waits where a memory's ports fall behind: the one whose products need most of
+/// them. Stages before it wait for its room, those behind for its output.
+[[nodiscard]] constexpr tile_stage stage_before(chip_memory which) noexcept {
+    return which == chip_memory::token    ? tile_stage::prediction    // K^ along the columns
+           : which == chip_memory::weight ? tile_stage::kv_generation // W_k and W_v
+                                          : tile_stage::selection;    // scores
+}
+
+/// The stages as a chain. All transfers use the one DRAM. The ports of an on-chip memory are an
+/// engine that is busy with a tile for the bytes of all stages over what they carry in a cycle;
+/// they may be a few tiles behind, as stages after the one that waits still ask for them. Where
+/// whole rows are handed over, a row block's scores wait before selection, in the DRAM if they do
+/// not fit the chip; `row_score_bytes` is what a block takes at most, and there is room for two.
 [[nodiscard]] inline pipeline_graph graph_of(machine const& m, std::uint64_t row_score_bytes) {
     pipeline_graph graph;
     graph.resources = {"dram"};
@@ -96,25 +121,38 @@ namespace sofattn::hw {
         }
         graph.buffers.push_back(b);
     }
+    for (std::size_t n = 0; n < chip_memory_count; ++n) {
+        auto const which = static_cast<chip_memory>(n);
+        buffer b{static_cast<std::size_t>(stage_before(which)), graph.engines.size()};
+        b.slots = detail::count(m.pipeline.buffered_tiles_count) + 2;
+        graph.engines.push_back({std::string(name(which)) + " ports", {}, true});
+        graph.buffers.push_back(b);
+    }
     return graph;
 }
 
 [[nodiscard]] inline work_item item_of(tile_work const& w, machine const& m,
                                        memory_model const& memory) {
     work_item item;
-    item.busy_cycles.reserve(tile_stage_count);
-    item.latency_cycles.reserve(tile_stage_count);
+    item.busy_cycles.reserve(tile_stage_count + chip_memory_count);
+    item.latency_cycles.reserve(tile_stage_count + chip_memory_count);
     for (stage_time const& t : times_of(w, m, memory)) {
         item.busy_cycles.push_back(t.interval_cycles);
         item.latency_cycles.push_back(t.latency_cycles);
     }
+    auto const bytes = port_bytes(activities_of(w, m));
+    for (std::size_t n = 0; n < chip_memory_count; ++n) {
+        auto const wide =
+            detail::count(buffer_of(m, static_cast<chip_memory>(n)).bytes_per_cycle());
+        item.busy_cycles.push_back(ceil_div(bytes[n], wide));
+        item.latency_cycles.push_back(item.busy_cycles.back());
+    }
     if (m.pipeline.hand_over_name == "row_ready") {
-        item.output_bytes.assign(tile_stage_count - 1, 0);
+        item.output_bytes.assign(tile_stage_count - 1 + chip_memory_count, 0);
         // Buffer n lies before stage n + 1.
         item.output_bytes[static_cast<std::size_t>(tile_stage::selection) - 1] =
-            kind_of(m.prediction) == predictor_kind::none
-                ? 0
-                : w.visible_pairs * detail::count(m.prediction.result_bytes);
+            !predicts(m.prediction) ? 0
+                                    : w.visible_pairs * detail::count(m.prediction.result_bytes);
     }
     item.ends_row = w.last_of_rows;
     return item;

@@ -36,6 +36,19 @@ inline constexpr std::array<std::string_view, tile_stage_count> tile_stage_names
     return detail::tile_stage_names[static_cast<std::size_t>(s)];
 }
 
+/// The on-chip memories, whose ports stand behind the stages in a pipeline: each serves what a tile
+/// moves through it, all stages together.
+enum class chip_memory { token, weight, temporary };
+inline constexpr std::size_t chip_memory_count = 3;
+
+namespace detail {
+inline constexpr std::array<std::string_view, chip_memory_count> chip_memory_names{
+    "token", "weight", "temporary"};
+} // namespace detail
+[[nodiscard]] constexpr std::string_view name(chip_memory m) noexcept {
+    return detail::chip_memory_names[static_cast<std::size_t>(m)];
+}
+
 /// Bytes that a tile moves between DRAM and chip.
 struct tile_traffic {
     std::uint64_t query_bytes = 0;
@@ -113,6 +126,7 @@ struct tile_work {
     index_t finished_rows = 0; ///< rows whose outputs are divided here
 
     index_t row_keys = 0;      ///< of the block's first tile: keys that the longest row sees in all
+    index_t head_keys = 0;     ///< of a selection's first tile: all keys
     bool last_of_rows = false; ///< the block's last tile
     tile_traffic traffic{};
 

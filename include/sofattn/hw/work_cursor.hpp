@@ -9,6 +9,7 @@
 #include <cstddef>
 #include <cstdint>
 #include <deque>
+#include <map>
 #include <memory>
 #include <optional>
 #include <span>
@@ -16,6 +17,25 @@
 #include <vector>
 
 namespace sofattn::hw::detail {
+
+/// Items by their number; equal ones have one.
+class item_numbers {
+public:
+    [[nodiscard]] std::uint64_t of(work_item const& item) {
+        key_.clear();
+        for (auto const* cycles :
+             {&item.busy_cycles, &item.latency_cycles, &item.resource_cycles, &item.output_bytes}) {
+            key_.push_back(cycles->size());
+            key_.insert(key_.end(), cycles->begin(), cycles->end());
+        }
+        key_.push_back(item.ends_row ? 1 : 0);
+        return numbers_.emplace(key_, numbers_.size()).first->second;
+    }
+
+private:
+    std::map<std::vector<std::uint64_t>, std::uint64_t> numbers_;
+    std::vector<std::uint64_t> key_;
+};
 
 /// A piece of work, flat and without what does nothing.
 class work_program {
@@ -26,9 +46,11 @@ public:
         std::size_t first_part = 0;
         std::size_t parts = 0; ///< none: an item
         std::size_t item = 0;
+        std::uint64_t content = 0; ///< of an item
     };
 
-    work_program(pipeline_graph const& graph, work of) : root_(add(graph, of)) {}
+    work_program(pipeline_graph const& graph, item_numbers& numbers, work of)
+        : root_(add(graph, numbers, of)) {}
 
     [[nodiscard]] bool empty() const noexcept { return !root_; }
     [[nodiscard]] std::size_t root() const noexcept { return *root_; }
@@ -39,20 +61,23 @@ public:
     [[nodiscard]] work_item const& item(node const& of) const noexcept { return items_[of.item]; }
 
 private:
-    std::optional<std::size_t> add(pipeline_graph const& graph, work& of) {
+    std::optional<std::size_t> add(pipeline_graph const& graph, item_numbers& numbers, work& of) {
         if (of.times == 0) {
             return std::nullopt;
         }
         if (of.parts.empty()) {
             graph.validate(of.item);
-            nodes_.push_back({.times = of.times, .length = 1, .item = items_.size()});
+            nodes_.push_back({.times = of.times,
+                              .length = 1,
+                              .item = items_.size(),
+                              .content = numbers.of(of.item)});
             items_.push_back(std::move(of.item));
             return nodes_.size() - 1;
         }
         std::vector<std::size_t> parts;
         std::uint64_t length = 0;
         for (work& part : of.parts) {
-            if (auto const n = add(graph, part)) {
+            if (auto const n = add(graph, numbers, part)) {
                 parts.push_back(*n);
                 length += nodes_[*n].times * nodes_[*n].length;
             }
@@ -93,7 +118,7 @@ public:
                 ended_ = true;
                 break;
             }
-            auto made = std::make_unique<work_program>(*graph_, std::move(*next));
+            auto made = std::make_unique<work_program>(*graph_, numbers_, std::move(*next));
             if (!made->empty()) {
                 programs_.push_back(std::move(made));
             }
@@ -112,6 +137,7 @@ public:
 private:
     pipeline_graph const* graph_;
     work_source source_;
+    item_numbers numbers_;
     std::deque<std::unique_ptr<work_program>> programs_;
     std::uint64_t first_ = 0;
     bool ended_ = false;
@@ -132,6 +158,8 @@ public:
 
     /// The item to be done, none at the end of the stream.
     [[nodiscard]] work_item const* item() const noexcept { return item_; }
+    /// Equal items have equal ones.
+    [[nodiscard]] std::uint64_t content() const noexcept { return content_; }
     [[nodiscard]] std::uint64_t index() const noexcept { return index_; }
     [[nodiscard]] std::uint64_t program() const noexcept { return number_; }
     /// Outermost first; empty at the end of the stream.
@@ -182,6 +210,7 @@ private:
             auto const& here = program_->at(node);
             if (here.parts == 0) {
                 item_ = &program_->item(here);
+                content_ = here.content;
                 return;
             }
             node = program_->part(here, 0);
@@ -197,6 +226,7 @@ private:
 
     work_program const* program_ = nullptr;
     work_item const* item_ = nullptr;
+    std::uint64_t content_ = 0;
     std::uint64_t number_ = 0;
     std::uint64_t index_ = 0;
     std::vector<level> levels_;

@@ -27,6 +27,7 @@ struct workload {
     index_t value_dim_count = 128;
     index_t tile_keys_count = 128;
     double kept_share = 0.1;
+    double kept_most_share = 0;
     double union_share = 0;
     double update_share = 0.01;
     double zero_key_share = 0;
@@ -51,6 +52,11 @@ struct workload {
         field{"tile_keys_count", "Keys per tile, Bc", "section III-D: chosen per layer", 1,
               1 << 30},
         field{"kept_share", "Of the visible pairs, those attended", "Fig. 18", 1e-9, 1},
+        field{
+            "kept_most_share",
+            "Of a tile's keys, those that its fullest row keeps, for which the others wait; 0: as "
+            "rows of equal budgets do",
+            "measured on data, or 0", 0, 1},
         field{"union_share",
               "Of a tile's keys, those that some query of a block keeps; 0: as if queries chose "
               "independently",
@@ -96,7 +102,7 @@ struct workload {
 // clang-format off
 BOOST_HANA_ADAPT_STRUCT(sofattn::hw::workload,
     keys_count, queries_count, first_position_count, width_count, heads_count, kv_heads_count,
-    head_dim_count, value_dim_count, tile_keys_count, kept_share, union_share, update_share,
+    head_dim_count, value_dim_count, tile_keys_count, kept_share, kept_most_share, union_share, update_share,
     zero_key_share, zero_score_share, is_causal, has_kv_cache, is_selection_shared, rope_name);
 // clang-format on
 

@@ -18,8 +18,9 @@
 namespace sofattn::io {
 
 /// What a cycle may go into, in the order of hues.
-inline constexpr std::array<std::string_view, 6> cycle_kinds{
-    "busy", "input not ready", "no room for output", "resource taken", "memory", "idle"};
+inline constexpr std::array<std::string_view, 7> cycle_kinds{
+    "busy", "input not ready", "no room for output", "resource taken", "memory", "memory port",
+    "idle"};
 
 [[nodiscard]] constexpr std::size_t cycle_kind(hw::stall_cause cause) noexcept {
     return 1 + static_cast<std::size_t>(cause);

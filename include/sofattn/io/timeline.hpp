@@ -86,7 +86,7 @@ public:
                   std::uint64_t end) override {
         // Colours of chrome://tracing, the worst for what the memory is to blame for.
         constexpr std::array<std::string_view, hw::stall_cause_count> colours{
-            "bad", "yellow", "rail_load", "terrible"};
+            "bad", "yellow", "rail_load", "terrible", "terrible"};
         interval(engine, reason(why), "stall", colours[static_cast<std::size_t>(why.cause)], item,
                  start, end);
     }
@@ -115,6 +115,7 @@ public:
         case hw::stall_cause::input: return "waits for " + other;
         case hw::stall_cause::output: return "waits for room at " + other;
         case hw::stall_cause::resource: return "waits while " + other + " has " + resource(why);
+        case hw::stall_cause::memory_port: return "waits for " + other;
         case hw::stall_cause::memory: break;
         }
         return "waits for its own transfer over " + resource(why);

@@ -5,6 +5,7 @@
 #include <sofattn/probe/ledger.hpp>
 #include <sofattn/probe/probe.hpp>
 
+#include <algorithm>
 #include <cstdint>
 #include <vector>
 
@@ -18,6 +19,7 @@ public:
     struct tile {
         tile_id id;
         ledger counts;
+        std::uint64_t kept_most = 0; ///< keys that its fullest row kept
 
         friend bool operator==(tile const&, tile const&) = default;
     };
@@ -27,6 +29,13 @@ public:
         (tiles_.empty() ? before_ : tiles_.back().counts)(s, e, count);
     }
     void begin_tile(tile_id id) { tiles_.push_back({id, {}}); }
+    /// A row kept so many keys of the tile: rows of one tile go through a circuit in step, so the
+    /// fullest one decides, which no sum tells.
+    void row_kept(std::uint64_t count) {
+        if (!tiles_.empty()) {
+            tiles_.back().kept_most = std::max(tiles_.back().kept_most, count);
+        }
+    }
 
     [[nodiscard]] std::vector<tile> const& tiles() const noexcept { return tiles_; }
     [[nodiscard]] ledger const& before() const noexcept { return before_; }
