@@ -83,9 +83,9 @@ void check(test::generator& random, tensor<float, head, query, dim> const& q,
         index_t wrong = 0;
         for (index_t i = 0; i < count; ++i) {
             std::vector<dlzs::score_type<P>> wanted(static_cast<std::size_t>(to - from));
-            dlzs::predict_scores<P>{}(
-                x, by_head ? codes.row(h + i, r) : codes.row(h, r + i),
-                index.codes().template range<key>(from, to - from), std::span(wanted));
+            dlzs::predict_scores<P>{}(x, by_head ? codes.row(h + i, r) : codes.row(h, r + i),
+                                      index.codes().template range<key>(from, to - from),
+                                      std::span(wanted));
             wanted.resize(static_cast<std::size_t>(stride), untouched);
             for (index_t n = 0; n < stride; ++n) {
                 wrong += scores[static_cast<std::size_t>(i * stride + n)] !=
@@ -141,7 +141,6 @@ TEST_CASE("dlzs.register_scores: no more rows than there are registers for") {
     SOFATTN_CHECK_ABORTS("rows.count <= rows_together",
                          dlzs::predict_rows<dlzs::int8>{}(queries, {0, 1, dlzs::rows_together + 1},
                                                           keys, {0, 16}, scores.data(), 16));
-    SOFATTN_CHECK_ABORTS("<= stride",
-                         dlzs::predict_rows<dlzs::int8>{}(queries, {0, 1, 2}, keys, {0, 16},
-                                                          scores.data(), 15));
+    SOFATTN_CHECK_ABORTS("<= stride", dlzs::predict_rows<dlzs::int8>{}(queries, {0, 1, 2}, keys,
+                                                                       {0, 16}, scores.data(), 15));
 }

@@ -65,9 +65,8 @@ std::vector<ranked<Score>> selected(std::vector<Score> const& scores, row_rule c
             static_cast<std::size_t>(std::min(tile, keys - first)));
         std::vector<ranked<Score>> kept(part.size());
         scratch.row = &row;
-        auto const count = Selector{}(
-            x, sads::score_run<Score>{part, static_cast<key_id>(first)}, rule,
-            sads::segmentation{segment}, scratch, std::span(kept));
+        auto const count = Selector{}(x, sads::score_run<Score>{part, static_cast<key_id>(first)},
+                                      rule, sads::segmentation{segment}, scratch, std::span(kept));
         all.insert(all.end(), kept.begin(), kept.begin() + count);
     }
     return all;
@@ -89,8 +88,7 @@ void check(test::generator& random, index_t visible, sads::select_scratch<Score>
     row_rule const rule = random.chance(0.5) ? row_rule::of(b, visible, step)
                                              : row_rule::of(b, visible, step, position);
     auto const segment = random.integer<index_t>(1, random.chance(0.5) ? 20 : 200);
-    index_t const tile =
-        Selector::tile_ready ? segment * random.integer<index_t>(1, 3) : visible;
+    index_t const tile = Selector::tile_ready ? segment * random.integer<index_t>(1, 3) : visible;
     CAPTURE(Selector::name);
     CAPTURE(visible);
     CAPTURE(static_cast<int>(shape));

@@ -101,8 +101,7 @@ template <byte_policy Policy>
 class register_queries<Policy> {
 public:
     register_queries() noexcept = default;
-    register_queries(query_codes<Policy> const& codes, index_t heads, index_t queries,
-                     index_t dim)
+    register_queries(query_codes<Policy> const& codes, index_t heads, index_t queries, index_t dim)
         : steps_(dot_steps(dim)), words_(static_cast<std::size_t>(heads * queries * steps_)),
           starts_(static_cast<std::size_t>(heads * queries)) {
         for (index_t row = 0; row < heads * queries; ++row) {
@@ -130,10 +129,10 @@ public:
             range, rows.count, scores, stride,
             [&](index_t t, std::int32_t* sums, index_t sum_stride) {
                 auto const pages = panels.tile_from(t / exec::page_tiles * exec::tile_pages);
-                exec::int8_tile(rows.count, {words_.data() + rows.first * steps_,
-                                             rows.step * steps_, starts.data(),
-                                             exec::columns_of(pages, t % exec::page_tiles), sums,
-                                             sum_stride, steps_});
+                exec::int8_tile(rows.count,
+                                {words_.data() + rows.first * steps_, rows.step * steps_,
+                                 starts.data(), exec::columns_of(pages, t % exec::page_tiles), sums,
+                                 sum_stride, steps_});
             });
     }
 
@@ -160,8 +159,8 @@ public:
         for (index_t k = 0; k < codes.template extent<axis::key>(); ++k) {
             auto* const tile = to + k / width * tile_shorts() + k % width * exec::pair_depth;
             for (index_t d = 0; d < codes.template extent<axis::dim>(); ++d) {
-                auto const value =
-                    static_cast<int>(detail::code_value<Policy::key, Policy::key_bits>(codes(k, d)));
+                auto const value = static_cast<int>(
+                    detail::code_value<Policy::key, Policy::key_bits>(codes(k, d)));
                 auto* const at = tile + d / exec::pair_depth * step_shorts + d % exec::pair_depth;
                 if constexpr (parts == 1) {
                     at[0] = static_cast<std::int16_t>(value);
@@ -194,8 +193,7 @@ public:
     using score = score_type<Policy>;
 
     register_queries() noexcept = default;
-    register_queries(query_codes<Policy> const& codes, index_t heads, index_t queries,
-                     index_t dim)
+    register_queries(query_codes<Policy> const& codes, index_t heads, index_t queries, index_t dim)
         : steps_(ceil_div(dim, exec::pair_depth)),
           words_(static_cast<std::size_t>(heads * queries * steps_)) {
         for (index_t row = 0; row < heads * queries; ++row) {
@@ -209,17 +207,16 @@ public:
         }
     }
 
-    void predict(query_rows rows, register_keys<Policy> const& keys, key_range range,
-                 score* scores, index_t stride) const noexcept {
+    void predict(query_rows rows, register_keys<Policy> const& keys, key_range range, score* scores,
+                 index_t stride) const noexcept {
         constexpr index_t width = register_keys<Policy>::width;
         detail::for_each_tile<width>(
             range, rows.count, scores, stride, [&](index_t t, score* into, index_t into_stride) {
-                std::array<std::int32_t,
-                           static_cast<std::size_t>(rows_together * exec::tile_width)>
+                std::array<std::int32_t, static_cast<std::size_t>(rows_together * exec::tile_width)>
                     sums;
-                exec::int16_tile(rows.count, {words_.data() + rows.first * steps_,
-                                              rows.step * steps_, keys.tile(t), sums.data(),
-                                              exec::tile_width, steps_});
+                exec::int16_tile(rows.count,
+                                 {words_.data() + rows.first * steps_, rows.step * steps_,
+                                  keys.tile(t), sums.data(), exec::tile_width, steps_});
                 for (index_t r = 0; r < rows.count; ++r) {
                     std::int32_t const* const of_row = sums.data() + r * exec::tile_width;
                     for (index_t k = 0; k < width; ++k) {
@@ -274,8 +271,7 @@ template <policy Policy>
 class register_queries<Policy> {
 public:
     register_queries() noexcept = default;
-    register_queries(query_codes<Policy> const& codes, index_t heads, index_t queries,
-                     index_t dim)
+    register_queries(query_codes<Policy> const& codes, index_t heads, index_t queries, index_t dim)
         : dim_(dim), reals_(static_cast<std::size_t>(heads * queries * dim)) {
         for (index_t row = 0; row < heads * queries; ++row) {
             auto const from = codes.row(row / queries, row % queries);
@@ -293,8 +289,7 @@ public:
         detail::for_each_tile<width>(
             range, rows.count, scores, stride, [&](index_t t, double* into, index_t into_stride) {
                 for (index_t r = 0; r < rows.count; ++r) {
-                    double const* const query =
-                        reals_.data() + (rows.first + r * rows.step) * dim_;
+                    double const* const query = reals_.data() + (rows.first + r * rows.step) * dim_;
                     std::array<double, static_cast<std::size_t>(width)> sums{};
                     double const* key = keys.tile(t);
                     for (index_t d = 0; d < dim_; ++d, key += width) {
@@ -328,8 +323,8 @@ private:
 template <policy Policy>
 struct predict_rows {
     void operator()(register_queries<Policy> const& queries, query_rows rows,
-                    register_keys<Policy> const& keys, key_range range,
-                    score_type<Policy>* scores, index_t stride) const noexcept {
+                    register_keys<Policy> const& keys, key_range range, score_type<Policy>* scores,
+                    index_t stride) const noexcept {
         SOFATTN_ASSERT(rows.count > 0 && rows.count <= rows_together);
         SOFATTN_ASSERT(range.from >= 0 && range.to - range.from <= stride);
         queries.predict(rows, keys, range, scores, stride);

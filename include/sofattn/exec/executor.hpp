@@ -20,9 +20,10 @@ struct register_lanes : scalar_lanes<8> {
 /// `Real` is the type of formal accumulators and exponentials; results are rounded to float once.
 template <lanes Lanes, probe::listener Probe, class Real>
 struct executor {
-    static_assert(!Probe::enabled || !requires { Lanes::on_registers; },
-                  "executor: kernels on vector registers are no circuit and cannot be counted; "
-                  "count with exec::counting or exec::hardware");
+    static_assert(
+        !Probe::enabled || !requires { Lanes::on_registers; },
+        "executor: kernels on vector registers are no circuit and cannot be counted; "
+        "count with exec::counting or exec::hardware");
 
     using lanes_type = Lanes;
     using probe_type = Probe;
@@ -55,6 +56,8 @@ concept executor_like = requires(X x) {
 
 /// Executors whose stages run kernels on vector registers.
 template <class X>
-concept on_registers = executor_like<X> && requires { X::lanes_type::on_registers; };
+concept on_registers = executor_like<X> && requires {
+    X::lanes_type::on_registers;
+};
 
 } // namespace sofattn::exec

@@ -50,8 +50,8 @@ namespace detail {
     return _mm512_dpwssd_epi32(sum, pairs, row);
 #endif
 #elif defined(__AVX512BW__)
-    return _mm512_add_epi32(
-        sum, _mm512_madd_epi16(_mm512_loadu_si512(panel), _mm512_set1_epi32(two)));
+    return _mm512_add_epi32(sum,
+                            _mm512_madd_epi16(_mm512_loadu_si512(panel), _mm512_set1_epi32(two)));
 #elif defined(__AVX2__) && !defined(__AVX512F__)
     return _mm256_add_epi32(
         sum, _mm256_madd_epi16(_mm256_loadu_si256(reinterpret_cast<__m256i const*>(panel)),
@@ -88,8 +88,8 @@ inline void int16_tile(int16_operands const& t) noexcept {
     constexpr index_t vector_shorts = pair_depth * vector_width;
     std::array<std::array<vector_int32, tile_vectors>, Rows> sum;
     unrolled<Rows>([&](auto r) __attribute__((always_inline)) {
-        unrolled<tile_vectors>(
-            [&](auto v) __attribute__((always_inline)) { sum[r][v] = vector_int32(0); });
+        unrolled<tile_vectors>([&](auto v)
+                                   __attribute__((always_inline)) { sum[r][v] = vector_int32(0); });
     });
     for (index_t step = 0; step < t.steps; ++step) {
         std::int16_t const* const panel = t.panel + step * tile_vectors * vector_shorts;

@@ -116,8 +116,8 @@ template <lane_score Score>
         wide_sum wide;
         constexpr auto width = static_cast<std::size_t>(vector_width);
         for (; i + width <= scores.size(); i += width) {
-            wide.add(xsimd::select(load(scores.data() + i) < bound, load(costs + i),
-                                   vector_int32(0)));
+            wide.add(
+                xsimd::select(load(scores.data() + i) < bound, load(costs + i), vector_int32(0)));
         }
         sum = wide.total();
     }

@@ -107,13 +107,13 @@ struct adaptive {
         }
         running_row<Score> fresh;
         running_row<Score>& row = is_running ? *scratch.row : fresh;
-        index_t const stay =
-            is_running ? rule.least_share(run.first + keys) - rule.least_share(run.first)
-                       : rule.at_least;
+        index_t const stay = is_running
+                                 ? rule.least_share(run.first + keys) - rule.least_share(run.first)
+                                 : rule.at_least;
         if constexpr (exec::on_registers<X> && exec::lane_score<Score>) {
             if constexpr (!Policy::whole_grains) {
-                return detail::select_adaptive_on_registers(run, rule, row, stay,
-                                                            scratch.registers, kept);
+                return detail::select_adaptive_on_registers(run, rule, row, stay, scratch.registers,
+                                                            kept);
             } else if (rule.at_most == row_rule{}.at_most) {
                 return detail::select_grains_on_registers(run, rule, scratch.registers, kept);
             }

@@ -26,9 +26,9 @@ struct weighed_lanes {
     /// Of vector_width scores.
     template <exec::lane_score Score>
     static weighed_lanes of(weight_scale scale, Score top, Score const* scores) noexcept {
-        exec::vector_float const away =
-            exec::smaller(exec::below_top(top, scores) * exec::vector_float(scale.steps_per_score()),
-                          exec::vector_float(static_cast<float>(weight_scale::farthest)));
+        exec::vector_float const away = exec::smaller(
+            exec::below_top(top, scores) * exec::vector_float(scale.steps_per_score()),
+            exec::vector_float(static_cast<float>(weight_scale::farthest)));
         exec::vector_int32 const steps = xsimd::to_int(away); // toward zero
         constexpr int bits = weight_scale::step_bits;
         exec::vector_int32 const f = steps & exec::vector_int32((1 << bits) - 1);
@@ -135,8 +135,7 @@ template <exec::lane_score Score>
         }
         return result;
     };
-    index_t const reached =
-        reach <= range.least ? count : exec::count_at_least(scores, reach);
+    index_t const reached = reach <= range.least ? count : exec::count_at_least(scores, reach);
     index_t const stay_most = std::clamp<index_t>(limits.most, 0, reached);
     index_t const stay_least = std::clamp<index_t>(limits.least, 0, count);
     if (!limits.drops_for_weight || stay_most <= stay_least || limits.dropped > limits.allowance) {
@@ -144,7 +143,7 @@ template <exec::lane_score Score>
     }
     // The lowest score that cannot go with all of its equals; beyond the best, if all can.
     std::uint64_t const allowed = limits.allowance - limits.dropped;
-    Score low = range.least; // all below it can go
+    Score low = range.least;                        // all below it can go
     auto high = static_cast<Score>(range.most + 1); // not all below it can, unless it stays that
     std::uint64_t below = 0;
     while (low < high) {
@@ -162,7 +161,9 @@ template <exec::lane_score Score>
         // Of equal ones the last go first.
         std::uint64_t const each = cost_of(low);
         auto const go = static_cast<index_t>((allowed - below) / each);
-        index_t const tied = stay - (low == range.most ? 0 : exec::count_at_least(scores, static_cast<Score>(low + 1)));
+        index_t const tied =
+            stay -
+            (low == range.most ? 0 : exec::count_at_least(scores, static_cast<Score>(low + 1)));
         stay -= go;
         if (stay >= stay_least && stay <= stay_most) {
             return {{low, tied - go},

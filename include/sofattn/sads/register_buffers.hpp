@@ -18,8 +18,8 @@ template <class Score>
 struct register_buffers {
     register_buffers() = default;
     explicit register_buffers(index_t keys)
-        : scores(places(keys)), keys_of(places(keys)), collected(places(keys)),
-          costs(places(keys)), positions(places(keys)), spare(places(keys)) {}
+        : scores(places(keys)), keys_of(places(keys)), collected(places(keys)), costs(places(keys)),
+          positions(places(keys)), spare(places(keys)) {}
 
     std::vector<Score> scores;           ///< of competing keys, where they do not lie together
     std::vector<key_id> keys_of;         ///< theirs, where they do not follow each other

@@ -80,8 +80,8 @@ private:
         return length(keys);
     }
     index_t keep_cut(key_range keys, best_cut<Score>& cut, ranked<Score>* kept) noexcept {
-        return collect(scores(keys), static_cast<key_id>(keys.from), cut,
-                       buffers_.collected.data(), kept);
+        return collect(scores(keys), static_cast<key_id>(keys.from), cut, buffers_.collected.data(),
+                       kept);
     }
 
     score_run<Score> run_;
@@ -112,9 +112,8 @@ template <exec::lane_score Score>
 
 /// select_segment with a partial sort.
 template <exec::lane_score Score>
-index_t select_segment_on_registers(score_run<Score> run, segment_shape shape,
-                                    row_rule const& rule, index_t budget,
-                                    register_buffers<Score>& buffers,
+index_t select_segment_on_registers(score_run<Score> run, segment_shape shape, row_rule const& rule,
+                                    index_t budget, register_buffers<Score>& buffers,
                                     std::span<ranked<Score>> kept) noexcept {
     if (shape.stride == 1) {
         index_t const first = run.first + shape.first;
@@ -122,9 +121,8 @@ index_t select_segment_on_registers(score_run<Score> run, segment_shape shape,
         index_t const wanted =
             std::clamp<index_t>(budget - keys.forced(), 0, std::ssize(keys.competing()));
         index_t const filled =
-            wanted == 0
-                ? keys.keep_forced(kept.data())
-                : keys.keep(cut_within(keys.competing(), wanted, rule.radius), kept.data());
+            wanted == 0 ? keys.keep_forced(kept.data())
+                        : keys.keep(cut_within(keys.competing(), wanted, rule.radius), kept.data());
         return sorted(kept, filled, buffers);
     }
     std::size_t competing = 0;
@@ -159,8 +157,7 @@ index_t select_within_on_registers(score_run<Score> run, row_rule const& rule,
                                    register_buffers<Score>& buffers,
                                    std::span<ranked<Score>> kept) noexcept {
     auto const range = exec::extremes(run.scores);
-    Score const least =
-        std::max(range.least, search_radius<Score>(rule.radius).below(range.most));
+    Score const least = std::max(range.least, search_radius<Score>(rule.radius).below(range.most));
     dealt_keys<Score> keys(run, rule, {run.first, run.first + run.size()}, buffers);
     return keys.keep({static_cast<Score>(least - 1), 0}, kept.data());
 }
@@ -193,9 +190,8 @@ index_t select_adaptive_on_registers(score_run<Score> run, row_rule const& rule,
     limits.least = least_with_forced - keys.forced();
     limits.most = std::max<index_t>(0, rule.at_most - row.kept);
     limits.drops_for_weight = rule.drop.measure != drop_measure::nothing;
-    auto const left =
-        drop_worst(competing, buffers.costs.data(),
-                   search_radius<Score>(rule.radius).below(row.top), limits);
+    auto const left = drop_worst(competing, buffers.costs.data(),
+                                 search_radius<Score>(rule.radius).below(row.top), limits);
     row.dropped = left.dropped;
     row.kept += left.kept;
     return sorted(kept, keys.keep(left.cut, kept.data()), buffers);
@@ -210,8 +206,7 @@ index_t select_grains_on_registers(score_run<Score> run, row_rule const& rule,
     put_positions(rule.drop.weights, run.scores, buffers.positions.data());
     auto const positions =
         std::span(buffers.positions)
-            .first(static_cast<std::size_t>(ceil_div(keys, exec::short_width) *
-                                            exec::short_width));
+            .first(static_cast<std::size_t>(ceil_div(keys, exec::short_width) * exec::short_width));
     row_cut const cut = buffers.cut(positions, rule);
     auto const [sinks, window] = forced_keys(rule, 0, keys);
     std::size_t filled = 0;
