@@ -9,6 +9,7 @@
 
 #include <algorithm>
 #include <array>
+#include <bit>
 #include <concepts>
 #include <cstddef>
 #include <cstdint>
@@ -46,18 +47,28 @@ lanes_of_scores(score_batch<Score> x) noexcept {
 template <lane_score Score>
 [[nodiscard]] inline score_extremes<Score> extremes(std::span<Score const> scores) noexcept {
     using batch = detail::score_batch<Score>;
+    constexpr std::size_t together = 4; // comparisons that wait for no other
+    constexpr std::size_t step = together * batch::size;
     score_extremes<Score> found{scores[0], scores[0]};
     std::size_t i = 0;
-    if (scores.size() >= batch::size) {
-        batch least = batch::load_unaligned(scores.data());
-        batch most = least;
-        for (i = batch::size; i + batch::size <= scores.size(); i += batch::size) {
-            batch const x = batch::load_unaligned(scores.data() + i);
-            least = xsimd::min(least, x);
-            most = xsimd::max(most, x);
+    if (scores.size() >= step) {
+        std::array<batch, together> least;
+        std::array<batch, together> most;
+        least.fill(batch(scores[0]));
+        most.fill(batch(scores[0]));
+        for (; i + step <= scores.size(); i += step) {
+            for (std::size_t j = 0; j < together; ++j) {
+                batch const x = batch::load_unaligned(scores.data() + i + j * batch::size);
+                least[j] = xsimd::min(least[j], x);
+                most[j] = xsimd::max(most[j], x);
+            }
         }
-        found.least = std::ranges::min(detail::lanes_of_scores<Score>(least));
-        found.most = std::ranges::max(detail::lanes_of_scores<Score>(most));
+        for (std::size_t j = 1; j < together; ++j) {
+            least[0] = xsimd::min(least[0], least[j]);
+            most[0] = xsimd::max(most[0], most[j]);
+        }
+        found.least = std::ranges::min(detail::lanes_of_scores<Score>(least[0]));
+        found.most = std::ranges::max(detail::lanes_of_scores<Score>(most[0]));
     }
     for (; i < scores.size(); ++i) {
         found.least = std::min(found.least, scores[i]);
@@ -66,26 +77,49 @@ template <lane_score Score>
     return found;
 }
 
+namespace detail {
+
+/// How many of the first whole registers' scores are at least `limit`; `end`: behind them.
+template <lane_score Score>
+[[nodiscard]] inline index_t count_whole_registers(std::span<Score const> scores, Score limit,
+                                                   std::size_t& end) noexcept {
+    using batch = score_batch<Score>;
+    std::size_t i = 0;
+    index_t count = 0;
+#if defined(__AVX512F__)
+    for (; i + batch::size <= scores.size(); i += batch::size) {
+        __m512i const x = _mm512_loadu_si512(scores.data() + i);
+        if constexpr (sizeof(Score) == sizeof(std::int32_t)) {
+            count += std::popcount(
+                static_cast<unsigned>(_mm512_cmpge_epi32_mask(x, _mm512_set1_epi32(limit))));
+        } else {
+            count += std::popcount(
+                static_cast<unsigned>(_mm512_cmpge_epi64_mask(x, _mm512_set1_epi64(limit))));
+        }
+    }
+#else
+    batch const bound(limit);
+    batch below(0);
+    for (; i + batch::size <= scores.size(); i += batch::size) {
+        batch const x = batch::load_unaligned(scores.data() + i);
+        below = below + xsimd::select(x < bound, batch(1), batch(0));
+    }
+    count = static_cast<index_t>(i);
+    for (Score const lane : lanes_of_scores<Score>(below)) {
+        count -= static_cast<index_t>(lane);
+    }
+#endif
+    end = i;
+    return count;
+}
+
+} // namespace detail
+
 /// How many are at least `limit`.
 template <lane_score Score>
 [[nodiscard]] inline index_t count_at_least(std::span<Score const> scores, Score limit) noexcept {
-    using batch = detail::score_batch<Score>;
-    batch const bound(limit);
-    batch const one(1);
-    batch const none(0);
-    std::array<batch, 2> below{none, none};
     std::size_t i = 0;
-    for (; i + 2 * batch::size <= scores.size(); i += 2 * batch::size) {
-        for (std::size_t j = 0; j < below.size(); ++j) {
-            batch const x = batch::load_unaligned(scores.data() + i + j * batch::size);
-            below[j] = below[j] + xsimd::select(x < bound, one, none);
-        }
-    }
-    auto const lanes = detail::lanes_of_scores<Score>(below[0] + below[1]);
-    index_t count = static_cast<index_t>(i);
-    for (Score const lane : lanes) {
-        count -= static_cast<index_t>(lane);
-    }
+    index_t count = detail::count_whole_registers(scores, limit, i);
     for (; i < scores.size(); ++i) {
         count += scores[i] < limit ? 0 : 1;
     }

@@ -12,6 +12,7 @@
 #include <bit>
 #include <cstddef>
 #include <cstdint>
+#include <limits>
 #include <span>
 #include <type_traits>
 #include <utility>
@@ -90,18 +91,43 @@ index_t collect(std::span<Score const> scores, key_id first, best_cut<Score>& cu
 
 /// Brings entries, which are in key order, into the total order. `spare` has as many places.
 ///
-/// Few by comparing; many digit by digit of how far they are from the best, which leaves equal ones in
-/// key order.
+/// Few by counting who comes before each; many digit by digit of how far they are from the best,
+/// which leaves equal ones in key order.
 template <exec::lane_score Score>
 void put_best_first(std::span<ranked<Score>> entries, std::span<ranked<Score>> spare) noexcept {
-    constexpr std::size_t few = 64;
-    if (entries.size() <= few) {
-        std::ranges::sort(entries, [](auto const& a, auto const& b) { return comes_before(a, b); });
+    SOFATTN_ASSERT(spare.size() >= entries.size());
+    if (entries.size() < 2) {
         return;
     }
-    SOFATTN_ASSERT(spare.size() >= entries.size());
     using unsigned_score = std::make_unsigned_t<Score>;
     auto const [low, high] = std::ranges::minmax(entries, {}, &ranked<Score>::score);
+    constexpr std::size_t few = 32;
+    constexpr int place_bits = 5;
+    constexpr auto most_apart = static_cast<unsigned_score>(std::numeric_limits<Score>::max());
+    if (entries.size() <= few) {
+        if (static_cast<unsigned_score>(high.score) - static_cast<unsigned_score>(low.score) >=
+            (most_apart >> place_bits)) {
+            std::ranges::sort(entries,
+                              [](auto const& a, auto const& b) { return comes_before(a, b); });
+            return;
+        }
+        // Scores with their places below them: no two are equal.
+        alignas(64) std::array<Score, few> words;
+        constexpr auto whole = static_cast<std::size_t>(64 / sizeof(Score)); // a register or more
+        std::size_t const end = ceil_div(entries.size(), whole) * whole;
+        for (std::size_t i = 0; i < entries.size(); ++i) {
+            words[i] = static_cast<Score>(((entries[i].score - low.score) << place_bits) +
+                                          static_cast<Score>(few - 1 - i));
+            spare[i] = entries[i];
+        }
+        std::fill(words.begin() + std::ssize(entries), words.begin() + static_cast<index_t>(end),
+                  Score{-1});
+        auto const all = std::span<Score const>(words).first(end);
+        for (std::size_t i = 0; i < spare.size() && i < entries.size(); ++i) {
+            entries[static_cast<std::size_t>(exec::count_at_least(all, words[i]) - 1)] = spare[i];
+        }
+        return;
+    }
     Score const top = high.score;
     auto const away = [top](ranked<Score> const& entry) {
         return static_cast<unsigned_score>(static_cast<unsigned_score>(top) -
