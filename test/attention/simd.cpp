@@ -1,8 +1,11 @@
 // SPDX-License-Identifier: MIT
 // exec::simd against exec::reference: predictors, selectors, attenders, tails and schedules.
 #include "attention/layer_case.hpp"
+#include "attention/projected_case.hpp"
 #include "attention/simd_case.hpp"
 #include "support/generators.hpp"
+#include "support/own_threads.hpp"
+#include "support/same_bits.hpp"
 #include <sofattn/attention/attention.hpp>
 #include <sofattn/attention/presets.hpp>
 #include <sofattn/core/bfloat16.hpp>
@@ -27,6 +30,7 @@
 #include <string>
 #include <type_traits>
 #include <utility>
+#include <vector>
 
 using namespace sofattn;
 using namespace sofattn::test;
@@ -35,111 +39,10 @@ namespace {
 
 namespace hana = boost::hana;
 
-struct int16 : dlzs::int8 {
-    static constexpr char const* name = "int16";
-    static constexpr int query_bits = 16;
-    static constexpr int key_bits = 16;
-};
-
-constexpr auto predictors = hana::tuple_t<dlzs::dlzs8, dlzs::dlzs16, dlzs::two_sided, dlzs::lz_keys,
-                                          dlzs::int8, dlzs::int8_per_query, dlzs::centred_int4,
-                                          dlzs::rotated_int8, dlzs::int4, int16, dlzs::exact>;
-constexpr auto selectors =
-    hana::tuple_t<sads::segment_topk<sads::contiguous>, sads::segment_topk<sads::strided>,
-                  sads::full_topk, sads::threshold, sads::keep_all, sads::adaptive<sads::whole_row>,
-                  sads::adaptive<sads::tile_by_tile>, sads::adaptive<sads::grain_by_grain>>;
-constexpr auto attenders =
-    hana::tuple_t<sufa::sorted_updating<>, sufa::sorted_updating<sufa::ascending>,
-                  sufa::flash_attention_2, sufa::two_pass,
-                  sufa::sorted_updating<sufa::descending, sufa::reused>,
-                  sufa::sorted_updating<sufa::ascending, sufa::reused>>;
 constexpr auto tails =
     hana::tuple_t<sufa::no_tail, sufa::mean_tail, sufa::segment_tail, sufa::int8_tail>;
 
-layer_shape some_shape(generator& random) {
-    layer_shape s;
-    s.kv_heads = random.integer<index_t>(1, 2);
-    s.heads = s.kv_heads * random.integer<index_t>(1, 3);
-    s.queries =
-        random.chance(0.2) ? random.integer<index_t>(120, 150) : random.integer<index_t>(1, 40);
-    s.keys = random.chance(0.2) ? random.integer<index_t>(1, 8) : random.integer<index_t>(8, 260);
-    s.dim = random.chance(0.3) ? 64 : random.integer<index_t>(1, 70);
-    s.value_dim = random.chance(0.3) ? 64 : random.integer<index_t>(1, 70);
-    return s;
-}
-
-/// Logits of different spreads; outputs that are not near 0 by chance.
-layer_case some_layer(generator& random) {
-    layer_case layer(random, some_shape(random), random.chance(0.6));
-    layer.make_values_positive();
-    auto const sharp = static_cast<float>(random.uniform(0.3, 3.0));
-    for_each_index(layer.q.view().extents(),
-                   [&](auto const& i) { at(layer.q.view(), i) *= sharp; });
-    return layer;
-}
-
-/// A budget that means something to the selector.
-template <class S>
-attention_options some_options(generator& random) {
-    attention_options options;
-    auto& b = options.budget;
-    if (weighs_scores<S>) {
-        b = random.chance(0.5) ? sads::budget::of_mass(random.uniform(0.3, 1.0))
-                               : sads::budget::of_output_error(std::exp2(random.uniform(-9, -1)));
-        if (random.chance(0.2)) {
-            b.at_most = random.integer<index_t>(4, 60);
-        }
-    } else {
-        b = sads::budget::of_ratio(random.uniform(0.02, 0.6));
-    }
-    b.radius = std::is_same_v<S, sads::threshold> || random.chance(0.3)
-                   ? random.uniform(0.5, 8.0)
-                   : std::numeric_limits<double>::infinity();
-    b.at_least = random.integer<index_t>(0, 4);
-    if (random.chance(0.5)) {
-        b.sinks = random.integer<index_t>(0, 3);
-        b.window = random.integer<index_t>(0, 9);
-    }
-    options.tile_keys = random.chance(0.3) ? 128 : random.integer<index_t>(1, 90);
-    options.scope =
-        random.chance(0.4) ? selection_scope::per_group : selection_scope::per_query_head;
-    return options;
-}
-
-template <class P, class S, class A, class Tail = sufa::no_tail>
-void check_some(generator& random, int rounds) {
-    for (int round = 0; round < rounds; ++round) {
-        layer_case const layer = some_layer(random);
-        auto const options = some_options<S>(random);
-        CAPTURE(layer.shape.heads);
-        CAPTURE(layer.shape.kv_heads);
-        CAPTURE(layer.shape.queries);
-        CAPTURE(layer.shape.keys);
-        CAPTURE(layer.shape.dim);
-        CAPTURE(layer.shape.value_dim);
-        CAPTURE(layer.causal);
-        CAPTURE(options.tile_keys);
-        on_both<P, S, A, Tail>::check(layer.given(), options);
-    }
-}
-
 } // namespace
-
-TEST_CASE("attention.simd: every predictor with every selector, each with some attender") {
-    SOFATTN_GENERATOR(random);
-    constexpr std::size_t count = decltype(hana::size(attenders))::value;
-    hana::for_each(
-        hana::range_c<std::size_t, 0, decltype(hana::size(predictors))::value>, [&](auto i) {
-            using p = typename decltype(+predictors[i])::type;
-            hana::for_each(
-                hana::range_c<std::size_t, 0, decltype(hana::size(selectors))::value>, [&](auto j) {
-                    constexpr std::size_t at = (decltype(i)::value + decltype(j)::value) % count;
-                    using s = typename decltype(+selectors[j])::type;
-                    using a = typename decltype(+attenders[hana::size_c<at>])::type;
-                    check_some<p, s, a>(random, 6);
-                });
-        });
-}
 
 TEST_CASE("attention.simd: every attender with every tail") {
     SOFATTN_GENERATOR(random);
@@ -210,4 +113,77 @@ TEST_CASE("attention.simd: causal rows before the first key are zero") {
         CHECK(record.kept[static_cast<std::size_t>(r)].empty() == (r < 20));
         CHECK((record.output(0, r, 0) == 0.0f) == (r < 20));
     }
+}
+
+TEST_CASE("attention.simd: keys and values on demand") {
+    SOFATTN_GENERATOR(random);
+    for (bool const biased : {false, true}) {
+        projected_case const from(random, biased);
+        auto const options = with(sads::budget::of_ratio(0.1));
+        on_both<dlzs::dlzs16, sads::segment_topk<>, sufa::sorted_updating<>>::check(from.given(),
+                                                                                    options);
+        on_both<dlzs::rotated_int8, sads::full_topk, sufa::two_pass>::check(from.given(), options);
+    }
+}
+
+namespace {
+
+/// One thread, several, and a pool that is not ours: the same bits, keys and totals.
+template <class A, class Problem>
+void check_threads(Problem const& given, attention_options const& options) {
+    A const attend(options);
+    auto const alone = scored_run(attend, given);
+    auto const check = [&](auto const& run) {
+        auto const found = scored_run(attend, given, run);
+        CHECK(same_bits(found.output, alone.output));
+        CHECK(found.kept == alone.kept);
+        CHECK(found.result.visible_pairs == alone.result.visible_pairs);
+        CHECK(found.result.kept_pairs == alone.result.kept_pairs);
+        CHECK(found.result.key_loads == alone.result.key_loads);
+        CHECK(found.result.value_loads == alone.result.value_loads);
+        CHECK(found.result.generated == alone.result.generated);
+    };
+    for (index_t const threads : {1, 2, 5}) {
+        check(exec::openmp(threads));
+    }
+    check(own_threads{});
+}
+
+} // namespace
+
+TEST_CASE_TEMPLATE("attention.simd: the same bits for any number of threads, as of the reference",
+                   X, exec::simd, exec::reference) {
+    SOFATTN_GENERATOR(random);
+    for (auto const scope : {selection_scope::per_query_head, selection_scope::per_group}) {
+        layer_case const layer(random, {6, 2, 300, 310, 24, 40}, true);
+        auto options = with(sads::budget::of_ratio(0.1), 32, scope);
+        check_threads<attention<dlzs::dlzs16, sads::segment_topk<>, sufa::sorted_updating<>, X>>(
+            layer.given(), options);
+        options.budget = sads::budget::of_mass(0.9);
+        check_threads<presets::attention<presets::recommended, X>>(layer.given(), options);
+    }
+    projected_case const from(random, true);
+    check_threads<attention<dlzs::dlzs16, sads::segment_topk<>, sufa::sorted_updating<>, X>>(
+        from.given(), with(sads::budget::of_ratio(0.1)));
+}
+
+TEST_CASE("attention.simd: certificates do not depend on threads") {
+    SOFATTN_GENERATOR(random);
+    layer_case const layer(random, {6, 3, 40, 150, 24, 40}, true);
+    presets::attention<presets::recommended, exec::simd> const attend(
+        with(sads::budget::of_mass(0.9)));
+    auto const certified = [&](auto const& run) {
+        tensor<float, axis::head, axis::query, axis::value_dim> output({6, 40, 40});
+        std::vector<double> bounds(6 * 40);
+        exec::simd x;
+        attend(x, run, layer.given(), output.view(), ignore_kept{},
+               [&](index_t h, index_t q, row_certificate const& c) {
+                   bounds[static_cast<std::size_t>(h * 40 + q)] = c.error_bound;
+               });
+        return bounds;
+    };
+    auto const alone = certified(exec::serial{});
+    CHECK(*std::ranges::max_element(alone) > 0);
+    CHECK(certified(exec::openmp(2)) == alone);
+    CHECK(certified(own_threads{}) == alone);
 }

@@ -268,7 +268,7 @@ private:
         tensor<float, axis::key, axis::dim> keys({shape.keys, shape.dim});
         tensor<float, axis::key, axis::value_dim> values({shape.keys, shape.value_dim});
         std::vector<char> present(static_cast<std::size_t>(shape.keys));
-        dlzs::key_predictor<KeyPrediction> const predict(given.tokens, given.key_projection(kv));
+        dlzs::key_predictor<KeyPrediction> const predict(x, given.tokens, given.key_projection(kv));
         auto const predicted = predict(x, given.tokens);
         detail::prepared_head<Predictor, Tail, Execution, float, float, float> const head(
             x, predicted.cview(), keys, values, pass::weighs);
