@@ -29,7 +29,7 @@ struct weighed_lanes {
         exec::vector_float const away = exec::smaller(
             exec::below_top(top, scores) * exec::vector_float(scale.steps_per_score()),
             exec::vector_float(static_cast<float>(weight_scale::farthest)));
-        exec::vector_int32 const steps = xsimd::to_int(away); // toward zero
+        exec::vector_int32 const steps = exec::truncated(away);
         constexpr int bits = weight_scale::step_bits;
         exec::vector_int32 const f = steps & exec::vector_int32((1 << bits) - 1);
         auto const constant = [](std::uint32_t c) {
