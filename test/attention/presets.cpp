@@ -4,9 +4,8 @@
 
 #include <doctest/doctest.h>
 
-#include <type_traits>
-
 #include <cmath>
+#include <type_traits>
 
 using namespace sofattn;
 using namespace sofattn::test;

@@ -56,8 +56,10 @@ tensor<float, Axes...> of_signs(test::generator& random,
 template <class P>
 void check(test::generator& random, tensor<float, head, query, dim> const& q,
            tensor<float, key, dim> const& k) {
-    auto const [heads, queries, dims] = q.cview().extents();
-    index_t const keys = k.cview().extents()[0];
+    index_t const heads = q.cview().template extent<head>();
+    index_t const queries = q.cview().template extent<query>();
+    index_t const dims = q.cview().template extent<dim>();
+    index_t const keys = k.cview().template extent<key>();
     CAPTURE(P::name);
     CAPTURE(keys);
     CAPTURE(dims);

@@ -107,6 +107,17 @@ private:
     std::vector<quantiser_step> steps_;
 };
 
+namespace detail {
+
+/// Bytes whose sums fit 32 bits, as dot products take them.
+template <key_prediction_policy Policy>
+inline constexpr bool sums_of_bytes = Policy::token_bits <= 8 && Policy::weight_bits <= 8 &&
+                                      largest(Policy::weight, Policy::weight_bits) *
+                                              code_limit<Policy::token_bits>* Policy::max_channels
+                                          <= std::numeric_limits<std::int32_t>::max();
+
+} // namespace detail
+
 /// Predicts the keys of a run of tokens.
 ///
 /// in     tokens  [key, channel]  quantised X
@@ -186,13 +197,6 @@ private:
                              : probe::event::multiply_add_16;
     }
 
-    /// Bytes whose sums fit 32 bits, as dot products take them.
-    static constexpr bool sums_of_bytes = Policy::token_bits <= 8 && Policy::weight_bits <= 8 &&
-                                          detail::largest(Policy::weight, Policy::weight_bits) *
-                                                  std::int64_t{code_limit<Policy::token_bits>} *
-                                                  Policy::max_channels <=
-                                              std::numeric_limits<std::int32_t>::max();
-
     /// Lanes go across the outputs of one token.
     template <class X, class Use>
     static void for_each_sum(X&, view<token_element const, axis::key, axis::channel> tokens,
@@ -204,7 +208,7 @@ private:
         index_t const dims = weights.template extent<axis::dim>();
         SOFATTN_ASSERT(weights.template extent<axis::channel>() == channels &&
                        channels <= Policy::max_channels);
-        if constexpr (exec::on_registers<X> && sums_of_bytes) {
+        if constexpr (exec::on_registers<X> && detail::sums_of_bytes<Policy>) {
             for_each_byte_product(
                 tokens.template extent<axis::key>(), channels, dims,
                 [&](index_t k, index_t c) { return tokens(k, c); },

@@ -165,7 +165,7 @@ public:
                 if constexpr (parts == 1) {
                     at[0] = static_cast<std::int16_t>(value);
                 } else {
-                    int const low = static_cast<std::int8_t>(value & 0xff);
+                    int const low = ((value + 128) & 0xff) - 128;
                     at[0] = static_cast<std::int16_t>((value - low) / 256);
                     at[width * exec::pair_depth] = static_cast<std::int16_t>(low);
                 }
