@@ -6,6 +6,7 @@
 #include "support/recorded.hpp"
 #include "support/timing.hpp"
 #include <sofattn/attention/attention.hpp>
+#include <sofattn/attention/prefill.hpp>
 #include <sofattn/attention/presets.hpp>
 #include <sofattn/core/error.hpp>
 #include <sofattn/core/types.hpp>
@@ -18,8 +19,9 @@
 
 #include <benchmark/benchmark.h>
 
-#include <cstdint>
+#include <cstddef>
 #include <string>
+#include <type_traits>
 #include <vector>
 
 namespace sofattn::bench {
@@ -31,6 +33,9 @@ struct composed {
     template <class X>
     using on = attention<P, S, A, X, rass::reuse_aware, dlzs::coded_weights, Tail>;
 };
+/// What sparse_prefill computes with all pages looked at.
+using in_grains = composed<dlzs::rotated_int8, sads::adaptive<sads::grain_by_grain>,
+                           presets::recommended::attender, sufa::segment_tail>;
 template <class Preset>
 using preset = composed<typename Preset::predictor, typename Preset::selector,
                         typename Preset::attender, typename Preset::tail>;
@@ -41,6 +46,17 @@ struct row {
     index_t dim;
     index_t threads;
 };
+
+/// Seconds of sparse_prefill, its index included, as the pipeline makes its own.
+double prefill_seconds(problem<float> const& given, attention_options const& options,
+                       exec::openmp const& threads,
+                       view<float, axis::head, axis::query, axis::value_dim> output) {
+    sparse_prefill<> const prefill(options, /*dense_below=*/0, /*page_loss=*/0.0);
+    std::vector<std::byte> workspace(
+        sparse_prefill<>::workspace_bytes(given.shape(), threads.threads()));
+    return seconds_of(
+        [&] { prefill(given, prefill.index(given, threads), output, workspace, threads); });
+}
 
 template <class Composed>
 void run(benchmark::State& state, attention_options const& options, row const& r) {
@@ -56,13 +72,20 @@ void run(benchmark::State& state, attention_options const& options, row const& r
     attention_result result;
     std::vector<double> ours;
     std::vector<double> theirs;
+    std::vector<double> prefill;
     for (auto _ : state) {
         ours.push_back(seconds_of([&] { result = fast(simd, threads, given, output.view()); }));
         benchmark::DoNotOptimize(output.view().data());
         state.SetIterationTime(ours.back());
         theirs.push_back(seconds_of([&] { defined(reference, threads, given, output.view()); }));
         benchmark::DoNotOptimize(output.view().data());
+        if constexpr (std::is_same_v<Composed, in_grains>) {
+            prefill.push_back(prefill_seconds(given, options, threads, output.view()));
+        }
         benchmark::ClobberMemory();
+    }
+    if (!prefill.empty()) {
+        state.counters["over_prefill"] = median(prefill) / median(ours);
     }
     state.counters["over_reference"] = median(theirs) / median(ours);
     state.counters["reference_ms"] = 1e3 * median(theirs);
@@ -99,9 +122,7 @@ void add_rows(std::string const& name, attention_options const& options) {
 [[maybe_unused]] bool const added = [] {
     add_rows<preset<presets::paper>>("paper", presets::paper::options());
     add_rows<preset<presets::recommended>>("recommended", presets::recommended::options());
-    add_rows<composed<dlzs::rotated_int8, sads::adaptive<sads::grain_by_grain>,
-                      presets::recommended::attender, sufa::segment_tail>>(
-        "recommended_in_grains", presets::recommended::options());
+    add_rows<in_grains>("recommended_in_grains", presets::recommended::options());
     add_rows<composed<dlzs::dlzs8, sads::segment_topk<>, sufa::sorted_updating<>>>(
         "dlzs8_sads", presets::paper::options());
     add_rows<composed<dlzs::int8, sads::full_topk, sufa::flash_attention_2>>(

@@ -128,7 +128,8 @@ inline constexpr bool sums_of_bytes = Policy::token_bits <= 8 && Policy::weight_
 /// pre    equal channels, at most Policy::max_channels; 0 <= shift < 63 (SOFATTN_ASSERT)
 /// error  none at run time; a bad policy does not satisfy dlzs::key_prediction_policy
 /// events a product per (key, channel, dim): shift_add or multiply_add, or skipped_zero
-/// exact  bit-identical on every executor; the sum cannot overflow
+/// exact  bit-identical on every executor; the sum cannot overflow. On vector registers bytes go
+///        through dot products, for which weights and some tokens are copied
 /// paper  DLZS phase 1.1, section III-A, Fig. 12
 template <key_prediction_policy Policy = coded_weights>
 struct predict_keys {
