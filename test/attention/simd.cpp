@@ -14,22 +14,12 @@
 #include <sofattn/sads/row_selectors.hpp>
 #include <sofattn/sufa/rivals.hpp>
 
-#include <boost/hana/at.hpp>
 #include <boost/hana/for_each.hpp>
-#include <boost/hana/integral_constant.hpp>
-#include <boost/hana/range.hpp>
-#include <boost/hana/size.hpp>
 #include <boost/hana/tuple.hpp>
-#include <boost/hana/type.hpp>
 #include <doctest/doctest.h>
 
 #include <algorithm>
-#include <cmath>
 #include <cstddef>
-#include <limits>
-#include <string>
-#include <type_traits>
-#include <utility>
 #include <vector>
 
 using namespace sofattn;
@@ -50,9 +40,17 @@ TEST_CASE("attention.simd: every attender with every tail") {
         using a = typename decltype(attender)::type;
         hana::for_each(tails, [&](auto tail) {
             using t = typename decltype(tail)::type;
-            check_some<dlzs::rotated_int8, sads::adaptive<sads::grain_by_grain>, a, t>(random, 6);
-            check_some<dlzs::dlzs16, sads::segment_topk<>, a, t>(random, 6);
+            check_some<dlzs::rotated_int8, sads::adaptive<sads::grain_by_grain>, a, t>(random, 8);
         });
+    });
+}
+
+TEST_CASE("attention.simd: every tail, tile by tile") {
+    SOFATTN_GENERATOR(random);
+    hana::for_each(tails, [&](auto tail) {
+        using t = typename decltype(tail)::type;
+        check_some<dlzs::dlzs16, sads::segment_topk<>,
+                   sufa::sorted_updating<sufa::descending, sufa::reused>, t>(random, 12);
     });
 }
 

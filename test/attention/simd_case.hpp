@@ -17,6 +17,7 @@
 #include <algorithm>
 #include <cmath>
 #include <cstddef>
+#include <cstdint>
 #include <limits>
 #include <string>
 #include <type_traits>
@@ -85,9 +86,10 @@ struct on_both {
         CHECK(found.result.kept_pairs == wanted.result.kept_pairs);
         CHECK(found.result.value_loads == wanted.result.value_loads);
         CHECK(found.result.generated == wanted.result.generated);
-        if (!sufa::reuses_scores<A>) {
-            CHECK(found.result.key_loads == wanted.result.key_loads);
-        }
+        // Which reused logits are near enough to be computed is a border that float moves.
+        std::uint64_t const apart = sufa::reuses_scores<A> ? 1 + wanted.result.key_loads / 100 : 0;
+        CHECK(found.result.key_loads <= wanted.result.key_loads + apart);
+        CHECK(found.result.key_loads + apart >= wanted.result.key_loads);
         CHECK(relative_distance(found.output, wanted.output) <= tolerance);
     }
 };
