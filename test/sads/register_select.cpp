@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: MIT
 // Every selector on vector registers against its definition: the same keys in the same order.
+#include "core/aborts.hpp"
 #include "support/generators.hpp"
 #include <sofattn/exec/executor.hpp>
 #include <sofattn/sads/adaptive.hpp>
@@ -143,4 +144,16 @@ TEST_CASE("sads.register_select: an empty run keeps nothing") {
     CHECK(sads::full_topk{}(x, none, rule, {4}, scratch, std::span(kept)) == 0);
     CHECK(sads::threshold{}(x, none, rule, {4}, scratch, std::span(kept)) == 0);
     CHECK(sads::adaptive<>{}(x, none, rule, {4}, scratch, std::span(kept)) == 0);
+}
+
+TEST_CASE_TEMPLATE("sads.register_select: buffers for fewer keys are refused", Selector,
+                   sads::threshold, sads::adaptive<sads::whole_row>,
+                   sads::adaptive<sads::grain_by_grain>) {
+    exec::simd x;
+    std::vector<std::int32_t> const scores(200, 3);
+    sads::select_scratch<std::int32_t> none;
+    std::vector<ranked<std::int32_t>> kept(scores.size());
+    row_rule const rule = row_rule::of(budget::of_mass(0.5), 200, 1.0);
+    SOFATTN_CHECK_ABORTS("buffers.spare", Selector{}(x, sads::score_run<std::int32_t>{scores, 0},
+                                                     rule, {4}, none, std::span(kept)));
 }

@@ -31,6 +31,7 @@ public:
     dealt_keys(score_run<Score> run, row_rule const& rule, key_range keys,
                register_buffers<Score>& buffers) noexcept
         : run_(run), buffers_(buffers) {
+        SOFATTN_ASSERT(std::ssize(buffers.spare) >= run.size());
         auto const [sinks, window] = forced_keys(rule, keys.from, keys.to);
         sinks_ = {sinks.from, sinks.to};
         window_ = {window.from, window.to};
@@ -203,6 +204,7 @@ index_t select_grains_on_registers(score_run<Score> run, row_rule const& rule,
                                    register_buffers<Score>& buffers,
                                    std::span<ranked<Score>> kept) noexcept {
     index_t const keys = run.size();
+    SOFATTN_ASSERT(std::ssize(buffers.spare) >= keys);
     put_positions(rule.drop.weights, run.scores, buffers.positions.data());
     auto const positions =
         std::span(buffers.positions)
