@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: MIT
 #include "attention/layer_case.hpp"
+#include "attention/projected_case.hpp"
 #include "support/generators.hpp"
 #include "support/watched.hpp"
 #include <sofattn/attention/attention.hpp>
@@ -347,46 +348,6 @@ TEST_CASE("attention: left to right never loads less than RASS") {
 // --- on demand -----------------------------------------------------------------------------------
 
 namespace {
-
-struct projected_case {
-    static constexpr index_t channels = 40;
-
-    projected_case(generator& random, bool with_bias)
-        : x(random_matrix<float, axis::key, axis::channel>(random, {70, channels})),
-          wk(random_matrix<float, axis::channel, axis::kv_head, axis::dim>(random,
-                                                                           {channels, 2, 16})),
-          wv(random_matrix<float, axis::channel, axis::kv_head, axis::value_dim>(
-              random, {channels, 2, 24})),
-          bk(random_matrix<float, axis::kv_head, axis::dim>(random, {2, 16})),
-          bv(random_matrix<float, axis::kv_head, axis::value_dim>(random, {2, 24})),
-          q(random_matrix<float, axis::head, axis::query, axis::dim>(random, {4, 70, 16})),
-          biased(with_bias) {}
-
-    [[nodiscard]] projected_problem<float> given() const {
-        projected_problem<float> p;
-        p.queries = q.view();
-        p.tokens = x.view();
-        p.key_weights = wk.view();
-        p.value_weights = wv.view();
-        if (biased) {
-            p.key_bias = bk.view();
-            p.value_bias = bv.view();
-        }
-        p.rotation = &rotation;
-        p.causal = true;
-        p.scale = 0.02;
-        return p;
-    }
-
-    tensor<float, axis::key, axis::channel> x;
-    tensor<float, axis::channel, axis::kv_head, axis::dim> wk;
-    tensor<float, axis::channel, axis::kv_head, axis::value_dim> wv;
-    tensor<float, axis::kv_head, axis::dim> bk;
-    tensor<float, axis::kv_head, axis::value_dim> bv;
-    tensor<float, axis::head, axis::query, axis::dim> q;
-    dlzs::rope rotation{16, dlzs::rope_layout::interleaved};
-    bool biased;
-};
 
 /// All keys and values, generated one after the other.
 layer_case dense_copy(generator& random, projected_case const& from) {

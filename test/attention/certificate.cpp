@@ -115,6 +115,10 @@ composition const compositions[] = {
     SOFATTN_COMPOSED(dlzs::rotated_int8, whole, sufa::segment_tail, sufa::recomputed, narrow_float),
     SOFATTN_COMPOSED(dlzs::exact, sads::full_topk, sufa::segment_tail, sufa::recomputed,
                      narrow_float),
+    SOFATTN_COMPOSED(dlzs::rotated_int8, whole, sufa::segment_tail, sufa::reused, exec::simd),
+    SOFATTN_COMPOSED(dlzs::rotated_int8, running, sufa::mean_tail, sufa::recomputed, exec::simd),
+    SOFATTN_COMPOSED(dlzs::dlzs8, sads::full_topk, sufa::no_tail, sufa::recomputed, exec::simd),
+    SOFATTN_COMPOSED(dlzs::int8_per_query, whole, sufa::int8_tail, sufa::reused, exec::simd),
 };
 
 // --- data ----------------------------------------------------------------------------------------
@@ -864,7 +868,8 @@ TEST_CASE_TEMPLATE(
     "attention.certificate: asking changes no bit of outputs and selections", A,
     composed<dlzs::rotated_int8, whole, sufa::segment_tail, sufa::reused>,
     composed<dlzs::rotated_int8, running, sufa::mean_tail>,
-    composed<dlzs::exact, sads::full_topk, sufa::segment_tail, sufa::recomputed, narrow_float>) {
+    composed<dlzs::exact, sads::full_topk, sufa::segment_tail, sufa::recomputed, narrow_float>,
+    composed<dlzs::rotated_int8, whole, sufa::segment_tail, sufa::reused, exec::simd>) {
     SOFATTN_GENERATOR(random);
     for (data const kind : all_data) {
         for (int n = 0; n < 3; ++n) {

@@ -5,6 +5,7 @@
 #include <doctest/doctest.h>
 
 #include <cmath>
+#include <type_traits>
 
 using namespace sofattn;
 using namespace sofattn::test;
@@ -19,6 +20,14 @@ TEST_CASE("attention.presets: paper is a composition like any other") {
                               layer.given());
     CHECK(same(preset, composed));
     CHECK(preset.result.kept_share() == doctest::Approx(0.2).epsilon(0.02));
+}
+
+TEST_CASE("attention.presets: what most people write is the recommended composition") {
+    static_assert(std::is_same_v<presets::attention_on<exec::simd>,
+                                 presets::attention<presets::recommended, exec::simd>>);
+    static_assert(std::is_same_v<presets::attention_on<exec::hardware>::selector,
+                                 presets::recommended::selector>);
+    CHECK(presets::recommended::options(0.25).budget.output_error == 0.25);
 }
 
 TEST_CASE("attention.presets: recommended keeps the sink, the window and at least 32 keys") {

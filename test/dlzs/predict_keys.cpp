@@ -165,6 +165,8 @@ void check(problem<P> const& p, int shift) {
     auto const ledger = declared(p);
     exec::reference reference;
     CHECK(predicted(reference, p, shift) == expected);
+    exec::simd registers;
+    CHECK(predicted(registers, p, shift) == expected);
     test::for_each_width([&]<index_t Width>() {
         test::counted<Width> x;
         CHECK(predicted(x, p, shift) == expected);
@@ -329,6 +331,11 @@ TEST_CASE("dlzs.predict_keys: the largest operands over the most channels do not
                           view<typename predict_keys<P>::key_element, key, dim>(&out, {1, 1}));
         CHECK(out == floor_division(expected, shift));
         CHECK(counting.probe.count(product<P>) == static_cast<std::uint64_t>(channels));
+        exec::simd registers;
+        out = 0;
+        predict_keys<P>{}(registers, x, w, shift,
+                          view<typename predict_keys<P>::key_element, key, dim>(&out, {1, 1}));
+        CHECK(out == floor_division(expected, shift));
     };
     largest(dlzs::coded_weights{});
     largest(dlzs::integer_weights{});
@@ -365,6 +372,8 @@ TEST_CASE("dlzs.predict_keys: the calibrated shift is the smallest that does not
     auto const check_smallest = []<class P>(problem<P> const& p) {
         int const shift = p.shift();
         CAPTURE(shift);
+        CHECK(predict_keys<P>::template calibrate_shift<exec::simd>(p.x.cview(), p.w.cview()) ==
+              shift);
         CHECK_FALSE(saturates(p, shift));
         CHECK((shift == 0 || saturates(p, shift - 1)));
     };

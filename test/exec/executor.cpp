@@ -48,12 +48,14 @@ TEST_CASE("exec.executor: the concept asks for lanes, a listener and a real type
                   exec::executor_like<exec::hardware> &&
                   exec::executor_like<test::watched_executor>);
     static_assert(exec::executor_like<exec::executor<exec::scalar_lanes<8>, probe::silent, float>>);
+    static_assert(exec::executor_like<exec::simd> && exec::on_registers<exec::simd>);
+    static_assert(!exec::on_registers<exec::reference> && !exec::on_registers<exec::hardware>);
     static_assert(!exec::executor_like<no_probe>);
     CHECK_FALSE(exec::executor_like<int>);
 }
 
 TEST_CASE("exec.executor: the silent one is empty, and numbers are those of its lanes") {
-    static_assert(std::is_empty_v<exec::reference>);
+    static_assert(std::is_empty_v<exec::reference> && std::is_empty_v<exec::simd>);
     static_assert(std::is_same_v<exec::reference::number<std::int32_t>, std::int32_t>);
     static_assert(std::is_same_v<test::watched_executor::number<double>, test::watched<double>>);
     CHECK(sizeof(exec::counting) == sizeof(probe::ledger));

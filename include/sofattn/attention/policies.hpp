@@ -38,4 +38,10 @@ concept schedule_policy = requires(std::span<rass::wanted_key const> keys,
     { S{}(keys, scratch, on_load) } -> std::same_as<rass::totals>;
 };
 
+/// Whether a schedule loads every wanted key once: loads can be counted without it.
+template <class S>
+inline constexpr bool loads_once = requires {
+    requires S::loads_once;
+};
+
 } // namespace sofattn

@@ -34,7 +34,7 @@ struct paper {
     }
 };
 
-/// Best on the reference executor so far, by measurement on recorded data (bench/RESULTS.md): int8
+/// Best on every executor so far, by measurement on recorded data (bench/RESULTS.md): int8
 /// prediction of rotated queries and keys; as many keys as an output error asks for, at least 32,
 /// the first key and the last 16 among them; attended with the predicted logits, but for those near
 /// the row's best; dropped keys stood in for by the mean value of their segment. Not in the paper.
@@ -64,5 +64,9 @@ using attention =
     sofattn::attention<typename Preset::predictor, typename Preset::selector,
                        typename Preset::attender, Execution, typename Preset::schedule,
                        dlzs::coded_weights, typename Preset::tail>;
+
+/// What most people write: presets::attention_on<exec::simd>, with recommended::options(...).
+template <exec::executor_like Execution>
+using attention_on = presets::attention<recommended, Execution>;
 
 } // namespace sofattn::presets

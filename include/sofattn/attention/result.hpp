@@ -18,6 +18,15 @@ struct attention_result {
     std::uint64_t value_loads = 0;   ///< value vectors; as many, unless scores are reused
     std::uint64_t generated = 0;     ///< keys generated on demand, over all KV heads
 
+    attention_result& operator+=(attention_result const& other) noexcept {
+        visible_pairs += other.visible_pairs;
+        kept_pairs += other.kept_pairs;
+        key_loads += other.key_loads;
+        value_loads += other.value_loads;
+        generated += other.generated;
+        return *this;
+    }
+
     [[nodiscard]] double kept_share() const noexcept {
         return visible_pairs == 0
                    ? 0.0

@@ -9,6 +9,9 @@
 #include <sofattn/dlzs/projection.hpp>
 #include <sofattn/exec/executor.hpp>
 
+#include <algorithm>
+#include <array>
+#include <cstddef>
 #include <cstdint>
 #include <span>
 
@@ -37,16 +40,24 @@ struct generate_row {
         SOFATTN_ASSERT(tokens.template extent<axis::channel>() == channels);
         SOFATTN_ASSERT(std::ssize(row) == dims);
         SOFATTN_ASSERT(key >= 0 && key < tokens.template extent<axis::key>());
-        for (index_t d = 0; d < dims; ++d) {
-            number sum(0.0);
-            for (index_t c = 0; c < channels; ++c) {
-                sum = sum + number(static_cast<double>(to_float(tokens(key, c)))) *
-                                number(static_cast<double>(to_float(by.weights(c, d))));
+        // Several outputs side by side: weights of a channel are neighbours.
+        for (index_t first = 0; first < dims; first += together) {
+            index_t const count = std::min(together, dims - first);
+            std::array<number, static_cast<std::size_t>(together)> sums;
+            sums.fill(number(0.0));
+            if (count == together && by.weights.template stride<Dim>() == 1) {
+                add_products<together, 1>(tokens, by.weights, key, first, count, sums.data());
+            } else {
+                add_products<0, 0>(tokens, by.weights, key, first, count, sums.data());
             }
-            if (by.has_bias()) {
-                sum = sum + number(static_cast<double>(by.bias_at(d)));
+            for (index_t i = 0; i < count; ++i) {
+                number sum = sums[static_cast<std::size_t>(i)];
+                if (by.has_bias()) {
+                    sum = sum + number(static_cast<double>(by.bias_at(first + i)));
+                }
+                row[static_cast<std::size_t>(first + i)] =
+                    static_cast<float>(static_cast<double>(sum));
             }
-            row[static_cast<std::size_t>(d)] = static_cast<float>(static_cast<double>(sum));
         }
         if (by.rotation != nullptr) {
             (*by.rotation)(row, key);
@@ -58,6 +69,26 @@ struct generate_row {
             x.probe(at, probe::event::multiply, products + 2 * turned);
             x.probe(at, probe::event::add,
                     products + turned + static_cast<std::uint64_t>(by.has_bias() ? dims : 0));
+        }
+    }
+
+private:
+    static constexpr index_t together = 16;
+
+    /// Count and stride are constants where they are not 0: then the loop becomes vectors.
+    template <index_t Count, index_t Stride, class Number, storage_float T, class Dim>
+    static void add_products(view<T const, axis::key, axis::channel> tokens,
+                             view<T const, axis::channel, Dim> weights, index_t key, index_t first,
+                             index_t count, Number* sums) noexcept {
+        index_t const stride = Stride == 0 ? weights.template stride<Dim>() : Stride;
+        index_t const end = Count == 0 ? count : Count;
+        T const* row = weights.data() + first * stride;
+        for (index_t c = 0; c < weights.template extent<axis::channel>(); ++c) {
+            Number const token(static_cast<double>(to_float(tokens(key, c))));
+            for (index_t i = 0; i < end; ++i) {
+                sums[i] = sums[i] + token * Number(static_cast<double>(to_float(row[i * stride])));
+            }
+            row += weights.template stride<axis::channel>();
         }
     }
 };

@@ -8,9 +8,11 @@
 #include <sofattn/core/tensor.hpp>
 #include <sofattn/core/types.hpp>
 #include <sofattn/core/view.hpp>
+#include <sofattn/dlzs/calibration.hpp>
 #include <sofattn/dlzs/lz_code.hpp>
 #include <sofattn/dlzs/operands.hpp>
 #include <sofattn/dlzs/projection.hpp>
+#include <sofattn/dlzs/register_products.hpp>
 #include <sofattn/exec/executor.hpp>
 
 #include <algorithm>
@@ -20,6 +22,7 @@
 #include <limits>
 #include <span>
 #include <string>
+#include <type_traits>
 #include <vector>
 
 namespace sofattn::dlzs {
@@ -104,6 +107,17 @@ private:
     std::vector<quantiser_step> steps_;
 };
 
+namespace detail {
+
+/// Bytes whose sums fit 32 bits, as dot products take them.
+template <key_prediction_policy Policy>
+inline constexpr bool sums_of_bytes = Policy::token_bits <= 8 && Policy::weight_bits <= 8 &&
+                                      largest(Policy::weight, Policy::weight_bits) *
+                                              code_limit<Policy::token_bits>* Policy::max_channels
+                                          <= std::numeric_limits<std::int32_t>::max();
+
+} // namespace detail
+
 /// Predicts the keys of a run of tokens.
 ///
 /// in     tokens  [key, channel]  quantised X
@@ -114,7 +128,8 @@ private:
 /// pre    equal channels, at most Policy::max_channels; 0 <= shift < 63 (SOFATTN_ASSERT)
 /// error  none at run time; a bad policy does not satisfy dlzs::key_prediction_policy
 /// events a product per (key, channel, dim): shift_add or multiply_add, or skipped_zero
-/// exact  bit-identical on every executor; the sum cannot overflow
+/// exact  bit-identical on every executor; the sum cannot overflow. On vector registers bytes go
+///        through dot products, for which weights and some tokens are copied
 /// paper  DLZS phase 1.1, section III-A, Fig. 12
 template <key_prediction_policy Policy = coded_weights>
 struct predict_keys {
@@ -150,11 +165,13 @@ struct predict_keys {
     }
 
     /// The smallest shift with which no sum of this sample saturates; tokens and weights as above.
-    /// A model's calibration runs it once on representative text.
+    /// A model's calibration runs it once on representative text. The same on any executor; nobody
+    /// counts it.
+    template <exec::executor_like X = exec::reference>
     [[nodiscard]] static int
     calibrate_shift(view<token_element const, axis::key, axis::channel> tokens,
                     view<weight_element const, axis::channel, axis::dim> weights) {
-        exec::reference x;
+        std::conditional_t<exec::on_registers<X>, X, exec::reference> x;
         std::uint64_t skipped = 0;
         sum_type lowest = 0;
         sum_type highest = 0;
@@ -192,6 +209,17 @@ private:
         index_t const dims = weights.template extent<axis::dim>();
         SOFATTN_ASSERT(weights.template extent<axis::channel>() == channels &&
                        channels <= Policy::max_channels);
+        if constexpr (exec::on_registers<X> && detail::sums_of_bytes<Policy>) {
+            for_each_byte_product(
+                tokens.template extent<axis::key>(), channels, dims,
+                [&](index_t k, index_t c) { return tokens(k, c); },
+                [&](index_t c, index_t d) {
+                    return static_cast<std::int8_t>(
+                        detail::code_value<Policy::weight, Policy::weight_bits>(weights(c, d)));
+                },
+                use);
+            return;
+        }
         for (index_t k = 0; k < tokens.template extent<axis::key>(); ++k) {
             for (index_t first = 0; first < dims; first += lanes::width) {
                 index_t const block = std::min<index_t>(lanes::width, dims - first);
@@ -240,6 +268,11 @@ public:
     /// is for heads of another size.
     template <storage_float T>
     key_predictor(view<T const, axis::key, axis::channel> sample, projection<T, axis::dim> const& k)
+        : key_predictor(exec::reference{}, sample, k) {}
+    /// The same on an executor's registers, if it has them.
+    template <exec::executor_like X, storage_float T>
+    key_predictor(X const&, view<T const, axis::key, axis::channel> sample,
+                  projection<T, axis::dim> const& k)
         : weights_(k.weights), rotation_(k.rotation) {
         if (k.channels() > Policy::max_channels) {
             throw error("key_predictor: channels of X", std::to_string(k.channels()),
@@ -250,7 +283,8 @@ public:
                         "that of keys, " + std::to_string(k.dims()));
         }
         auto const tokens = quantise<Policy::token_bits>(sample, Policy::token_step);
-        shift_ = predict_keys<Policy>::calibrate_shift(tokens.codes.view(), weights_.codes());
+        shift_ = predict_keys<Policy>::template calibrate_shift<X>(tokens.codes.view(),
+                                                                   weights_.codes());
         for (index_t d = 0; d < k.dims(); ++d) {
             bias_.push_back(k.bias_at(d));
         }

@@ -54,6 +54,8 @@ inline void store(std::int32_t* to, vector_int32 x) noexcept { x.store_unaligned
 }
 
 [[nodiscard]] inline vector_float to_float(vector_int32 x) noexcept { return xsimd::to_float(x); }
+/// Toward zero. pre: representable
+[[nodiscard]] inline vector_int32 truncated(vector_float x) noexcept { return xsimd::to_int(x); }
 
 /// Logical shift of each lane by its own distance; nothing is left from 32 on.
 [[nodiscard]] inline vector_int32 shifted_right(vector_int32 x, vector_int32 by) noexcept {

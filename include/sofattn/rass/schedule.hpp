@@ -60,6 +60,8 @@ struct schedule_scratch {
 /// paper  RASS, section IV-D, Fig. 15: the ID buffer is a mask per key here
 struct reuse_aware {
     static constexpr char const* name = "rass";
+    /// As many loads as keys, whatever the order.
+    static constexpr bool loads_once = true;
 
     template <std::invocable<load> OnLoad>
     totals operator()(std::span<wanted_key const> keys, schedule_scratch& scratch,

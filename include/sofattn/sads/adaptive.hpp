@@ -8,6 +8,7 @@
 #include <sofattn/sads/budget.hpp>
 #include <sofattn/sads/candidates.hpp>
 #include <sofattn/sads/full_sort.hpp>
+#include <sofattn/sads/register_select.hpp>
 #include <sofattn/sads/sort_core.hpp>
 
 #include <algorithm>
@@ -106,6 +107,17 @@ struct adaptive {
         }
         running_row<Score> fresh;
         running_row<Score>& row = is_running ? *scratch.row : fresh;
+        index_t const stay = is_running
+                                 ? rule.least_share(run.first + keys) - rule.least_share(run.first)
+                                 : rule.at_least;
+        if constexpr (exec::on_registers<X> && exec::lane_score<Score>) {
+            if constexpr (!Policy::whole_grains) {
+                return detail::select_adaptive_on_registers(run, rule, row, stay, scratch.registers,
+                                                            kept);
+            } else if (rule.at_most == row_rule{}.at_most) {
+                return detail::select_grains_on_registers(run, rule, scratch.registers, kept);
+            }
+        }
         std::uint64_t compares = absorb<X>(run, rule.drop, row);
 
         index_t competing = 0;
@@ -119,11 +131,8 @@ struct adaptive {
         auto const entries = kept.first(static_cast<std::size_t>(competing));
         compares += sort_best_first<X>(entries);
 
-        index_t const least =
-            is_running ? rule.least_share(run.first + keys) - rule.least_share(run.first) - forced
-                       : rule.at_least - forced;
         std::uint64_t considered = 0;
-        index_t filled = drop_worst<X>(entries, rule, row, least, considered);
+        index_t filled = drop_worst<X>(entries, rule, row, stay - forced, considered);
 
         sort_cost cost;
         cost.compares = compares + considered;

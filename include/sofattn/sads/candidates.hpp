@@ -8,6 +8,7 @@
 #include <sofattn/probe/event.hpp>
 #include <sofattn/sads/budget.hpp>
 #include <sofattn/sads/drop_rule.hpp>
+#include <sofattn/sads/register_buffers.hpp>
 #include <sofattn/sads/softmax_weight.hpp>
 #include <sofattn/sads/sort_core.hpp>
 
@@ -68,10 +69,12 @@ template <class Score>
 struct select_scratch {
     select_scratch() = default;
     explicit select_scratch(index_t keys)
-        : competing(static_cast<std::size_t>(keys)), taken(static_cast<std::size_t>(keys)) {}
+        : competing(static_cast<std::size_t>(keys)), taken(static_cast<std::size_t>(keys)),
+          registers(keys) {}
 
     std::vector<ranked<Score>> competing;
     std::vector<char> taken;
+    register_buffers<Score> registers;
     /// What the earlier tiles of the row left; set per row where a selector remembers.
     running_row<Score>* row = nullptr;
 };

@@ -8,6 +8,7 @@
 #include <sofattn/sads/budget.hpp>
 #include <sofattn/sads/candidates.hpp>
 #include <sofattn/sads/full_sort.hpp>
+#include <sofattn/sads/register_select.hpp>
 #include <sofattn/sads/sort_core.hpp>
 
 #include <cstddef>
@@ -40,6 +41,10 @@ struct full_topk {
         SOFATTN_ASSERT(run.first == 0 && run.size() == rule.visible);
         SOFATTN_ASSERT(std::ssize(kept) >= run.size() &&
                        std::ssize(scratch.competing) >= run.size());
+        if constexpr (exec::on_registers<X> && exec::lane_score<Score>) {
+            return detail::select_segment_on_registers(run, {0, 1, run.size()}, rule, rule.keep,
+                                                       scratch.registers, kept);
+        }
         sort_cost cost;
         auto const sorter = [&](auto entries, auto, auto out, sort_cost& spent) {
             if constexpr (X::probe_type::enabled) {
@@ -89,11 +94,15 @@ struct threshold {
 
     template <exec::executor_like X, class Score>
     index_t operator()(X& x, score_run<Score> run, row_rule const& rule, segmentation,
-                       select_scratch<Score>&, std::span<ranked<Score>> kept) const noexcept {
+                       [[maybe_unused]] select_scratch<Score>& scratch,
+                       std::span<ranked<Score>> kept) const noexcept {
         SOFATTN_ASSERT(run.first == 0 && run.size() == rule.visible);
         SOFATTN_ASSERT(std::ssize(kept) >= run.size());
         if (run.size() == 0) {
             return 0;
+        }
+        if constexpr (exec::on_registers<X> && exec::lane_score<Score>) {
+            return detail::select_within_on_registers(run, rule, scratch.registers, kept);
         }
         using number = typename X::template number<Score>;
         number best(run.entry(0).score);

@@ -7,6 +7,7 @@
 #include <sofattn/exec/executor.hpp>
 #include <sofattn/sads/budget.hpp>
 #include <sofattn/sads/candidates.hpp>
+#include <sofattn/sads/register_select.hpp>
 #include <sofattn/sads/sort_core.hpp>
 
 #include <algorithm>
@@ -79,12 +80,17 @@ struct segment_topk {
                                                       std::min(cut.length, keys - s * cut.length)}
                               : detail::segment_shape{s, segments, ceil_div(keys - s, segments)};
             index_t const budget = rule.share(seen + shape.length) - rule.share(seen);
-            auto const sorter = [&](auto entries, auto taken, auto out, sort_cost& spent) {
-                return best_of(x, entries, taken, rule.radius, out, spent);
-            };
-            filled += detail::select_segment<X>(run, shape, rule, budget, scratch,
-                                                kept.subspan(static_cast<std::size_t>(filled)),
-                                                cost, sorter);
+            auto const places = kept.subspan(static_cast<std::size_t>(filled));
+            if constexpr (exec::on_registers<X> && exec::lane_score<Score>) {
+                filled += detail::select_segment_on_registers(run, shape, rule, budget,
+                                                              scratch.registers, places);
+            } else {
+                auto const sorter = [&](auto entries, auto taken, auto out, sort_cost& spent) {
+                    return best_of(x, entries, taken, rule.radius, out, spent);
+                };
+                filled += detail::select_segment<X>(run, shape, rule, budget, scratch, places, cost,
+                                                    sorter);
+            }
             seen += shape.length;
         }
         detail::emit_selection(x, cost);
