@@ -1,5 +1,6 @@
-// SPDX-License-Identifier: MIT The modelled circuits on recorded layers: predicted scores, selected
-// keys and outputs are those of the reference, to the bit.
+// SPDX-License-Identifier: MIT
+// The modelled circuits on recorded layers: predicted scores, selected keys and outputs are those
+// of the reference, to the bit.
 #include "hw/recorded_layer.hpp"
 #include "support/same_bits.hpp"
 #include <sofattn/attention/attention.hpp>
