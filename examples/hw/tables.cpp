@@ -182,11 +182,11 @@ void add_throughput(rows& into) {
     // Two readings of the memories: the engines' peaks need banks, the printed power has one word.
     w.has_kv_cache = true;
     run_report const attention_one = run(w, sofa_one_port());
-    add(into, "Table II", "the first, one port each", printed, attention_one.effective_gops(),
+    add(into, "Table II", "GOPS, attention, one port", printed, attention_one.effective_gops(),
         "GOPS", status::contradicted,
         "attention alone on sofa_one_port: a word per cycle and memory, as the SRAM's power says");
     w.has_kv_cache = false;
-    add(into, "Table II", "the second, one port each", printed,
+    add(into, "Table II", "GOPS, on demand, one port", printed,
         run(w, sofa_one_port()).effective_gops(), "GOPS", status::contradicted,
         "K, V on demand on sofa_one_port");
     auto const sram_watts = [](run_report const& r) {
@@ -194,10 +194,10 @@ void add_throughput(rows& into) {
                r.seconds() / 1e9;
     };
     constexpr double sram_printed = 170.23;
-    add(into, "Table III", "SRAM, attention alone", sram_printed, sram_watts(attention), "mW",
+    add(into, "Table III", "SRAM at that pace", sram_printed, sram_watts(attention), "mW",
         status::contradicted,
         "with the banks that the engines' peaks need; prices are calibrated at one word per cycle");
-    add(into, "Table III", "the same, one port each", sram_printed, sram_watts(attention_one), "mW",
+    add(into, "Table III", "SRAM, one port each", sram_printed, sram_watts(attention_one), "mW",
         status::contradicted,
         "as calibrated, if reads and writes balanced; the token memory limits");
     add(into, "Table II", "latency of 2^37 MAC", 45, 0x1p37 / (printed * 1e9) * 1e3, "ms",

@@ -64,7 +64,7 @@ TEST_CASE("hw.config: the named machines are valid, differ, and are found by the
         CHECK(m.base_name == name);
         names.insert(m.base_name);
     }
-    CHECK(names.size() == 9);
+    CHECK(names.size() == 12);
     CHECK_THROWS_WITH_AS((void)hw::find_machine("sofa"),
                          "hardware: base_name is \"sofa\", must be sofa_28nm or sofa_row_ready or "
                          "sofa_shared_exp or sofa_one_port or sofa_hbm2 or sofa_ddr4 or fact or "

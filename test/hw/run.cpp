@@ -274,15 +274,38 @@ TEST_CASE("hw.run: too few ports limit the time, and the stall tells which") {
     CHECK(port(narrow, hw::chip_memory::token).name == "token ports");
     CHECK(static_cast<double>(port(narrow, hw::chip_memory::token).busy.count()) ==
           doctest::Approx(token));
-    auto const waits = stage(narrow, tile_stage::prediction).stalled(hw::stall_cause::memory_port);
+    auto const waits = stage(narrow, tile_stage::fetch).stalled(hw::stall_cause::memory_port);
     CHECK(waits.count() > narrow.timing.total.count() / 2);
-    CHECK(stage(served, tile_stage::prediction).stalled(hw::stall_cause::memory_port).count() <
+    CHECK(stage(served, tile_stage::fetch).stalled(hw::stall_cause::memory_port).count() <
           served.timing.total.count() / 100);
     // On demand the weights' ports do.
     w.has_kv_cache = false;
     run_report const made = hw::run(w, hw::sofa_one_port());
     CHECK(made.port_shares()[1] > 0.9); // but for tiles whose keys are there already
-    CHECK(stage(made, tile_stage::kv_generation).stalled(hw::stall_cause::memory_port) > cycles(0));
+    CHECK(stage(made, tile_stage::gather).stalled(hw::stall_cause::memory_port) > cycles(0));
+}
+
+TEST_CASE("hw.run: the banks of sofa_28nm keep up with its engines on the paper's heads") {
+    hw::machine many;
+    for (hw::sram_buffer* memory :
+         {&many.buffers.token, &many.buffers.weight, &many.buffers.temporary}) {
+        memory->ports_count = 4096;
+    }
+    for (bool const is_cached : {true, false}) {
+        for (double const kept_share : {0.05, 0.074, 0.187}) {
+            for (index_t const dim : {index_t{64}, index_t{128}}) {
+                workload w = cached_llama();
+                w.has_kv_cache = is_cached;
+                w.kept_share = kept_share;
+                w.head_dim_count = w.value_dim_count = dim;
+                CAPTURE(is_cached);
+                CAPTURE(kept_share);
+                CAPTURE(dim);
+                CHECK(static_cast<double>(hw::run(w, {}).timing.total.count()) <
+                      1.005 * static_cast<double>(hw::run(w, many).timing.total.count()));
+            }
+        }
+    }
 }
 
 TEST_CASE("hw.run: ports are never used more than they can be, and more of them never slow down") {

@@ -183,7 +183,7 @@ struct sram_buffer {
 /// The three memories of Fig. 11.
 struct buffer_set {
     sram_buffer token{192 * 1024, 8, 64};
-    sram_buffer weight{96 * 1024, 4, 64};
+    sram_buffer weight{96 * 1024, 6, 64};
     sram_buffer temporary{28 * 1024, 16, 32};
 
     static constexpr std::array fields{

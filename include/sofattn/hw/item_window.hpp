@@ -1,6 +1,5 @@
 // SPDX-License-Identifier: MIT
-// The items of a stream that engines are at work on, from the slowest engine's to the fastest
-// one's.
+// The items of a stream that engines are at work on, from the slowest engine's to the fastest's.
 #pragma once
 
 #include <sofattn/core/assert.hpp>

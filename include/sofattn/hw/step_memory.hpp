@@ -1,6 +1,5 @@
 // SPDX-License-Identifier: MIT
-// What a pipeline does from one item of its first engine to the next, remembered by what it
-// follows from.
+// What a pipeline does from one item to the next, remembered by what it follows from.
 #pragma once
 
 #include <cstddef>

@@ -85,12 +85,12 @@ port_bytes(activity_counts const& done) noexcept {
            : which == chip_memory::weight ? m.buffers.weight
                                           : m.buffers.temporary;
 }
-/// The stage that waits where a memory's ports fall behind: the one whose products need most of
-/// them. Stages before it wait for its room, those behind for its output.
+/// The stage that waits where a memory's ports fall behind: the one before the engine whose products
+/// need most of them, so that ports and engine are busy with a tile at the same time.
 [[nodiscard]] constexpr tile_stage stage_before(chip_memory which) noexcept {
-    return which == chip_memory::token    ? tile_stage::prediction    // K^ along the columns
-           : which == chip_memory::weight ? tile_stage::kv_generation // W_k and W_v
-                                          : tile_stage::selection;    // scores
+    return which == chip_memory::token    ? tile_stage::fetch  // K^ along the columns, K and V
+           : which == chip_memory::weight ? tile_stage::gather // W_k and W_v
+                                          : tile_stage::spill; // scores that are sorted
 }
 
 /// The stages as a chain. All transfers use the one DRAM. The ports of an on-chip memory are an
