@@ -234,8 +234,8 @@ int layers_command(arguments const& a) {
     constexpr char const* notes =
         "Error: relative output error, mean over heads and layers. Best uniform: fewest operations "
         "among the 160 settings of Algorithm 1's space for all layers alike that err at most as "
-        "much. Best of all: of every choice per layer, found from all "
-        "settings measured; no search can be better.";
+        "much. Best of all: of every choice per layer, found from all settings "
+        "measured; no search can be better.";
     json result = effort_json(identity, runs.front().result);
     json& settings = result["settings"] = json::array();
     for (judged const& j : all) {
