@@ -5,7 +5,6 @@
 #include "dse/layers.hpp"
 #include "dse/pictures.hpp"
 #include <sofattn/core/error.hpp>
-#include <sofattn/dse/elementary.hpp>
 #include <sofattn/io/file.hpp>
 #include <sofattn/io/html_report.hpp>
 #include <sofattn/io/table.hpp>
@@ -189,7 +188,7 @@ int layers_command(arguments const& a) {
     identity.options.violations_count = problem.violations_count();
     identity.options.suggested = {problem.uniform(usual)};
     bool const counts_operations = options.goal == layer_goal::operations;
-    auto const shown = [&](double v) { return counts_operations ? exponential(v) / 1e6 : v; };
+    auto const shown = [&](double v) { return counts_operations ? v / 1e6 : v; };
     auto const runs = run_methods(
         identity, {}, [&](point const& p) { return problem.evaluate(p); }, a,
         [&](json const& details) { problem.remember(details); }, shown);
@@ -235,7 +234,7 @@ int layers_command(arguments const& a) {
     constexpr char const* notes =
         "Error: relative output error, mean over heads and layers. Best uniform: fewest operations "
         "among the 160 settings of Algorithm 1's space for all layers alike that err at most as "
-        "much. Best of all: of every choice per layer, by dynamic programming over all settings "
+        "much. Best of all: of every choice per layer, found from all settings "
         "measured; no search can be better.";
     json result = effort_json(identity, runs.front().result);
     json& settings = result["settings"] = json::array();
