@@ -139,7 +139,11 @@ public:
         auto const lock = reading();
         c.set_query(q);
         c.require_dim(pool_->layout().qk_dim);
+        std::int64_t const dense_below = c.a.dense_below;
         require_ok(sofattn_sequence_describe(handle_.get(), layer, &c.a));
+        if (c.a.method == SOFATTN_BUDGET) { // not dense for want of codes, which it has no use for
+            c.a.dense_below = dense_below;
+        }
         return c.run();
     }
 
@@ -166,7 +170,8 @@ private:
 
     std::shared_ptr<pool> pool_; ///< outlives the handle
     std::unique_ptr<sofattn_sequence, destroy> handle_;
-    std::vector<std::int64_t> written_; ///< [layer] tokens; of a layer it is no more than the length
+    std::vector<std::int64_t>
+        written_; ///< [layer] tokens; of a layer it is no more than the length
     mutable std::shared_mutex mutex_;
 };
 

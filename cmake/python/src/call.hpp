@@ -156,7 +156,8 @@ private:
             constexpr std::int64_t most = std::int64_t{1} << 31;
             a.output_token_stride =
                 std::min(a.v_dim, most) * static_cast<std::int64_t>(sizeof(float));
-            a.output_head_stride = std::min(a.queries, most) * std::min(a.output_token_stride, most);
+            a.output_head_stride =
+                std::min(a.queries, most) * std::min(a.output_token_stride, most);
             result.output = py::none();
             return;
         }
@@ -189,10 +190,9 @@ private:
         a.list_heads = lists.shape(0);
         a.list_slots = lists.shape(2);
         if (given_.given("list_counts")) {
-            py::array const& counts = counts_.emplace(
-                read_integers("list_counts", given_.object("list_counts"), 2));
-            require_shape("list_counts", counts, {a.list_heads, rows},
-                          "[list head, row of lists]");
+            py::array const& counts =
+                counts_.emplace(read_integers("list_counts", given_.object("list_counts"), 2));
+            require_shape("list_counts", counts, {a.list_heads, rows}, "[list head, row of lists]");
             a.list_counts = static_cast<std::int32_t const*>(counts.data());
         }
     }

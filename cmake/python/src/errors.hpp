@@ -6,7 +6,10 @@
 
 #include <pybind11/pybind11.h>
 
+#include <algorithm>
 #include <array>
+#include <cstddef>
+#include <cstdint>
 #include <string>
 #include <string_view>
 
@@ -25,13 +28,14 @@ namespace py = pybind11;
     throw py::error_already_set();
 }
 
-/// What a message shows of an argument: its ascii(), in 60 characters.
+/// What a message shows of an argument: its ascii(), in 60 characters of one line.
 [[nodiscard]] inline std::string shown(py::handle object) {
     auto const text = py::reinterpret_steal<py::object>(PyObject_ASCII(object.ptr()));
     if (!text) {
         throw py::error_already_set();
     }
     std::string found = py::cast<std::string>(text);
+    std::replace(found.begin(), found.end(), '\n', ' ');
     constexpr std::size_t most = 60;
     return found.size() <= most ? found : found.substr(0, most - 3) + "...";
 }

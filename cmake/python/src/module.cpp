@@ -111,10 +111,11 @@ void define_cache(py::module_& m) {
     };
     py::class_<pool, std::shared_ptr<pool>>(m, "Pool")
         .def(py::init(&make_pool))
+        .def_property_readonly("free_pages",
+                               [](pool const& p) { return sofattn_pool_free_pages(p.handle()); })
         .def_property_readonly(
-            "free_pages", [](pool const& p) { return sofattn_pool_free_pages(p.handle()); })
-        .def_property_readonly(
-            "bytes_per_token", [](pool const& p) { return sofattn_pool_bytes_per_token(p.handle()); })
+            "bytes_per_token",
+            [](pool const& p) { return sofattn_pool_bytes_per_token(p.handle()); })
         .def_property_readonly(
             "dtype", [](pool const& p) { return name_in(storage_types, p.layout().type); })
         .def_property_readonly("layers", layout(&sofattn_layout::layers))
@@ -131,14 +132,14 @@ void define_cache(py::module_& m) {
         .def_property_readonly("code_bytes", &sequence::code_bytes)
         .def("written", [](sequence const& s,
                            py::handle layer) { return s.written(as_integer("layer", layer)); })
-        .def("extend", [](sequence& s,
-                          py::handle tokens) { s.extend(as_integer("tokens", tokens)); })
+        .def("extend",
+             [](sequence& s, py::handle tokens) { s.extend(as_integer("tokens", tokens)); })
         .def("write", [](sequence& s, py::handle layer, py::handle k, py::handle v,
                          py::handle dtype) { write(s, layer, k, v, dtype, false); })
         .def("append", [](sequence& s, py::handle layer, py::handle k, py::handle v,
                           py::handle dtype) { write(s, layer, k, v, dtype, true); })
-        .def("truncate", [](sequence& s,
-                            py::handle tokens) { s.truncate(as_integer("tokens", tokens)); })
+        .def("truncate",
+             [](sequence& s, py::handle tokens) { s.truncate(as_integer("tokens", tokens)); })
         .def("fork", &sequence::fork)
         .def("attend", &attend);
 }
@@ -158,15 +159,23 @@ PYBIND11_MODULE(_core, m) {
     }
     m.attr("PoolFull") = py::handle(pool_full());
     m.attr("__version__") = version_text();
-    m.def("instruction_set", &sofattn_instruction_set);
+    m.def("instruction_set", &sofattn_instruction_set,
+          "What the library computes with: \"base\", \"avx2\", \"avx512\" or \"avx512_dot\" (VNNI "
+          "and "
+          "BF16).\n\nThe environment variable SOFATTN_ISA, read once, asks for a lower one.");
 
-    py::class_<attended>(m, "Attended")
-        .def_readonly("output", &attended::output)
-        .def_readonly("row_max", &attended::row_max)
-        .def_readonly("row_sum", &attended::row_sum)
-        .def_readonly("selected", &attended::selected)
-        .def_readonly("selected_counts", &attended::selected_counts);
-    py::class_<prefill_codes>(m, "PrefillCodes").def_property_readonly("tokens", &prefill_codes::tokens);
+    py::class_<attended>(m, "Attended",
+                         "Output of attention and what was asked for beside it; None what was not.")
+        .def_readonly("output", &attended::output, "[head, query, channel of v] float32")
+        .def_readonly("row_max", &attended::row_max, "[head, query] largest logit")
+        .def_readonly("row_sum", &attended::row_sum, "[head, query] sum of exp(logit - row_max)")
+        .def_readonly("selected", &attended::selected,
+                      "[kv_head or head, query, slot] keys, ascending, then -1")
+        .def_readonly("selected_counts", &attended::selected_counts,
+                      "[kv_head or head, query] how many");
+    py::class_<prefill_codes>(m, "PrefillCodes",
+                              "What method=\"budget\" knows of keys and values; holds both arrays.")
+        .def_property_readonly("tokens", &prefill_codes::tokens);
     m.def("prefill_codes", [](py::handle k, py::handle v, py::handle dtype) {
         bool const bfloat16 = is_bfloat16(dtype, false);
         return std::make_unique<prefill_codes>(read_rows("k", k, bfloat16),
