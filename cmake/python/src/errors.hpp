@@ -34,7 +34,7 @@ namespace py = pybind11;
     if (!text) {
         throw py::error_already_set();
     }
-    std::string found = py::cast<std::string>(text);
+    auto found = py::cast<std::string>(text);
     std::replace(found.begin(), found.end(), '\n', ' ');
     constexpr std::size_t most = 60;
     return found.size() <= most ? found : found.substr(0, most - 3) + "...";
