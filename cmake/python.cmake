@@ -89,5 +89,6 @@ foreach(extension IN LISTS extensions)
     # Not part of an installation of headers and library.
     install(TARGETS ${target} LIBRARY DESTINATION . COMPONENT python EXCLUDE_FROM_ALL)
 endforeach()
+install(FILES ${pure_sources} DESTINATION . COMPONENT python EXCLUDE_FROM_ALL)
 install(FILES "$<TARGET_FILE:sofattn_c>" DESTINATION . RENAME "$<TARGET_SONAME_FILE_NAME:sofattn_c>"
     COMPONENT python EXCLUDE_FROM_ALL)
