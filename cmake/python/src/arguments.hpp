@@ -106,27 +106,35 @@ class arguments {
 public:
     explicit arguments(py::dict given) : given_(std::move(given)) {}
 
-    [[nodiscard]] py::object object(char const* name) const { return given_[name]; }
+    /// Borrowed, as long as these arguments are there.
+    [[nodiscard]] py::handle object(char const* name) const {
+        PyObject* const found = PyDict_GetItemString(given_.ptr(), name);
+        if (found == nullptr) {
+            throw py::key_error(name);
+        }
+        return found;
+    }
     [[nodiscard]] bool given(char const* name) const { return !object(name).is_none(); }
 
     void take(char const* name, std::int64_t& into) const {
-        if (given(name)) {
-            into = as_integer(name, object(name));
+        if (py::handle const found = object(name); !found.is_none()) {
+            into = as_integer(name, found);
         }
     }
     void take(char const* name, double& into) const {
-        if (given(name)) {
-            into = as_real(name, object(name));
+        if (py::handle const found = object(name); !found.is_none()) {
+            into = as_real(name, found);
         }
     }
     template <std::size_t N>
     void take(char const* name, std::int32_t& into, choices<N> const& among) const {
-        if (given(name)) {
-            into = as_choice(name, object(name), among);
+        if (py::handle const found = object(name); !found.is_none()) {
+            into = as_choice(name, found, among);
         }
     }
     [[nodiscard]] bool truth(char const* name, bool otherwise) const {
-        return given(name) ? as_truth(name, object(name)) : otherwise;
+        py::handle const found = object(name);
+        return found.is_none() ? otherwise : as_truth(name, found);
     }
     /// What says something of another method would be ignored by this one.
     template <class... Names>

@@ -148,7 +148,7 @@ public:
 
 private:
     void describe_output(attended& result) {
-        py::object const out = given_.object("out");
+        py::handle const out = given_.object("out");
         if (out.is_none()) {
             static float nowhere = 0; // for the check alone
             a.output = &nowhere;

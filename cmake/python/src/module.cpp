@@ -56,7 +56,7 @@ py::object attention(py::dict const& given) {
         }
     }
     if (from.given("codes")) {
-        py::object const codes = from.object("codes");
+        py::handle const codes = from.object("codes");
         if (!py::isinstance<prefill_codes>(codes)) {
             refuse_type("codes", codes, "what sofattn.prefill_codes returns");
         }
