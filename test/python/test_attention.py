@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: MIT
 """sofattn.attention against an oracle in double precision, over random shapes, types and strides."""
 
+import os
 import resource
 import unittest
 
@@ -71,6 +72,19 @@ class Attention(unittest.TestCase):
                         np.testing.assert_array_equal(
                             sofattn.attention(*p.arrays, **p.told, **more, threads=threads), alone
                         )
+
+    def test_threads_are_there_in_the_child_of_a_fork(self):
+        p = Problem(self.rng, most_keys=300)
+        expected = sofattn.attention(*p.arrays, threads=3)
+        child = os.fork()
+        if child == 0:  # no unittest here: nothing but an exit code may come back
+            try:
+                same = np.array_equal(sofattn.attention(*p.arrays, threads=3), expected)
+                os._exit(0 if same else 1)
+            finally:
+                os._exit(2)
+        _, status = os.waitpid(child, 0)
+        self.assertEqual(status, 0)
 
     def test_out_is_written_where_it_lies_and_nothing_beside_it(self):
         for trial in range(30):
