@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: MIT
 # cmake -P readme_test.cmake
-# What the READMEs say about files must be true: the program in README.md is examples/01_quickstart.cpp,
-# and every path they link to or put in backticks exists.
+# What the READMEs say about files must be true: the program in README.md is examples/01_quickstart.cpp, its
+# blocks of C and Python are parts of the lessons, and every path they link to or put in backticks exists.
 cmake_minimum_required(VERSION 3.25)
 
 cmake_path(GET CMAKE_CURRENT_LIST_DIR PARENT_PATH root)
@@ -70,6 +70,35 @@ string(FIND "${readme}" "\n```cpp\n${program}```\n" at)
 if(at EQUAL -1)
     message(SEND_ERROR "README.md: its program is not examples/01_quickstart.cpp, copy that verbatim")
 endif()
+
+# Its blocks in other languages are parts of the lessons.
+foreach(pair IN ITEMS "c 02_engine.c" "python 03_engine.py")
+    string(REGEX MATCH "^([a-z]+) (.+)$" pair "${pair}")
+    set(lesson "${CMAKE_MATCH_2}")
+    set(fence "\n```${CMAKE_MATCH_1}\n")
+    string(LENGTH "${fence}" fence_length)
+    file(READ "${root}/examples/${lesson}" program)
+    set(rest "${readme}")
+    set(blocks 0)
+    while(ON)
+        string(FIND "${rest}" "${fence}" at)
+        if(at EQUAL -1)
+            break()
+        endif()
+        math(EXPR at "${at} + ${fence_length}")
+        string(SUBSTRING "${rest}" ${at} -1 rest)
+        string(FIND "${rest}" "```" length)
+        string(SUBSTRING "${rest}" 0 ${length} block)
+        string(FIND "${program}" "${block}" inside)
+        if(inside EQUAL -1)
+            message(SEND_ERROR "README.md: a block is no part of examples/${lesson}, copy it verbatim")
+        endif()
+        math(EXPR blocks "${blocks} + 1")
+    endwhile()
+    if(blocks EQUAL 0)
+        message(SEND_ERROR "README.md shows nothing of examples/${lesson}")
+    endif()
+endforeach()
 
 set(texts "${root}/README.md")
 foreach(folder IN ITEMS include examples bench test cmake)

@@ -1,0 +1,360 @@
+# SPDX-License-Identifier: MIT
+"""Sparse and dense attention on CPUs, for numpy arrays.
+
+Arrays are [head, token, channel]. They are read where they lie: heads and tokens may have any strides, of
+any sign; the channels of a token must be neighbours. Elements are float32 or float16; numpy has no
+bfloat16, so its bits are uint16, and dtype="bfloat16" says so. Outputs are float32.
+
+    >>> out = sofattn.attention(q, k, v)                                         # dense, causal
+    >>> out = sofattn.attention(q, k, v, method="budget", output_error=0.01)     # sparse prefill
+    >>> pool = sofattn.KVPool(pages=1024, kv_heads=8, qk_dim=128)                # 65536 tokens
+    >>> sequence = sofattn.Sequence(pool)
+    >>> sequence.append(0, k, v)
+    >>> out = sequence.attend(0, q, method="best_keys", count=1024)              # sparse decode
+
+Whatever cannot be done as it is asked for is an exception: TypeError for arguments of another kind,
+MemoryError, PoolFull where a cache has no page left, else ValueError with the library's sentence
+("sofattn: FIELD is VALUE, must be LIMIT (STATUS)"). Then nothing has been written or changed. The GIL
+is released while the library works. Results do not depend on the number of threads.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import tempfile
+from typing import TYPE_CHECKING, Any, Literal, Mapping, Optional, Union
+
+from . import _core
+from ._core import Attended, PoolFull, PrefillCodes, __version__, instruction_set
+
+if TYPE_CHECKING:
+    import numpy
+    from numpy.typing import NDArray
+
+    Floats = NDArray[numpy.float32]
+    Integers = NDArray[numpy.int32]
+    # float32, float16, or the bits of bfloat16
+    Stored = Union[NDArray[numpy.float32], NDArray[numpy.float16], NDArray[numpy.uint16]]
+
+Mask = Literal["none", "causal", "window", "prefix"]
+Method = Literal["dense", "best_keys", "budget", "listed"]
+Products = Literal["float32", "bfloat16", "int8"]
+StorageType = Literal["float32", "float16", "bfloat16"]
+
+__all__ = [
+    "Attended",
+    "KVPool",
+    "PoolFull",
+    "PrefillCodes",
+    "Sequence",
+    "__version__",
+    "attention",
+    "hardware",
+    "instruction_set",
+    "prefill_codes",
+    "version",
+]
+
+
+def version() -> str:
+    """Of the library that is loaded, "major.minor.patch"."""
+    return __version__
+
+
+def attention(
+    q: Stored,
+    k: Stored,
+    v: Stored,
+    *,
+    mask: Mask = "causal",
+    window: Optional[int] = None,
+    prefix: Optional[int] = None,
+    scale: Optional[float] = None,
+    method: Method = "dense",
+    products: Optional[Products] = None,
+    dense_below: Optional[int] = None,
+    count: Optional[int] = None,
+    sinks: Optional[int] = None,
+    recent: Optional[int] = None,
+    heads_together: Optional[bool] = None,
+    mass: Optional[float] = None,
+    output_error: Optional[float] = None,
+    page_loss: Optional[float] = None,
+    codes: Optional[PrefillCodes] = None,
+    lists: Optional[Integers] = None,
+    list_counts: Optional[Integers] = None,
+    list_queries_each: Optional[int] = None,
+    list_keys_each: Optional[int] = None,
+    check_finite: bool = False,
+    threads: int = 1,
+    dtype: Optional[Literal["bfloat16"]] = None,
+    out: Optional[Floats] = None,
+    return_sums: bool = False,
+    return_selected: bool = False,
+) -> Union[Floats, Attended]:
+    """softmax(scale * q k^T) v, over all keys or those that matter.
+
+    q       [head, query, channel] float32, or of the type of k
+    k, v    [kv_head, key, channel] of one type; kv_head divides head (grouped queries); at most 256
+            channels, v may have others than q and k
+    returns [head, query, channel of v] float32, `out` where that is given (any strides with channels
+            together, in memory of its own); with return_sums or return_selected an Attended
+
+    mask    "causal": the last query stands at the last key. "window": causal, and only the last `window`
+            keys. "prefix": causal, but all see the first `prefix` keys. "none": all keys.
+    scale   of logits; None for 1 / sqrt(channels of q)
+    method  "dense"      all keys. `products` of "float32", "bfloat16" or "int8", where there are many queries
+            "best_keys"  `count` (2048) keys of each query, of which `sinks` (4) first and `recent` (64) last
+                         ones always; a selection for each kv_head, or with heads_together=False for each
+                         head. For decode: here keys are copied and coded in every call, see Sequence
+            "budget"     as many keys as `output_error` (in spreads of the values) or `mass` (share of
+                         the softmax) asks for; pages of keys with at most `page_loss` (0.003) of the mass
+                         are not looked at. For prefill. `codes` saves coding the keys again
+            "listed"     keys that `lists` names: int32 [1, kv_head or head; rows; slot] in C order, with a
+                         row for `list_queries_each` (1) queries and an entry for `list_keys_each` (1)
+                         keys; -1 and keys that a query does not see are skipped. `list_counts`
+                         [list head, row]: slots that are used
+            "best_keys" and "budget" are dense below `dense_below` (2048) keys.
+    check_finite     refuses NaN and infinity, which takes a pass over all inputs. Else rows of dense
+                     attention that see one are unspecified; selections refuse it in q in any case
+    threads          that share the work; the caller is one of them
+    return_sums      row_max and row_sum [head, query] as well: the softmax's maximum and sum, which
+                     merge parts of a context
+    return_selected  selected [kv_head or head, query, slot], ascending, then -1, and selected_counts as
+                     well; "best_keys" only. Where attention is dense, none is listed, all are counted
+    """
+    return _core.attention(locals())
+
+
+def prefill_codes(k: Stored, v: Stored, *, dtype: Optional[Literal["bfloat16"]] = None) -> PrefillCodes:
+    """What method="budget" wants to know of keys, for calls that share k and v.
+
+    Holds both arrays, whose numbers must not change from here on. NaN and infinity are refused.
+    """
+    return _core.prefill_codes(k, v, dtype)
+
+
+class KVPool:
+    """Memory for keys and values of many sequences, in pages that they take, share and give back.
+
+    All pages are allocated at once. A sequence has codes for method="best_keys" from `coded_from` (1024)
+    tokens on; 0 for none, which makes that method dense.
+    """
+
+    __slots__ = ("_core",)
+
+    def __init__(
+        self,
+        *,
+        pages: int,
+        qk_dim: int,
+        v_dim: Optional[int] = None,
+        kv_heads: int = 1,
+        layers: int = 1,
+        page_tokens: int = 64,
+        dtype: StorageType = "float32",
+        coded_from: int = 1024,
+    ) -> None:
+        given = locals()
+        del given["self"]
+        self._core = _core.Pool(given)
+
+    @property
+    def pages(self) -> int:
+        """Of page_tokens tokens in all layers."""
+        return self._core.pages
+
+    @property
+    def free_pages(self) -> int:
+        """That no sequence uses."""
+        return self._core.free_pages
+
+    @property
+    def page_tokens(self) -> int:
+        return self._core.page_tokens
+
+    @property
+    def bytes_per_token(self) -> int:
+        """Of keys and values in all layers, without codes."""
+        return self._core.bytes_per_token
+
+    @property
+    def layers(self) -> int:
+        return self._core.layers
+
+    @property
+    def kv_heads(self) -> int:
+        return self._core.kv_heads
+
+    @property
+    def qk_dim(self) -> int:
+        return self._core.qk_dim
+
+    @property
+    def v_dim(self) -> int:
+        return self._core.v_dim
+
+    @property
+    def dtype(self) -> StorageType:
+        """Of storage; what is written is rounded to it."""
+        return self._core.dtype
+
+    @property
+    def coded_from(self) -> int:
+        return self._core.coded_from
+
+    def __repr__(self) -> str:
+        return (
+            f"<sofattn.KVPool {self.dtype}, {self.layers} layers of {self.kv_heads} heads, "
+            f"{self.free_pages} of {self.pages} pages free>"
+        )
+
+
+class Sequence:
+    """The KV cache of one sequence, in all layers of a model.
+
+    A step of decode: in each layer `append` the token's key and value, then `attend`. Every layer must
+    have all tokens before `fork`, and a layer its own before `attend`. A thread that changes a sequence
+    waits for those that use it.
+    """
+
+    __slots__ = ("_core", "_pool")
+
+    def __init__(self, pool: KVPool) -> None:
+        if not isinstance(pool, KVPool):
+            raise TypeError(f"sofattn: pool is a {type(pool).__name__}, must be a sofattn.KVPool")
+        self._pool = pool
+        self._core = _core.Sequence(pool._core)
+
+    @property
+    def pool(self) -> KVPool:
+        return self._pool
+
+    @property
+    def length(self) -> int:
+        """Tokens, those that are yet to be written included."""
+        return self._core.length
+
+    def __len__(self) -> int:
+        return self._core.length
+
+    @property
+    def code_bytes(self) -> int:
+        """Memory of the codes of all layers."""
+        return self._core.code_bytes
+
+    def written(self, layer: int) -> int:
+        """Tokens of a layer."""
+        return self._core.written(layer)
+
+    def append(
+        self, layer: int, k: Stored, v: Stored, *, dtype: Optional[Literal["bfloat16"]] = None
+    ) -> None:
+        """Keys and values of a layer's next tokens, [kv_head, token, channel] in any type.
+
+        The layer that gets them first makes the sequence longer. uint16 arrays are bfloat16 where the pool
+        is, or dtype="bfloat16" says so. NaN and infinity are refused.
+        """
+        self._core.append(layer, k, v, dtype)
+
+    def extend(self, tokens: int) -> None:
+        """Room for so many tokens more in all layers, for `write`."""
+        self._core.extend(tokens)
+
+    def write(
+        self, layer: int, k: Stored, v: Stored, *, dtype: Optional[Literal["bfloat16"]] = None
+    ) -> None:
+        """As `append`, within what the sequence was extended by."""
+        self._core.write(layer, k, v, dtype)
+
+    def truncate(self, tokens: int) -> None:
+        """Forgets all tokens but the first `tokens`."""
+        self._core.truncate(tokens)
+
+    def fork(self) -> Sequence:
+        """Another sequence of the same tokens; memory is shared until one of both writes."""
+        twin = object.__new__(type(self))
+        twin._pool = self._pool
+        twin._core = self._core.fork()
+        return twin
+
+    def attend(
+        self,
+        layer: int,
+        q: Stored,
+        *,
+        mask: Mask = "causal",
+        window: Optional[int] = None,
+        prefix: Optional[int] = None,
+        scale: Optional[float] = None,
+        method: Method = "dense",
+        products: Optional[Products] = None,
+        dense_below: Optional[int] = None,
+        count: Optional[int] = None,
+        sinks: Optional[int] = None,
+        recent: Optional[int] = None,
+        heads_together: Optional[bool] = None,
+        mass: Optional[float] = None,
+        output_error: Optional[float] = None,
+        page_loss: Optional[float] = None,
+        lists: Optional[Integers] = None,
+        list_counts: Optional[Integers] = None,
+        list_queries_each: Optional[int] = None,
+        list_keys_each: Optional[int] = None,
+        check_finite: bool = False,
+        threads: int = 1,
+        dtype: Optional[Literal["bfloat16"]] = None,
+        out: Optional[Floats] = None,
+        return_sums: bool = False,
+        return_selected: bool = False,
+    ) -> Union[Floats, Attended]:
+        """`attention` of q to the keys and values of a layer.
+
+        q is float32 or of the pool's type; the last of its tokens stands at the sequence's last. Arguments
+        are those of `sofattn.attention`; method="budget" reads keys in a row and is dense or refused here.
+        """
+        given = locals()
+        del given["self"], given["layer"], given["q"]
+        return self._core.attend(layer, q, given)
+
+    def __repr__(self) -> str:
+        return f"<sofattn.Sequence of {self.length} tokens>"
+
+
+def hardware(
+    machine: Union[str, Mapping[str, Any]] = "sofa_28nm",
+    workload: Union[str, Mapping[str, Any]] = "llama_7b_layer",
+    changes: Optional[Mapping[str, Union[str, int, float, bool]]] = None,
+) -> dict[str, Any]:
+    """What the SOFA accelerator, or a variant of it, needs for a workload: the report of `sofattn-hw run`.
+
+    machine, workload  a name, a JSON file, or a dict of the fields that differ from those of its
+                       "base_name"; `sofattn-hw explain` lists names, fields, units and ranges
+    changes            values of fields of either, e.g. {"kept_share": 0.1, "attention.rows_count": 64}
+    returns            cycles and stalls of every stage, energy and area of every block, traffic
+    """
+    try:
+        from . import _hardware
+    except ModuleNotFoundError as e:
+        raise ImportError("sofattn: this build has no hardware report: it takes nlohmann-json") from e
+
+    with tempfile.TemporaryDirectory() as folder:
+
+        def described(what: Union[str, Mapping[str, Any]], name: str) -> str:
+            if isinstance(what, str):
+                return what
+            path = os.path.join(folder, name + ".json")
+            with open(path, "w", encoding="utf-8") as file:
+                json.dump(dict(what), file)
+            return path
+
+        assignments = [
+            f"{field}={value if isinstance(value, str) else json.dumps(value)}"
+            for field, value in (changes or {}).items()
+        ]
+        return json.loads(
+            _hardware.report(
+                described(machine, "machine"), described(workload, "workload"), assignments
+            )
+        )

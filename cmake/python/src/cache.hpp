@@ -1,0 +1,230 @@
+// SPDX-License-Identifier: MIT
+// Pools, sequences and prefill codes as objects of Python.
+#pragma once
+
+#include "arguments.hpp"
+#include "arrays.hpp"
+#include "call.hpp"
+#include "errors.hpp"
+#include <sofattn/sofattn.h>
+
+#include <pybind11/pybind11.h>
+
+#include <algorithm>
+#include <cstddef>
+#include <cstdint>
+#include <memory>
+#include <mutex>
+#include <shared_mutex>
+#include <string>
+#include <utility>
+#include <vector>
+
+namespace sofattn::python {
+
+struct destroy {
+    void operator()(sofattn_pool* p) const noexcept { sofattn_pool_destroy(p); }
+    void operator()(sofattn_sequence* s) const noexcept { sofattn_sequence_destroy(s); }
+    void operator()(sofattn_prefill* p) const noexcept { sofattn_prefill_destroy(p); }
+};
+
+/// A lock is waited for without the GIL, always: whoever has it may be waiting for the GIL.
+template <class Lock, class Mutex>
+[[nodiscard]] Lock wait_for(Mutex& mutex) {
+    py::gil_scoped_release const others_may_run;
+    return Lock(mutex);
+}
+
+class pool {
+public:
+    explicit pool(sofattn_layout const& layout) : layout_(layout) {
+        sofattn_pool* made = nullptr;
+        require_ok(sofattn_pool_create(&layout, &made));
+        handle_.reset(made);
+    }
+
+    [[nodiscard]] sofattn_layout const& layout() const noexcept { return layout_; }
+    [[nodiscard]] sofattn_pool* handle() const noexcept { return handle_.get(); }
+
+private:
+    sofattn_layout layout_;
+    std::unique_ptr<sofattn_pool, destroy> handle_;
+};
+
+/// Keeps its pool. Threads may call what they like: changes wait for each other and for readers.
+class sequence {
+public:
+    explicit sequence(std::shared_ptr<pool> of)
+        : pool_(std::move(of)), written_(static_cast<std::size_t>(pool_->layout().layers), 0) {
+        sofattn_sequence* made = nullptr;
+        require_ok(sofattn_sequence_create(pool_->handle(), &made));
+        handle_.reset(made);
+    }
+
+    [[nodiscard]] std::shared_ptr<pool> const& of() const noexcept { return pool_; }
+    [[nodiscard]] std::int64_t length() const {
+        auto const lock = reading();
+        return sofattn_sequence_length(handle_.get());
+    }
+    [[nodiscard]] std::int64_t code_bytes() const {
+        auto const lock = reading();
+        return sofattn_sequence_code_bytes(handle_.get());
+    }
+    [[nodiscard]] std::int64_t written(std::int64_t layer) const {
+        require_layer(layer);
+        auto const lock = reading();
+        return written_[static_cast<std::size_t>(layer)];
+    }
+
+    void extend(std::int64_t tokens) {
+        require_ok(changing([&] { return sofattn_sequence_extend(handle_.get(), tokens); }));
+    }
+    /// Keys and values of a layer's next tokens; where `extends`, room for them, too.
+    void write(std::int64_t layer, rows const& k, rows const& v, bool extends) {
+        sofattn_layout const& l = pool_->layout();
+        require_layer(layer);
+        std::int64_t const tokens = k.tokens();
+        require_shape("k", k.array, {l.kv_heads, tokens, l.qk_dim},
+                      "[kv_head, token, channel] of the pool");
+        require_shape("v", v.array, {l.kv_heads, tokens, l.v_dim},
+                      "[kv_head, token of k, channel] of the pool");
+        require_ok(changing([&]() -> sofattn_verdict {
+            std::int64_t& there = written_[static_cast<std::size_t>(layer)];
+            std::int64_t const length = sofattn_sequence_length(handle_.get());
+            if (extends && there + tokens > length) {
+                sofattn_verdict const room =
+                    sofattn_sequence_extend(handle_.get(), there + tokens - length);
+                if (room.status != SOFATTN_OK) {
+                    return room;
+                }
+            }
+            sofattn_verdict const found =
+                sofattn_sequence_write(handle_.get(), layer, tokens, &k.operand, &v.operand);
+            if (found.status == SOFATTN_OK) {
+                there += tokens;
+            } else if (extends) {
+                // Nothing was written beyond the old length, so nothing is coded anew.
+                (void)sofattn_sequence_truncate(handle_.get(), length);
+            }
+            return found;
+        }));
+    }
+    void truncate(std::int64_t tokens) {
+        require_ok(changing([&] {
+            sofattn_verdict const found = sofattn_sequence_truncate(handle_.get(), tokens);
+            if (found.status == SOFATTN_OK) {
+                for (std::int64_t& w : written_) {
+                    w = std::min(w, tokens);
+                }
+            }
+            return found;
+        }));
+    }
+    [[nodiscard]] std::unique_ptr<sequence> fork() const {
+        std::unique_ptr<sequence> twin;
+        sofattn_sequence* made = nullptr;
+        auto const lock = reading();
+        sofattn_verdict found{};
+        {
+            py::gil_scoped_release const others_may_run;
+            found = sofattn_sequence_fork(handle_.get(), &made);
+        }
+        require_ok(found);
+        std::unique_ptr<sofattn_sequence, destroy> handle(made);
+        twin.reset(new sequence(pool_, std::move(handle), written_));
+        return twin;
+    }
+    [[nodiscard]] py::object attend(std::int64_t layer, rows const& q, call& c) const {
+        require_layer(layer);
+        auto const lock = reading();
+        c.set_query(q);
+        c.require_dim(pool_->layout().qk_dim);
+        std::int64_t const dense_below = c.a.dense_below;
+        require_ok(sofattn_sequence_describe(handle_.get(), layer, &c.a));
+        if (c.a.method == SOFATTN_BUDGET) { // not dense for want of codes, which it has no use for
+            c.a.dense_below = dense_below;
+        }
+        return c.run();
+    }
+
+private:
+    sequence(std::shared_ptr<pool> of, std::unique_ptr<sofattn_sequence, destroy> handle,
+             std::vector<std::int64_t> written)
+        : pool_(std::move(of)), handle_(std::move(handle)), written_(std::move(written)) {}
+
+    void require_layer(std::int64_t layer) const {
+        if (layer < 0 || layer >= pool_->layout().layers) {
+            refuse("layer", std::to_string(layer), "from 0 to layers - 1");
+        }
+    }
+    [[nodiscard]] std::shared_lock<std::shared_mutex> reading() const {
+        return wait_for<std::shared_lock<std::shared_mutex>>(mutex_);
+    }
+    /// f() without the GIL, alone.
+    template <class F>
+    [[nodiscard]] sofattn_verdict changing(F f) {
+        py::gil_scoped_release const others_may_run;
+        std::unique_lock const lock(mutex_);
+        return f();
+    }
+
+    std::shared_ptr<pool> pool_; ///< outlives the handle
+    std::unique_ptr<sofattn_sequence, destroy> handle_;
+    std::vector<std::int64_t>
+        written_; ///< [layer] tokens; of a layer it is no more than the length
+    mutable std::shared_mutex mutex_;
+};
+
+/// What sparse prefill knows of keys and values; holds both.
+class prefill_codes {
+public:
+    prefill_codes(rows k, rows v) : keys_(std::move(k)), values_(std::move(v)) {
+        require_shape("v", values_.array, {keys_.heads(), keys_.tokens(), values_.dim()},
+                      "[head of k, token of k, any number of channels]");
+        // One query, which is of the keys, and an output that is never written.
+        sofattn_attention a;
+        sofattn_attention_init(&a);
+        float nowhere = 0;
+        a.heads = a.kv_heads = keys_.heads();
+        a.queries = 1;
+        a.keys = keys_.tokens();
+        a.qk_dim = keys_.dim();
+        a.v_dim = values_.dim();
+        a.query = a.key = keys_.operand;
+        a.value = values_.operand;
+        a.output = &nowhere;
+        constexpr std::int64_t row = 1 << 20; // more than any that the check lets pass
+        a.output_head_stride = a.output_token_stride = row;
+        sofattn_prefill* made = nullptr;
+        sofattn_verdict found{};
+        {
+            py::gil_scoped_release const others_may_run;
+            found = sofattn_prefill_create(&a, &made);
+        }
+        require_ok(found);
+        handle_.reset(made);
+    }
+
+    [[nodiscard]] std::int64_t tokens() const { return keys_.tokens(); }
+    [[nodiscard]] sofattn_prefill const* handle() const noexcept { return handle_.get(); }
+    /// Codes of other keys would select at random.
+    void require_of(rows const& k, rows const& v) const {
+        if (!same(k, keys_) || !same(v, values_)) {
+            refuse("codes", "of other arrays", "made of these k and v", SOFATTN_MISMATCH);
+        }
+    }
+
+private:
+    [[nodiscard]] static bool same(rows const& a, rows const& b) {
+        return a.operand.data == b.operand.data && a.operand.type == b.operand.type &&
+               a.operand.head_stride == b.operand.head_stride &&
+               a.operand.token_stride == b.operand.token_stride && a.heads() == b.heads() &&
+               a.tokens() == b.tokens() && a.dim() == b.dim();
+    }
+
+    rows keys_;
+    rows values_;
+    std::unique_ptr<sofattn_prefill, destroy> handle_;
+};
+
+} // namespace sofattn::python

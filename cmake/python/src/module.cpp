@@ -1,0 +1,186 @@
+// SPDX-License-Identifier: MIT
+// sofattn._core: the C interface for Python. What users see, and its documentation, is sofattn/__init__.py.
+#include "arguments.hpp"
+#include "arrays.hpp"
+#include "cache.hpp"
+#include "call.hpp"
+#include "errors.hpp"
+#include <sofattn/sofattn.h>
+
+#include <pybind11/pybind11.h>
+
+#include <algorithm>
+#include <cstdint>
+#include <memory>
+#include <string>
+#include <utility>
+
+namespace sofattn::python {
+namespace {
+
+/// Keys of arrays have no codes: they are copied into a cache of their own.
+py::object attend_best_keys(call& c, rows const& q, rows const& k, rows const& v) {
+    sofattn_layout l;
+    sofattn_layout_init(&l);
+    l.type = k.operand.type;
+    l.kv_heads = k.heads();
+    l.qk_dim = k.dim();
+    l.v_dim = v.dim();
+    l.pages = k.tokens() / l.page_tokens + 1;
+    l.coded_from = std::clamp<std::int64_t>(k.tokens(), 1, l.coded_from);
+    sequence s(std::make_shared<pool>(l));
+    s.write(0, k, v, true);
+    return s.attend(0, q, c);
+}
+
+py::object attention(py::dict const& given) {
+    arguments const from(given);
+    bool const bfloat16 = is_bfloat16(from.object("dtype"), false);
+    rows const q = read_rows("q", from.object("q"), bfloat16);
+    rows const k = read_rows("k", from.object("k"), bfloat16);
+    rows const v = read_rows("v", from.object("v"), bfloat16);
+    call c(from);
+    c.set_query(q);
+    c.set_keys(k, v);
+    std::unique_ptr<prefill_codes> own;
+    if (from.given("codes") && c.a.method != SOFATTN_BUDGET) {
+        refuse("codes", "given", "left out but with method=\"budget\"", SOFATTN_UNSUPPORTED);
+    }
+    if (c.a.keys >= c.a.dense_below) {
+        if (c.a.method == SOFATTN_BEST_KEYS) {
+            return attend_best_keys(c, q, k, v);
+        }
+        if (c.a.method == SOFATTN_BUDGET && !from.given("codes")) {
+            own = std::make_unique<prefill_codes>(k, v);
+            c.a.prefill = own->handle();
+        }
+    }
+    if (from.given("codes")) {
+        py::handle const codes = from.object("codes");
+        if (!py::isinstance<prefill_codes>(codes)) {
+            refuse_type("codes", codes, "what sofattn.prefill_codes returns");
+        }
+        auto const& made = py::cast<prefill_codes const&>(codes);
+        made.require_of(k, v);
+        c.a.prefill = made.handle();
+    }
+    return c.run();
+}
+
+std::shared_ptr<pool> make_pool(py::dict const& given) {
+    arguments const from(given);
+    sofattn_layout l;
+    sofattn_layout_init(&l);
+    from.take("dtype", l.type, storage_types);
+    from.take("layers", l.layers);
+    from.take("kv_heads", l.kv_heads);
+    from.take("qk_dim", l.qk_dim);
+    l.v_dim = l.qk_dim;
+    from.take("v_dim", l.v_dim);
+    from.take("page_tokens", l.page_tokens);
+    from.take("pages", l.pages);
+    from.take("coded_from", l.coded_from);
+    return std::make_shared<pool>(l);
+}
+
+bool holds_bfloat16(sequence const& s, py::handle dtype) {
+    return is_bfloat16(dtype, s.of()->layout().type == SOFATTN_BF16);
+}
+void write(sequence& s, py::handle layer, py::handle k, py::handle v, py::handle dtype,
+           bool extends) {
+    bool const bfloat16 = holds_bfloat16(s, dtype);
+    s.write(as_integer("layer", layer), read_rows("k", k, bfloat16), read_rows("v", v, bfloat16),
+            extends);
+}
+py::object attend(sequence const& s, py::handle layer, py::handle q, py::dict const& given) {
+    arguments const from(given);
+    rows const query = read_rows("q", q, holds_bfloat16(s, from.object("dtype")));
+    call c(from);
+    return s.attend(as_integer("layer", layer), query, c);
+}
+
+std::string version_text() {
+    std::uint32_t const v = sofattn_version();
+    return std::to_string(v / 10000) + "." + std::to_string(v / 100 % 100) + "." +
+           std::to_string(v % 100);
+}
+
+void define_cache(py::module_& m) {
+    auto const layout = [](std::int64_t sofattn_layout::*field) {
+        return [field](pool const& p) { return p.layout().*field; };
+    };
+    py::class_<pool, std::shared_ptr<pool>>(m, "Pool")
+        .def(py::init(&make_pool))
+        .def_property_readonly("free_pages",
+                               [](pool const& p) { return sofattn_pool_free_pages(p.handle()); })
+        .def_property_readonly(
+            "bytes_per_token",
+            [](pool const& p) { return sofattn_pool_bytes_per_token(p.handle()); })
+        .def_property_readonly(
+            "dtype", [](pool const& p) { return name_in(storage_types, p.layout().type); })
+        .def_property_readonly("layers", layout(&sofattn_layout::layers))
+        .def_property_readonly("kv_heads", layout(&sofattn_layout::kv_heads))
+        .def_property_readonly("qk_dim", layout(&sofattn_layout::qk_dim))
+        .def_property_readonly("v_dim", layout(&sofattn_layout::v_dim))
+        .def_property_readonly("page_tokens", layout(&sofattn_layout::page_tokens))
+        .def_property_readonly("pages", layout(&sofattn_layout::pages))
+        .def_property_readonly("coded_from", layout(&sofattn_layout::coded_from));
+
+    py::class_<sequence>(m, "Sequence")
+        .def(py::init<std::shared_ptr<pool>>(), py::arg("pool").none(false))
+        .def_property_readonly("length", &sequence::length)
+        .def_property_readonly("code_bytes", &sequence::code_bytes)
+        .def("written", [](sequence const& s,
+                           py::handle layer) { return s.written(as_integer("layer", layer)); })
+        .def("extend",
+             [](sequence& s, py::handle tokens) { s.extend(as_integer("tokens", tokens)); })
+        .def("write", [](sequence& s, py::handle layer, py::handle k, py::handle v,
+                         py::handle dtype) { write(s, layer, k, v, dtype, false); })
+        .def("append", [](sequence& s, py::handle layer, py::handle k, py::handle v,
+                          py::handle dtype) { write(s, layer, k, v, dtype, true); })
+        .def("truncate",
+             [](sequence& s, py::handle tokens) { s.truncate(as_integer("tokens", tokens)); })
+        .def("fork", &sequence::fork)
+        .def("attend", &attend);
+}
+
+} // namespace
+} // namespace sofattn::python
+
+PYBIND11_MODULE(_core, m) {
+    namespace py = pybind11;
+    using namespace sofattn::python;
+
+    pool_full() = PyErr_NewExceptionWithDoc(
+        "sofattn.PoolFull", "A KV pool has fewer free pages than were needed; nothing was changed.",
+        PyExc_MemoryError, nullptr);
+    if (pool_full() == nullptr) {
+        throw py::error_already_set();
+    }
+    m.attr("PoolFull") = py::handle(pool_full());
+    m.attr("__version__") = version_text();
+    m.def("instruction_set", &sofattn_instruction_set,
+          "What the library computes with: \"base\", \"avx2\", \"avx512\" or \"avx512_dot\" (VNNI "
+          "and "
+          "BF16).\n\nThe environment variable SOFATTN_ISA, read once, asks for a lower one.");
+
+    py::class_<attended>(m, "Attended",
+                         "Output of attention and what was asked for beside it; None what was not.")
+        .def_readonly("output", &attended::output, "[head, query, channel of v] float32")
+        .def_readonly("row_max", &attended::row_max, "[head, query] largest logit")
+        .def_readonly("row_sum", &attended::row_sum, "[head, query] sum of exp(logit - row_max)")
+        .def_readonly("selected", &attended::selected,
+                      "[kv_head or head, query, slot] keys, ascending, then -1")
+        .def_readonly("selected_counts", &attended::selected_counts,
+                      "[kv_head or head, query] how many");
+    py::class_<prefill_codes>(m, "PrefillCodes",
+                              "What method=\"budget\" knows of keys and values; holds both arrays.")
+        .def_property_readonly("tokens", &prefill_codes::tokens);
+    m.def("prefill_codes", [](py::handle k, py::handle v, py::handle dtype) {
+        bool const bfloat16 = is_bfloat16(dtype, false);
+        return std::make_unique<prefill_codes>(read_rows("k", k, bfloat16),
+                                               read_rows("v", v, bfloat16));
+    });
+    m.def("attention", &attention);
+    define_cache(m);
+}
