@@ -182,13 +182,12 @@ void add_throughput(rows& into) {
     // Two readings of the memories: the engines' peaks need banks, the printed power has one word.
     w.has_kv_cache = true;
     run_report const attention_one = run(w, sofa_one_port());
-    add(into, "Table II", "GOPS, attention, one port", printed, attention_one.effective_gops(),
-        "GOPS", status::contradicted,
+    add(into, "Table II", "attention, one port", printed, attention_one.effective_gops(), "GOPS",
+        status::contradicted,
         "attention alone on sofa_one_port: a word per cycle and memory, as the SRAM's power says");
     w.has_kv_cache = false;
-    add(into, "Table II", "GOPS, on demand, one port", printed,
-        run(w, sofa_one_port()).effective_gops(), "GOPS", status::contradicted,
-        "K, V on demand on sofa_one_port");
+    add(into, "Table II", "on demand, one port", printed, run(w, sofa_one_port()).effective_gops(),
+        "GOPS", status::contradicted, "K, V on demand on sofa_one_port");
     auto const sram_watts = [](run_report const& r) {
         return (at(r.dynamic_picojoules, block::memory) + at(r.static_picojoules, block::memory)) /
                r.seconds() / 1e9;

@@ -65,6 +65,7 @@ public:
         }
     }
 
+private:
     /// The place that the simulation has come to, and the lesson of how; none where it is not
     /// remembered. Engines that have not begun yet still have to learn when they do.
     [[nodiscard]] std::optional<std::uint32_t> arrive(std::uint64_t earliest,

@@ -110,7 +110,8 @@ private:
 
     [[nodiscard]] tile_work tile_of(probe::trace::tile const& tile, bool ends_row,
                                     progress& so_far) const {
-        auto const& [id, counts, kept_most] = tile;
+        probe::tile_id const id = tile.id;
+        probe::ledger const& counts = tile.counts;
         using detail::count;
         using enum probe::stage;
         using probe::event;
@@ -160,8 +161,8 @@ private:
                             "not cut into tiles");
         }
         w.kept_pairs = counts.count(attention, event::exp);
-        w.kept_most = static_cast<index_t>(kept_most);
-        if (w.kept_most > w.keys || w.kept_pairs > count(w.rows) * kept_most) {
+        w.kept_most = static_cast<index_t>(tile.kept_most);
+        if (w.kept_most > w.keys || w.kept_pairs > count(w.rows) * tile.kept_most) {
             throw error("recorded run: keys that the fullest row of a tile kept",
                         std::to_string(w.kept_most),
                         "at most its " + std::to_string(w.keys) + " keys, and as many as its " +
