@@ -17,6 +17,8 @@
 #include <memory>
 #include <new>
 #include <optional>
+#include <string>
+#include <string_view>
 #include <utility>
 
 namespace sofattn::python {
@@ -112,7 +114,7 @@ public:
         attended result;
         describe_output(result);
         describe_lists();
-        require_ok(sofattn_check(&a));
+        require_well_formed();
 
         if (result.output.is_none()) {
             py::array_t<float> made({a.heads, a.queries, a.v_dim});
@@ -147,6 +149,14 @@ public:
     }
 
 private:
+    /// The library knows masks by number.
+    void require_well_formed() const {
+        sofattn_verdict const found = sofattn_check(&a);
+        if (found.status != SOFATTN_OK && std::string_view(found.field) == "mask") {
+            refuse("mask", name_in(masks, a.mask), found.limit, found.status);
+        }
+        require_ok(found);
+    }
     void describe_output(attended& result) {
         py::handle const out = given_.object("out");
         if (out.is_none()) {
