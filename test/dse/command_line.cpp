@@ -143,7 +143,7 @@ TEST_CASE("dse: killed at any time and started again, it ends with the same resu
 TEST_CASE("dse: an evaluation that takes too long is recorded, and the search goes on") {
     temporary_folder const folder;
     auto const file = (folder / "r.json").string();
-    // A million tokens in tiles of one key take minutes.
+    // A million tokens take half a second each.
     static_cast<void>(accepted(
         {"hardware", "--workload", "one_million_causal", "--vary", "tile_keys_count=128,1024,64",
          "--vary", "pipeline.buffered_tiles_count=2,3", "--evaluations", "6", "--timeout", "0.001",
