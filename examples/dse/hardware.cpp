@@ -116,6 +116,9 @@ std::vector<std::string> stage_names() {
     for (std::size_t s = 0; s < hw::tile_stage_count; ++s) {
         names.emplace_back(hw::name(static_cast<hw::tile_stage>(s)));
     }
+    for (std::size_t m = 0; m < hw::chip_memory_count; ++m) { // behind the stages, as in a pipeline
+        names.push_back(std::string(hw::name(static_cast<hw::chip_memory>(m))) + " ports");
+    }
     return names;
 }
 

@@ -116,8 +116,8 @@ std::string verdict(arguments const& a, findings const& f) {
 constexpr char const* notes =
     "GOPS: dense work over the time of everything. Without: the found machine with this one field "
     "as in the base. Ports: bytes through token, weight and temporary memory over what their ports "
-    "can deliver; timing does not wait for ports, "
-    "so no machine here asks for more than they deliver, or than the base does already.";
+    "can deliver, which timing waits for; no machine here asks for more than they deliver, or than "
+    "the base does already.";
 
 json result_of(search_identity const& identity, hardware_problem const& problem, findings const& f,
                std::vector<method_run> const& runs) {
