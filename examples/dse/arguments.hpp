@@ -34,7 +34,6 @@ struct arguments {
     std::vector<std::string> objectives{"latency"};
     std::optional<double> most_area;
     bool is_area_free = false;
-    bool are_ports_free = false;
     std::filesystem::path machine_out;
     std::filesystem::path workload_out;
     // layers

@@ -160,10 +160,9 @@ std::vector<hardware_dimension> usual_dimensions() {
 hardware_problem::hardware_problem(hw::machine base, hw::workload of,
                                    std::vector<hardware_dimension> dimensions,
                                    std::vector<hardware_goal> goals,
-                                   std::optional<double> most_area, bool keeps_ports)
+                                   std::optional<double> most_area)
     : base_(std::move(base)), of_(std::move(of)), dimensions_(std::move(dimensions)),
-      goals_(std::move(goals)), most_area_(most_area), keeps_ports_(keeps_ports),
-      space_(space_of(dimensions_)) {
+      goals_(std::move(goals)), most_area_(most_area), space_(space_of(dimensions_)) {
     hw::validate(base_);
     hw::validate(of_);
     // Every value is tried alone, so that a wrong name or kind is told before any search.
@@ -177,11 +176,6 @@ hardware_problem::hardware_problem(hw::machine base, hw::workload of,
             hw::check_fields(w, "workload: ");
             patches_.back().push_back({changed(hw::to_json_value(base_), hw::to_json_value(m)),
                                        changed(hw::to_json_value(of_), hw::to_json_value(w))});
-        }
-    }
-    if (keeps_ports_) {
-        for (double const share : base_figures().port_shares) {
-            most_port_shares_.push_back(std::max(share, 1.0));
         }
     }
 }
@@ -232,7 +226,6 @@ json hardware_problem::purpose() const {
     return {{"command", "hardware"},
             {"objectives", names},
             {"most_square_millimetres", most_area_ ? json(*most_area_) : json()},
-            {"keeps_ports", keeps_ports_},
             {"dimensions", lists},
             {"machine", hw::to_json_value(base_)},
             {"workload", hw::to_json_value(of_)}};
@@ -270,13 +263,6 @@ evaluation hardware_problem::evaluate(point const& p) const {
                                                 : g == hardware_goal::joules
                                                     ? f.joules
                                                     : f.square_millimetres));
-    }
-    if (keeps_ports_) {
-        double most = 0;
-        for (std::size_t m = 0; m < most_port_shares_.size(); ++m) {
-            most = std::max(most, f.port_shares[m] / most_port_shares_[m]);
-        }
-        e.result.violations = {logarithm(most) - 1e-9}; // the base itself is within
     }
     e.details = {{"seconds", f.seconds},
                  {"joules", f.joules},

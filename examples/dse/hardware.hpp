@@ -44,7 +44,7 @@ struct hardware_figures {
     double joules = 0;
     double square_millimetres = 0;
     double effective_gops = 0; ///< dense work over the time of everything: the honest throughput
-    std::vector<double> port_shares{}; ///< token, weight, temporary; above 1: too few ports
+    std::vector<double> port_shares{}; ///< token, weight, temporary; time waits for them
     std::vector<double> busy_shares{}; ///< of every stage
 };
 
@@ -52,20 +52,16 @@ struct hardware_figures {
 /// dimension, the base is a point.
 class hardware_problem {
 public:
-    /// `most_area`: square millimetres that a machine may have, by its price table. `keeps_ports`:
-    /// a memory's ports may be asked for no more than they deliver, or than the base asks for, if
-    /// that is more already; known after a run only.
+    /// `most_area`: square millimetres that a machine may have, by its price table.
     /// error  unknown fields or values that no machine or workload takes, an empty list
     hardware_problem(hw::machine base, hw::workload of, std::vector<hardware_dimension> dimensions,
-                     std::vector<hardware_goal> goals, std::optional<double> most_area,
-                     bool keeps_ports);
+                     std::vector<hardware_goal> goals, std::optional<double> most_area);
 
     [[nodiscard]] search_space const& space() const noexcept { return space_; }
     [[nodiscard]] std::vector<hardware_dimension> const& dimensions() const noexcept {
         return dimensions_;
     }
     [[nodiscard]] std::vector<hardware_goal> const& goals() const noexcept { return goals_; }
-    [[nodiscard]] std::size_t violations_count() const noexcept { return keeps_ports_ ? 1 : 0; }
     /// The base machine as a point.
     [[nodiscard]] std::optional<point> base_point() const;
     /// Everything the objective depends on, for a state file.
@@ -108,9 +104,7 @@ private:
     std::vector<hardware_dimension> dimensions_;
     std::vector<hardware_goal> goals_;
     std::optional<double> most_area_;
-    bool keeps_ports_;
     std::vector<std::vector<patch>> patches_; ///< [dimension][level]
-    std::vector<double> most_port_shares_;
     search_space space_;
 };
 

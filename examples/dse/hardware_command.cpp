@@ -116,8 +116,7 @@ std::string verdict(arguments const& a, findings const& f) {
 constexpr char const* notes =
     "GOPS: dense work over the time of everything. Without: the found machine with this one field "
     "as in the base. Ports: bytes through token, weight and temporary memory over what their ports "
-    "can deliver, which timing waits for; no machine here asks for more than they deliver, or than "
-    "the base does already.";
+    "can deliver, which timing waits for.";
 
 json result_of(search_identity const& identity, hardware_problem const& problem, findings const& f,
                std::vector<method_run> const& runs) {
@@ -195,15 +194,13 @@ int hardware_command(arguments const& a) {
     }
     std::optional<double> most_area = a.most_area;
     if (!most_area && !a.is_area_free) { // equal area: the base's, and a rounding error
-        hardware_problem const unlimited(base, workload.of, dimensions, goals, std::nullopt, false);
+        hardware_problem const unlimited(base, workload.of, dimensions, goals, std::nullopt);
         most_area = unlimited.base_figures().square_millimetres * (1 + 1e-9);
     }
-    hardware_problem const problem(base, workload.of, dimensions, goals, most_area,
-                                   !a.are_ports_free);
+    hardware_problem const problem(base, workload.of, dimensions, goals, most_area);
     search_identity identity{problem.purpose(), problem.space(), {}, a.batch};
     identity.options.seed = a.seed;
     identity.options.objectives_count = goals.size();
-    identity.options.violations_count = problem.violations_count();
     if (auto const start = problem.base_point(); start && problem.is_allowed(*start)) {
         identity.options.suggested.push_back(*start);
     }

@@ -75,8 +75,6 @@ void declare(CLI::App& app, arguments& a) {
                                       "Square millimetres (default: as many as --machine has)");
     area->check(CLI::Range(0.001, 1e6));
     hardware->add_flag("--any-area", a.is_area_free, "No limit on the area")->excludes(area);
-    hardware->add_flag("--any-ports", a.are_ports_free,
-                       "Memories may be asked for more than their ports deliver");
     hardware->add_option("--machine-out", a.machine_out, "Write what was found, for sofattn-hw");
     hardware->add_option("--workload-out", a.workload_out, "The same of the workload");
 
