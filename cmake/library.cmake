@@ -66,6 +66,11 @@ if(NOT levels STREQUAL base)
     target_compile_definitions(sofattn_c PRIVATE SOFATTN_HAS_LEVELS)
 endif()
 target_compile_features(sofattn_c PRIVATE cxx_std_20)
+if(CMAKE_SYSTEM_NAME STREQUAL Linux) # what the standard library's headers make visible, too
+    set(exports "${PROJECT_SOURCE_DIR}/cmake/abi/exports.map")
+    target_link_options(sofattn_c PRIVATE "LINKER:--version-script=${exports}")
+    set_target_properties(sofattn_c PROPERTIES LINK_DEPENDS "${exports}")
+endif()
 set_target_properties(sofattn_c PROPERTIES
     OUTPUT_NAME sofattn EXPORT_NAME c
     VERSION ${PROJECT_VERSION} SOVERSION ${PROJECT_VERSION_MAJOR}.${PROJECT_VERSION_MINOR}

@@ -53,7 +53,19 @@ struct fault {
     std::function<void(generator&, attention_desc&)> spoil;
 };
 
-void* odd(void const* p) { return const_cast<char*>(static_cast<char const*>(p)) + 1; }
+/// a + b and a * b of numbers that another fault may have made huge.
+std::int64_t plus(std::int64_t a, std::int64_t b) {
+    return static_cast<std::int64_t>(static_cast<std::uint64_t>(a) + static_cast<std::uint64_t>(b));
+}
+std::int64_t times(std::int64_t a, std::int64_t b) {
+    return static_cast<std::int64_t>(static_cast<std::uint64_t>(a) * static_cast<std::uint64_t>(b));
+}
+
+/// A byte after it, of whatever it is.
+void* odd(void const* p) {
+    // NOLINTNEXTLINE(performance-no-int-to-ptr): arithmetic on a null pointer is undefined
+    return reinterpret_cast<void*>(reinterpret_cast<std::uintptr_t>(p) + 1);
+}
 
 std::vector<fault> all_faults() {
     std::vector<fault> faults;
@@ -92,7 +104,7 @@ std::vector<fault> all_faults() {
     };
     add(
         "heads", status::mismatch, [](attention_desc const& d) { return d.kv_heads > 1; },
-        [](generator&, attention_desc& d) { d.heads = d.kv_heads + 1; });
+        [](generator&, attention_desc& d) { d.heads = plus(d.kv_heads, 1); });
     auto const enumerated = [&](char const* field, auto set, std::int32_t most) {
         add(field, status::out_of_range, always, [=](generator& random, attention_desc& d) {
             set(d,
@@ -130,7 +142,9 @@ std::vector<fault> all_faults() {
     add(
         "query.token_stride", status::misaligned,
         [](attention_desc const& d) { return d.queries > 1; },
-        [](generator&, attention_desc& d) { d.query.token_stride += 1; });
+        [](generator&, attention_desc& d) {
+            d.query.token_stride = plus(d.query.token_stride, 1);
+        });
     add(
         "key.token_stride", status::out_of_range,
         [](attention_desc const& d) { return d.keys > 1; },
@@ -144,17 +158,17 @@ std::vector<fault> all_faults() {
             d.value.head_stride = outside(random, -(std::int64_t{1} << 47), std::int64_t{1} << 47);
         });
     add("output.token_stride", status::overlapping, many,
-        [](generator&, attention_desc& d) { d.output.token_stride = 4 * (d.v_dim - 1); });
+        [](generator&, attention_desc& d) { d.output.token_stride = times(4, plus(d.v_dim, -1)); });
     add("output.head_stride", status::overlapping, many,
-        [](generator&, attention_desc& d) { d.output.head_stride = -4 * (d.v_dim - 1); });
+        [](generator&, attention_desc& d) { d.output.head_stride = times(-4, plus(d.v_dim, -1)); });
     add("output.head_stride", status::overlapping, many, [](generator&, attention_desc& d) {
         d.output.head_stride =
             d.output.token_stride; // every head's second row is the next one's first
     });
     add("value.type", status::unsupported, always, [](generator&, attention_desc& d) {
         d.value.type = d.key.type == engine::dtype::f32 ? engine::dtype::f16 : engine::dtype::f32;
-        d.value.head_stride *= 2;
-        d.value.token_stride *= 2;
+        d.value.head_stride = times(d.value.head_stride, 2);
+        d.value.token_stride = times(d.value.token_stride, 2);
     });
     add(
         "query.type", status::unsupported,
@@ -215,7 +229,7 @@ std::vector<fault> all_faults() {
     add("lists.entries", status::null_pointer, listed,
         [](generator&, attention_desc& d) { d.lists.entries = nullptr; });
     add("lists.heads", status::mismatch, listed,
-        [](generator&, attention_desc& d) { d.lists.heads = d.heads + 1; });
+        [](generator&, attention_desc& d) { d.lists.heads = plus(d.heads, 1); });
     add("lists.slots", status::out_of_range, listed, [](generator& random, attention_desc& d) {
         d.lists.slots = outside(random, 1, std::numeric_limits<std::int32_t>::max());
     });
@@ -358,6 +372,15 @@ TEST_CASE("engine.check: a hundred thousand descriptors of random bits in every 
     }
     CHECK(valid < 1000);
     CHECK(c.is_untouched());
+}
+
+TEST_CASE("engine.check: strides that are never stepped may be any number") {
+    SOFATTN_GENERATOR(random);
+    engine_case<> c(random, {1, 1, 1, 70, 8, 8, true});
+    c.desc.output.head_stride = c.desc.output.token_stride =
+        std::numeric_limits<std::int64_t>::min();
+    c.desc.query.head_stride = std::numeric_limits<std::int64_t>::min();
+    CHECK(engine::check(c.desc).ok());
 }
 
 TEST_CASE("engine.check: workspaces and participants") {

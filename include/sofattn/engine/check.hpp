@@ -157,10 +157,10 @@ inline void check_memory(checker& c, attention_desc const& d) noexcept {
     c.stride("output.token_stride", d.output.token_stride, d.queries, 4);
     if (c.ok()) {
         std::int64_t const row = 4 * d.v_dim;
-        std::int64_t const head = magnitude(d.output.head_stride);
-        std::int64_t const token = magnitude(d.output.token_stride);
         bool const one_head = d.heads == 1;
-        bool const one_query = d.queries == 1;
+        bool const one_query = d.queries == 1; // a stride that is never stepped may be any number
+        std::int64_t const head = one_head ? row : magnitude(d.output.head_stride);
+        std::int64_t const token = one_query ? row : magnitude(d.output.token_stride);
         c.require(one_query || token >= row, status::overlapping, "output.token_stride",
                   static_cast<double>(d.output.token_stride), "at least v_dim floats apart");
         c.require(one_head || head >= row, status::overlapping, "output.head_stride",
