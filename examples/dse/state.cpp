@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: MIT
 #include "dse/state.hpp"
 
+#include "hw/json_file.hpp"
 #include <sofattn/core/error.hpp>
 #include <sofattn/io/file.hpp>
 
@@ -21,29 +22,6 @@ constexpr char const* format_name = "sofattn-dse search 1";
 constexpr std::uintmax_t max_bytes = std::uintmax_t{1} << 28;
 constexpr std::array statuses{trial_status::pending, trial_status::done, trial_status::failed,
                               trial_status::timed_out};
-
-json read_json(std::filesystem::path const& path) {
-    io::input_file file(path);
-    if (file.size > max_bytes) {
-        throw error(file.name + ": size in bytes", std::to_string(file.size),
-                    "at most " + std::to_string(max_bytes));
-    }
-    std::string text(static_cast<std::size_t>(file.size), '\0');
-    file.read(text.data(), text.size());
-    try {
-        return json::parse(text);
-    } catch (json::parse_error const& e) {
-        std::size_t const at = std::min(e.byte > 0 ? e.byte - 1 : 0, text.size());
-        auto const line =
-            std::count(text.begin(), text.begin() + static_cast<index_t>(at), '\n') + 1;
-        throw error(file.name + ": line " + std::to_string(line),
-                    at < text.size() ? io::quoted(std::string_view(text).substr(at, 20))
-                                     : "the end of the file",
-                    "valid JSON");
-    } catch (json::exception const&) { // a number beyond double
-        throw error(file.name + ": content", "not valid", "valid JSON");
-    }
-}
 
 std::string short_text(json const& value) {
     constexpr std::size_t most = 60;
@@ -204,7 +182,7 @@ std::optional<search_state> read_state(std::filesystem::path const& file,
     if (!std::filesystem::exists(std::filesystem::status(file, code))) {
         return std::nullopt;
     }
-    json found = read_json(file);
+    json found = hw::read_json<json>(file, max_bytes);
     std::string const where = io::shown(file) + ": ";
     auto const& format =
         field_of(found, "format", &json::is_string, "the name of a state file", io::shown(file));

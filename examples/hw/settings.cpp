@@ -2,6 +2,7 @@
 #include "hw/settings.hpp"
 
 #include "hw/described_json.hpp"
+#include "hw/json_file.hpp"
 #include <sofattn/core/error.hpp>
 #include <sofattn/hw/benchmarks.hpp>
 #include <sofattn/io/file.hpp>
@@ -18,29 +19,6 @@ namespace {
 
 /// A description is a few kilobytes; what is far beyond is something else.
 constexpr std::uintmax_t max_bytes = 1u << 20;
-
-json read_json(std::filesystem::path const& path) {
-    io::input_file file(path);
-    if (file.size > max_bytes) {
-        throw error(file.name + ": size in bytes", std::to_string(file.size),
-                    "at most " + std::to_string(max_bytes));
-    }
-    std::string text(static_cast<std::size_t>(file.size), '\0');
-    file.read(text.data(), text.size());
-    try {
-        return json::parse(text);
-    } catch (json::parse_error const& e) {
-        std::size_t const at = std::min(e.byte > 0 ? e.byte - 1 : 0, text.size());
-        auto const line =
-            std::count(text.begin(), text.begin() + static_cast<index_t>(at), '\n') + 1;
-        throw error(file.name + ": line " + std::to_string(line),
-                    at < text.size() ? io::quoted(std::string_view(text).substr(at, 20))
-                                     : "the end of the file",
-                    "valid JSON");
-    } catch (json::exception const&) { // a number beyond double
-        throw error(file.name + ": content", "not valid", "valid JSON");
-    }
-}
 
 bool is_file(std::string const& name) { return name.ends_with(".json"); }
 
@@ -91,7 +69,7 @@ machine load_machine(std::string const& name_or_file) {
     if (!is_file(name_or_file)) {
         return find_machine(name_or_file);
     }
-    json object = read_json(name_or_file);
+    json object = read_json<json>(name_or_file, max_bytes);
     machine m = find_machine(base_of(object, "sofa_28nm"));
     set_fields(m, object, "hardware: ");
     return m;
@@ -102,7 +80,7 @@ chosen_workload load_workload(std::string const& name_or_file) {
         named_workload const named = find_workload(name_or_file);
         return {named.name, named.of};
     }
-    json object = read_json(name_or_file);
+    json object = read_json<json>(name_or_file, max_bytes);
     workload w = find_workload(base_of(object, "llama_7b_layer")).of;
     set_fields(w, object, "workload: ");
     return {std::filesystem::path(name_or_file).stem().string(), w};

@@ -5,6 +5,7 @@
 #include <sofattn/core/types.hpp>
 #include <sofattn/hw/activity.hpp>
 #include <sofattn/hw/config_parts.hpp>
+#include <sofattn/hw/division_time.hpp>
 #include <sofattn/hw/flash_time.hpp>
 #include <sofattn/hw/kinds.hpp>
 #include <sofattn/hw/packed_time.hpp>
@@ -91,14 +92,7 @@ struct attention_schedule {
                   e.mac_latency_cycles;
         latency = std::max(latency, interval);
     }
-    if (w.finished_rows > 0) {
-        index_t const divisions =
-            ceil_div(w.finished_rows, std::min(e.dividers_count, e.rows_count)) * w.value_dim *
-            e.divide_interval_cycles;
-        interval = std::max(interval, divisions);
-        latency = std::max(latency + divisions + e.divide_latency_cycles, interval);
-    }
-    return {detail::count(interval), detail::count(latency)};
+    return with_divisions(e, w, interval, latency);
 }
 
 /// Products of kept pairs: dim for Q.K, value_dim for S.V. A row is at work in every phase of its

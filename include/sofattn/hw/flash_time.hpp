@@ -5,6 +5,7 @@
 #include <sofattn/core/types.hpp>
 #include <sofattn/hw/activity.hpp>
 #include <sofattn/hw/config_parts.hpp>
+#include <sofattn/hw/division_time.hpp>
 #include <sofattn/hw/tile_work.hpp>
 #include <sofattn/probe/event.hpp>
 
@@ -52,14 +53,7 @@ struct flash_schedule {
         latency = interval + s.sums + (e.rows_count - 1) * e.row_skew_cycles +
                   2 * e.mac_latency_cycles + e.exp_latency_cycles;
     }
-    if (w.finished_rows > 0) {
-        index_t const divisions =
-            ceil_div(w.finished_rows, std::min(e.dividers_count, e.rows_count)) * w.value_dim *
-            e.divide_interval_cycles;
-        interval = std::max(interval, divisions);
-        latency = std::max(latency + divisions + e.divide_latency_cycles, interval);
-    }
-    return {detail::count(interval), detail::count(latency)};
+    return with_divisions(e, w, interval, latency);
 }
 
 /// As SU-FA, and per row and tile an exponential and `value_dim` multiplications for the

@@ -7,9 +7,9 @@
 #include <sofattn/core/page_table.hpp>
 #include <sofattn/core/types.hpp>
 #include <sofattn/core/view.hpp>
-#include <sofattn/exec/prefetch.hpp>
 #include <sofattn/exec/tile_product.hpp>
 #include <sofattn/exec/xsimd_lanes.hpp>
+#include <sofattn/sufa/row_source.hpp>
 
 #include <algorithm>
 #include <array>
@@ -44,8 +44,9 @@ namespace sofattn::sufa {
 /// paper  not in the paper, which has no decode; (m, l, o) of Fig. 10b
 class decode_block {
 public:
-    static constexpr index_t tile_keys = 64; ///< K and V of 128 channels in f16: most of 48 KB
-    static constexpr float masked = 4e30f;   ///< no logit is as far from 0, in octaves
+    static constexpr index_t tile_keys =
+        detail::tile_keys;                 ///< K and V of 128 channels in f16: most of 48 KB
+    static constexpr float masked = 4e30f; ///< no logit is as far from 0, in octaves
 
     /// Scratch of one thread.
     [[nodiscard]] static constexpr index_t floats(index_t rows, index_t dim,
@@ -119,8 +120,8 @@ public:
     template <storage_float K, storage_float V>
     static void ask_for_first(std::span<key_id const> listed, key_view<K const> keys,
                               value_view<V const> values) noexcept {
-        ask(some_of(keys, listed), keys.template extent<axis::dim>(), some_of(values, listed),
-            values.template extent<axis::value_dim>(), 0);
+        detail::ask(detail::some_of(keys, listed), keys.template extent<axis::dim>(),
+                    detail::some_of(values, listed), values.template extent<axis::value_dim>(), 0);
     }
 
     /// Keys and values in a row.
@@ -128,7 +129,7 @@ public:
               std::invocable<index_t> Visible, std::invocable<index_t> State>
     void operator()(index_t rows, double scale, Row row, Visible visible, key_view<K const> keys,
                     value_view<V const> values, State state) noexcept {
-        attend(rows, scale, row, visible, all_of(keys), all_of(values), state);
+        attend(rows, scale, row, visible, detail::all_of(keys), detail::all_of(values), state);
     }
     /// The first `count` of those that `listed` names, all of them visible, as they lie.
     template <storage_float K, storage_float V, std::invocable<index_t> Row,
@@ -138,8 +139,8 @@ public:
                     State state) noexcept {
         SOFATTN_ASSERT(count <= std::ssize(listed));
         attend(
-            rows, scale, row, [=](index_t) { return count; }, some_of(keys, listed),
-            some_of(values, listed), state);
+            rows, scale, row, [=](index_t) { return count; }, detail::some_of(keys, listed),
+            detail::some_of(values, listed), state);
     }
     /// Tokens [first, first + count) of a sequence whose rows lie in pages.
     template <storage_float K, storage_float V, std::invocable<index_t> Row,
@@ -149,141 +150,24 @@ public:
                     value_view<V const> values, State state) noexcept {
         if (table.is_run(first, count)) {
             index_t const from = count > 0 ? table.row(first) : 0;
-            attend(rows, scale, row, visible, all_of(keys.template range<axis::key>(from, count)),
-                   all_of(values.template range<axis::key>(from, count)), state);
+            attend(rows, scale, row, visible,
+                   detail::all_of(keys.template range<axis::key>(from, count)),
+                   detail::all_of(values.template range<axis::key>(from, count)), state);
             return;
         }
         std::array<key_id, 2 * tile_keys> places; // of a tile, and of the next
-        paged<K> const k{some_of(keys, {}), &table, first, count, places.data()};
-        paged<V, false> const v{some_of(values, {}), &table, first, count, places.data()};
+        detail::paged_rows<K> const k{detail::some_of(keys, {}), &table, first, count,
+                                      places.data()};
+        detail::paged_rows<V, false> const v{detail::some_of(values, {}), &table, first, count,
+                                             places.data()};
         attend(rows, scale, row, visible, k, v, state);
     }
 
 private:
     static constexpr index_t width = exec::vector_width;
 
-    /// Whole registers.
     [[nodiscard]] static constexpr index_t padded(index_t dims) noexcept {
-        return ceil_div(dims, index_t{16}) * 16;
-    }
-    static_assert(16 % width == 0);
-
-    /// Where rows lie: one after the other, wherever a list says, or as it says page by page.
-    enum class order { row, list, pages };
-
-    template <class T, order Order>
-    struct source {
-        static constexpr bool is_listed = Order != order::row;
-
-        T const* data;
-        index_t row;    ///< stride
-        index_t column; ///< stride
-        index_t rows;   ///< that may be asked for
-        key_id const* listed = nullptr;
-
-        [[nodiscard]] [[gnu::always_inline]] T const* at(index_t key) const noexcept {
-            return data + (is_listed ? index_t{listed[key]} : key) * row;
-        }
-        [[nodiscard]] source from_row(index_t first) const noexcept {
-            return {is_listed ? data : data + first * row, row, column, rows - first,
-                    is_listed ? listed + first : nullptr};
-        }
-        [[nodiscard]] source from_column(index_t first) const noexcept {
-            return {data + first, row, column, rows, listed};
-        }
-        /// Contiguous rows of whole registers.
-        [[nodiscard]] bool lies_well(index_t columns) const noexcept {
-            return column == 1 && columns % width == 0;
-        }
-        [[nodiscard]] source<float, order::row> copied(index_t count, index_t columns,
-                                                       float* into) const noexcept {
-            for (index_t k = 0; k < count; ++k) {
-                T const* const from = at(k);
-                float* const to = into + k * padded(columns);
-                for (index_t d = 0; d < columns; ++d) {
-                    to[d] = to_float(from[d * column]);
-                }
-                std::fill(to + columns, to + padded(columns), 0.0f);
-            }
-            return {into, padded(columns), 1, count};
-        }
-
-        /// Asks for every `Step`th of `Count` rows some way ahead of `key`, `columns` of each.
-        template <int Count, int Step>
-        [[gnu::always_inline]] void prefetch(index_t key, index_t columns) const noexcept {
-            if constexpr (Order == order::row) {
-                index_t const last = std::max<index_t>(rows - Count, 0);
-                T const* const ahead = at(std::min(key + keys_ahead, last));
-                exec::detail::unrolled<ceil_div(Count, Step)>([&](
-                    auto i) __attribute__((always_inline)) {
-                    if (Count == 1 || rows >= Count) {
-                        exec::prefetch(ahead + i * Step * row,
-                                       columns * static_cast<index_t>(sizeof(T)));
-                    }
-                });
-            } else if constexpr (Order == order::pages) {
-                index_t const first =
-                    std::min(key + keys_ahead, std::max<index_t>(rows - Count, 0));
-                exec::detail::unrolled<ceil_div(Count, Step)>([&](
-                    auto i) __attribute__((always_inline)) {
-                    exec::prefetch(at(std::min<index_t>(first + i * Step, rows - 1)),
-                                   columns * static_cast<index_t>(sizeof(T)));
-                });
-            }
-        }
-    };
-    /// Rows in pages: a list of the tile's and the next one's, which keys make for values, too. They are
-    /// asked for ahead like rows that follow each other, which most of them do.
-    template <class T, bool MakesList = true>
-    struct paged {
-        source<T, order::list> rows;
-        page_table const* table;
-        index_t first;
-        index_t count;
-        key_id* places; ///< [2 * tile_keys]
-
-        [[nodiscard]] source<T, order::pages> from_row(index_t at) const noexcept {
-            index_t const listed = std::min(2 * tile_keys, count - at);
-            if constexpr (MakesList) {
-                for (index_t i = 0; i < listed; ++i) {
-                    places[i] = table->row(first + at + i);
-                }
-            }
-            return {rows.data, rows.row, rows.column, listed, places};
-        }
-    };
-    /// 8 KB of K and of V in f16. Left to itself the processor waits for memory, as the two passes over
-    /// a tile are no streams to it: 47 ns per key of 128 channels and 4 rows, 22 with this.
-    static constexpr index_t keys_ahead = 32;
-
-    /// Asks for a tile of listed rows at once, K and V of a key together. Spread over the work, as where
-    /// rows follow each other, requests wait one by one for the places of their pages of memory, and
-    /// the work behind them waits too: 65 to 75 ns per key that way, 52 to 54 so.
-    template <class K, class V>
-    [[gnu::always_inline]] static void ask(source<K, order::list> const& keys, index_t dim,
-                                           source<V, order::list> const& values, index_t value_dim,
-                                           index_t first) noexcept {
-        index_t const end = std::min(first + tile_keys, keys.rows);
-        for (index_t i = first; i < end; ++i) {
-            exec::prefetch(keys.at(i), dim * static_cast<index_t>(sizeof(K)));
-            exec::prefetch(values.at(i), value_dim * static_cast<index_t>(sizeof(V)));
-        }
-    }
-    template <class K, class V, order Order>
-        requires(Order != order::list)
-    [[gnu::always_inline]] static void ask(source<K, Order> const&, index_t,
-                                           source<V, Order> const&, index_t, index_t) noexcept {}
-
-    template <class T, class Row, class Column>
-    static source<T, order::row> all_of(view<T const, Row, Column> rows) noexcept {
-        return {rows.data(), rows.template stride<Row>(), rows.template stride<Column>(),
-                rows.template extent<Row>()};
-    }
-    template <class T, class Row, class Column>
-    static source<T, order::list> some_of(view<T const, Row, Column> rows,
-                                          std::span<key_id const> listed) noexcept {
-        return {rows.data(), rows.template stride<Row>(), rows.template stride<Column>(),
-                std::ssize(listed), listed.data()};
+        return detail::in_registers(dims);
     }
 
     template <class Row, class Visible, class K, class V, class State>
@@ -310,7 +194,7 @@ private:
             index_t const count = std::min(tile_keys, seen - first);
             auto const k = keys.from_row(first);
             auto const v = values.from_row(first);
-            ask(k, dim_, v, value_dim_, tile_keys);
+            detail::ask(k, dim_, v, value_dim_, tile_keys);
             auto const with_values = [&](auto const& key_source) {
                 if (v.lies_well(value_dim_)) {
                     attend_tile(rows, first, count, key_source, v, state);
