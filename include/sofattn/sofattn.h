@@ -13,6 +13,8 @@
 #ifndef SOFATTN_SOFATTN_H
 #define SOFATTN_SOFATTN_H
 
+/* NOLINTBEGIN: C has no <cstddef> and no `using`, and its constants have no scope of their own */
+
 #include <stddef.h>
 #include <stdint.h>
 
@@ -231,5 +233,7 @@ SOFATTN_API sofattn_verdict sofattn_sequence_describe(sofattn_sequence const* se
 #ifdef __cplusplus
 }
 #endif
+
+/* NOLINTEND */
 
 #endif /* SOFATTN_SOFATTN_H */

@@ -221,7 +221,8 @@ private:
                 return detail::null("into", "a place for the codes");
             }
             return e::make_prefill_codes(d, [&](std::vector<e::prefill_codes>&& codes) {
-                *into = new sofattn_prefill{std::move(codes)};
+                *into =
+                    std::make_unique<sofattn_prefill>(sofattn_prefill{std::move(codes)}).release();
             });
         });
     };

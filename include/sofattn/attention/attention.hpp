@@ -246,15 +246,17 @@ private:
     problem_shape checked(Problem const& given, output_view output) const {
         problem_shape const shape = given.shape();
         options_.validate(shape);
-        detail::require(shape.window == 0, "window", shape.window,
-                        "0 here: dense_attention has windows, selection has none");
-        detail::require(output.extent<axis::head>() == shape.heads, "heads of the output",
-                        output.extent<axis::head>(), "those of queries, ", shape.heads);
-        detail::require(output.extent<axis::query>() == shape.queries, "tokens of the output",
-                        output.extent<axis::query>(), "those of queries, ", shape.queries);
-        detail::require(output.extent<axis::value_dim>() == shape.value_dim,
-                        "head dimension of the output", output.extent<axis::value_dim>(),
-                        "that of values, ", shape.value_dim);
+        detail::shape_fault fault;
+        fault.require(shape.window == 0, "window", shape.window,
+                      "0 here: dense_attention has windows, selection has none");
+        fault.require(output.extent<axis::head>() == shape.heads, "heads of the output",
+                      output.extent<axis::head>(), "those of queries, ", shape.heads);
+        fault.require(output.extent<axis::query>() == shape.queries, "tokens of the output",
+                      output.extent<axis::query>(), "those of queries, ", shape.queries);
+        fault.require(output.extent<axis::value_dim>() == shape.value_dim,
+                      "head dimension of the output", output.extent<axis::value_dim>(),
+                      "that of values, ", shape.value_dim);
+        fault.raise();
         if (options_.check_finite) {
             given.require_finite();
         }

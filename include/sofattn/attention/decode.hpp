@@ -67,10 +67,11 @@ class decode_run {
 public:
     decode_run(Given const& given, Output output, softmax_sums const& sums,
                std::span<std::byte> workspace, index_t threads) noexcept
-        : given_(given), output_(output), sums_(sums), shape_(given.shape()),
+        : given_(given), output_(output), sums_(sums), shape_(given.extents()),
           split_(key_split::of(shape_)), rows_(shape_.group() * shape_.queries),
           scratch_floats_(
               in_lines(sufa::decode_block::floats(rows_, shape_.dim, shape_.value_dim))) {
+        SOFATTN_ASSERT(given.is_valid());
         SOFATTN_ASSERT(output.template extent<axis::head>() == shape_.heads);
         SOFATTN_ASSERT(output.template extent<axis::query>() == shape_.queries);
         SOFATTN_ASSERT(output.template extent<axis::value_dim>() == shape_.value_dim);

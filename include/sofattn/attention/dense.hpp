@@ -78,7 +78,8 @@ void dense_attention(Given const& given,
                      std::span<std::byte> workspace, Run const& run,
                      softmax_sums const& sums = {}) noexcept {
     using block_type = detail::dense_block_of<Products>;
-    problem_shape const shape = given.shape();
+    SOFATTN_ASSERT(given.is_valid());
+    problem_shape const shape = given.extents();
     SOFATTN_ASSERT(output.extent<axis::head>() == shape.heads);
     SOFATTN_ASSERT(output.extent<axis::query>() == shape.queries);
     SOFATTN_ASSERT(output.extent<axis::value_dim>() == shape.value_dim);

@@ -93,7 +93,8 @@ void listed_attention(Given const& given, key_lists const& lists,
                       view<float, axis::head, axis::query, axis::value_dim> output,
                       std::span<std::byte> workspace, Run const& run,
                       softmax_sums const& sums = {}) noexcept {
-    problem_shape const shape = given.shape();
+    SOFATTN_ASSERT(given.is_valid());
+    problem_shape const shape = given.extents();
     SOFATTN_ASSERT(lists.fits(shape));
     SOFATTN_ASSERT(output.extent<axis::head>() == shape.heads);
     SOFATTN_ASSERT(output.extent<axis::query>() == shape.queries);

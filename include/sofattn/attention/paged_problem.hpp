@@ -39,17 +39,30 @@ struct paged_problem {
     index_t window = 0; ///< as in problem
     index_t prefix = 0; ///< as in problem
 
-    /// With the sequence's tokens as keys. Throws `error` if the arrays do not fit each other.
-    [[nodiscard]] problem_shape shape() const {
-        problem_shape s =
-            problem<Query, KeyValue>{queries, keys, values, causal, scale, window, prefix}.shape();
-        index_t const rows = s.keys;
+    /// As the arrays say, with the sequence's tokens as keys.
+    [[nodiscard]] problem_shape extents() const noexcept {
+        problem_shape s = in_pool().extents();
         s.keys = tokens;
-        detail::require(table.page_tokens > 0, "tokens per page", table.page_tokens, "at least 1");
-        detail::require(tokens > 0 && tokens <= table.capacity(), "tokens of the sequence", tokens,
-                        "at least 1 and at most those of its pages, ", table.capacity());
-        detail::require(rows <= std::numeric_limits<key_id>::max(), "rows of the pool", rows,
-                        "at most ", std::numeric_limits<key_id>::max());
+        return s;
+    }
+    [[nodiscard]] detail::shape_fault fault() const noexcept {
+        detail::shape_fault f = in_pool().fault();
+        index_t const rows = keys.template extent<axis::key>();
+        f.require(table.page_tokens > 0, "tokens per page", table.page_tokens, "at least 1");
+        f.require(tokens > 0 && tokens <= table.capacity(), "tokens of the sequence", tokens,
+                  "at least 1 and at most those of its pages, ", table.capacity());
+        f.require(rows <= std::numeric_limits<key_id>::max(), "rows of the pool", rows, "at most ",
+                  std::numeric_limits<key_id>::max());
+        return f;
+    }
+    [[nodiscard]] bool is_valid() const noexcept {
+        return !fault().found() && extents().is_valid();
+    }
+    /// Throws `error` if the arrays do not fit each other, or make no attention.
+    [[nodiscard]] problem_shape shape() const {
+        fault().raise();
+        problem_shape const s = extents();
+        s.validate();
         return s;
     }
 
@@ -57,10 +70,17 @@ struct paged_problem {
     /// for at every step.
     void require_pages() const {
         index_t const pages = keys.template extent<axis::key>() / table.page_tokens;
+        detail::shape_fault f;
         for (std::int32_t const page : table.pages) {
-            detail::require(page >= 0 && page < pages, "page of the pool", page,
-                            "at least 0 and less than ", pages);
+            f.require(page >= 0 && page < pages, "page of the pool", page,
+                      "at least 0 and less than ", pages);
         }
+        f.raise();
+    }
+
+private:
+    [[nodiscard]] problem<Query, KeyValue> in_pool() const noexcept {
+        return {queries, keys, values, causal, scale, window, prefix};
     }
 };
 
@@ -76,7 +96,8 @@ template <storage_float Query, storage_float KeyValue>
 /// `problem`, or `paged_problem`.
 template <class T>
 concept key_value_problem = requires(T const& given) {
-    { given.shape() } -> std::same_as<problem_shape>;
+    { given.extents() } -> std::same_as<problem_shape>;
+    { given.is_valid() } -> std::same_as<bool>;
     given.queries;
     given.keys;
     given.values;

@@ -136,7 +136,8 @@ public:
                     view<float, axis::head, axis::query, axis::value_dim> output,
                     std::span<std::byte> workspace, Run const& run,
                     OnKept const& on_kept = {}) const noexcept {
-        problem_shape const shape = given.shape();
+        SOFATTN_ASSERT(given.is_valid());
+        problem_shape const shape = given.extents();
         SOFATTN_ASSERT(shape.window == 0);
         SOFATTN_ASSERT(std::ssize(indexes) == shape.kv_heads);
         SOFATTN_ASSERT(output.extent<axis::head>() == shape.heads);

@@ -17,19 +17,35 @@ namespace sofattn {
 
 namespace detail {
 
-/// The message is put together on failure only: shapes are asked for where nothing may allocate.
-inline void require(bool holds, char const* what, index_t value, char const* limit) {
-    if (!holds) {
-        throw error(std::string("attention: ") + what, std::to_string(value), limit);
+/// What is wrong with a shape, found without a word: kernels ask, and may neither throw nor allocate.
+class shape_fault {
+public:
+    [[nodiscard]] constexpr bool found() const noexcept { return what_ != nullptr; }
+
+    /// Remembers the first that does not hold. `number` ends the limit; negative: nothing does.
+    constexpr void require(bool holds, char const* what, index_t value, char const* limit,
+                           index_t number = -1) noexcept {
+        if (!found() && !holds) {
+            what_ = what;
+            value_ = value;
+            limit_ = limit;
+            number_ = number;
+        }
     }
-}
-inline void require(bool holds, char const* what, index_t value, char const* limit,
-                    index_t number) {
-    if (!holds) {
-        throw error(std::string("attention: ") + what, std::to_string(value),
-                    limit + std::to_string(number));
+    void raise() const {
+        if (found()) {
+            std::string const number = number_ < 0 ? std::string() : std::to_string(number_);
+            throw error(std::string("attention: ") + what_, std::to_string(value_),
+                        limit_ + number);
+        }
     }
-}
+
+private:
+    char const* what_ = nullptr;
+    index_t value_ = 0;
+    char const* limit_ = "";
+    index_t number_ = -1;
+};
 
 } // namespace detail
 
@@ -67,24 +83,33 @@ struct problem_shape {
         return {window > 0 ? std::max<index_t>(to - window, 0) : 0, to};
     }
 
+    /// The first thing that makes this no attention, but for the scale.
+    [[nodiscard]] constexpr detail::shape_fault fault() const noexcept {
+        detail::shape_fault f;
+        f.require(heads > 0, "query heads", heads, "at least 1");
+        f.require(kv_heads > 0, "KV heads", kv_heads, "at least 1");
+        f.require(kv_heads <= 0 || heads % kv_heads == 0, "query heads", heads,
+                  "a multiple of the KV heads, ", kv_heads);
+        f.require(queries > 0, "query tokens", queries, "at least 1");
+        f.require(keys > 0, "key tokens", keys, "at least 1");
+        f.require(dim > 0 && dim <= max_head_dim, "head dimension of queries and keys", dim,
+                  "from 1 to ", max_head_dim);
+        f.require(value_dim > 0 && value_dim <= max_head_dim, "head dimension of values", value_dim,
+                  "from 1 to ", max_head_dim);
+        f.require(window >= 0, "window", window, "at least 0");
+        f.require(window == 0 || causal, "window", window, "0 where attention is not causal");
+        f.require(prefix >= 0, "prefix", prefix, "at least 0");
+        f.require(prefix == 0 || causal, "prefix", prefix, "0 where attention is not causal");
+        f.require(prefix == 0 || window == 0, "prefix", prefix, "0 where there is a window");
+        return f;
+    }
+    [[nodiscard]] bool is_scaled() const noexcept { return std::isfinite(scale) && scale > 0; }
+    [[nodiscard]] bool is_valid() const noexcept { return !fault().found() && is_scaled(); }
+
     /// Throws `error` for shapes that make no attention.
     void validate() const {
-        detail::require(heads > 0, "query heads", heads, "at least 1");
-        detail::require(kv_heads > 0, "KV heads", kv_heads, "at least 1");
-        detail::require(heads % kv_heads == 0, "query heads", heads, "a multiple of the KV heads, ",
-                        kv_heads);
-        detail::require(queries > 0, "query tokens", queries, "at least 1");
-        detail::require(keys > 0, "key tokens", keys, "at least 1");
-        detail::require(dim > 0 && dim <= max_head_dim, "head dimension of queries and keys", dim,
-                        "from 1 to ", max_head_dim);
-        detail::require(value_dim > 0 && value_dim <= max_head_dim, "head dimension of values",
-                        value_dim, "from 1 to ", max_head_dim);
-        detail::require(window >= 0, "window", window, "at least 0");
-        detail::require(window == 0 || causal, "window", window, "0 where attention is not causal");
-        detail::require(prefix >= 0, "prefix", prefix, "at least 0");
-        detail::require(prefix == 0 || causal, "prefix", prefix, "0 where attention is not causal");
-        detail::require(prefix == 0 || window == 0, "prefix", prefix, "0 where there is a window");
-        if (!(std::isfinite(scale) && scale > 0)) {
+        fault().raise();
+        if (!is_scaled()) {
             throw error("attention: softmax scale", std::to_string(scale), "positive and finite");
         }
     }
@@ -101,8 +126,8 @@ struct problem {
     index_t window = 0; ///< keys up to its own that a causal query sees; 0: all
     index_t prefix = 0; ///< first keys that a causal query sees wherever it stands (prefix LM)
 
-    /// Throws `error` if the three arrays do not fit each other.
-    [[nodiscard]] problem_shape shape() const {
+    /// As the arrays say, right or wrong.
+    [[nodiscard]] problem_shape extents() const noexcept {
         problem_shape s;
         s.heads = queries.template extent<axis::head>();
         s.kv_heads = keys.template extent<axis::kv_head>();
@@ -114,12 +139,27 @@ struct problem {
         s.window = window;
         s.prefix = prefix;
         s.scale = scale == 0 && s.dim > 0 ? 1.0 / std::sqrt(static_cast<double>(s.dim)) : scale;
-        detail::require(keys.template extent<axis::dim>() == s.dim, "head dimension of keys",
-                        keys.template extent<axis::dim>(), "that of queries, ", s.dim);
-        detail::require(values.template extent<axis::kv_head>() == s.kv_heads, "KV heads of values",
-                        values.template extent<axis::kv_head>(), "those of keys, ", s.kv_heads);
-        detail::require(values.template extent<axis::key>() == s.keys, "tokens of values",
-                        values.template extent<axis::key>(), "those of keys, ", s.keys);
+        return s;
+    }
+    /// The first thing in which the three arrays do not fit each other.
+    [[nodiscard]] detail::shape_fault fault() const noexcept {
+        problem_shape const s = extents();
+        detail::shape_fault f;
+        f.require(keys.template extent<axis::dim>() == s.dim, "head dimension of keys",
+                  keys.template extent<axis::dim>(), "that of queries, ", s.dim);
+        f.require(values.template extent<axis::kv_head>() == s.kv_heads, "KV heads of values",
+                  values.template extent<axis::kv_head>(), "those of keys, ", s.kv_heads);
+        f.require(values.template extent<axis::key>() == s.keys, "tokens of values",
+                  values.template extent<axis::key>(), "those of keys, ", s.keys);
+        return f;
+    }
+    [[nodiscard]] bool is_valid() const noexcept {
+        return !fault().found() && extents().is_valid();
+    }
+    /// Throws `error` if they do not, or make no attention.
+    [[nodiscard]] problem_shape shape() const {
+        fault().raise();
+        problem_shape const s = extents();
         s.validate();
         return s;
     }

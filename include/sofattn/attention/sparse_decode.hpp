@@ -42,7 +42,7 @@ template <key_value_problem Given>
 [[nodiscard]] std::size_t sparse_decode_workspace_bytes(Given const& given,
                                                         sparse_decode_options const& options,
                                                         index_t threads) {
-    auto const layout = detail::sparse_decode_layout::of(given.shape(), options);
+    auto const layout = detail::sparse_decode_layout::of(given.extents(), options);
     return static_cast<std::size_t>(threads * layout.bytes) + 64;
 }
 
@@ -72,7 +72,8 @@ void sparse_decode(Given const& given, std::span<Index const> indices,
                    view<float, axis::head, axis::query, axis::value_dim> output,
                    std::span<std::byte> workspace, Run const& run, OnKept on_kept = {},
                    softmax_sums const& sums = {}) noexcept {
-    problem_shape const shape = given.shape();
+    SOFATTN_ASSERT(given.is_valid());
+    problem_shape const shape = given.extents();
     SOFATTN_ASSERT(std::ssize(indices) == shape.kv_heads);
     SOFATTN_ASSERT(output.extent<axis::head>() == shape.heads);
     SOFATTN_ASSERT(output.extent<axis::query>() == shape.queries);

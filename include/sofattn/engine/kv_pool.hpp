@@ -44,6 +44,8 @@ verdict guarded(F work) noexcept {
         return {};
     } catch (std::bad_alloc const&) {
         return {status::out_of_memory, "memory", 0, "enough for what was asked"};
+    } catch (...) {
+        SOFATTN_ASSERT(false); // sizes were checked before: nothing else is thrown
     }
 #else
     work(); // new ends the program

@@ -124,7 +124,7 @@ verdict with_types(attention_desc const& d, F f) noexcept {
     key_lists lists;
     lists.queries_each = l.queries_each;
     lists.keys_each = l.keys_each;
-    index_t const rows = ceil_div<index_t>(d.queries, l.queries_each);
+    auto const rows = ceil_div<index_t>(d.queries, l.queries_each);
     lists.entries = {l.entries, {l.heads, rows, l.slots}};
     if (l.counts != nullptr) {
         lists.counts = {l.counts, {l.heads, rows}};
@@ -182,7 +182,7 @@ template <class Given>
 template <class Given>
 [[nodiscard]] std::size_t bytes_for(Given const& given, attention_desc const& d,
                                     index_t threads) noexcept {
-    problem_shape const shape = given.shape();
+    problem_shape const shape = given.extents();
     if (d.how == method::listed) {
         return listed_workspace_bytes(shape, lists_of(d), threads);
     }
@@ -235,7 +235,7 @@ void run_dense(Given const& given, attention_desc const& d,
                view<float, axis::head, axis::query, axis::value_dim> output,
                std::span<std::byte> workspace, Run const& run) noexcept {
     softmax_sums const sums = sums_of(d);
-    problem_shape const shape = given.shape();
+    problem_shape const shape = given.extents();
     run(shape.queries,
         [&](index_t query, index_t) { list_writer{d}.nothing_selected(shape, query); });
     if (decodes(d)) {

@@ -133,7 +133,7 @@ private:
     }
     /// Keys that the fullest row keeps of a whole tile, on average.
     [[nodiscard]] double kept_most() const noexcept {
-        double const keys = static_cast<double>(w_.tile_keys_count);
+        auto const keys = static_cast<double>(w_.tile_keys_count);
         double const share = std::max(w_.kept_share, w_.kept_most_share);
         if (w_.kept_most_share > 0) {
             return share * keys;

@@ -311,7 +311,7 @@ private:
         }
         exec::store(sum_ + first * width, sum);
         exec::store(tops.data(), factor);
-        for (int r = 0; r < Rows; ++r) {
+        for (index_t r = 0; r < Rows; ++r) {
             float const by = tops[static_cast<std::size_t>(r * block_keys)];
             if (by != 1.0f) {
                 float* const row = out[static_cast<std::size_t>(r)];
