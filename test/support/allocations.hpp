@@ -33,8 +33,19 @@ inline void* counted_block(std::size_t size, std::size_t alignment) {
 [[gnu::noinline]] void* operator new(std::size_t size, std::align_val_t alignment) {
     return sofattn::test::counted_block(size, static_cast<std::size_t>(alignment));
 }
+// The sanitizers' own would not call the one above, and std::stable_sort asks for its buffer here.
+[[gnu::noinline]] void* operator new(std::size_t size, std::nothrow_t const&) noexcept {
+    try {
+        return sofattn::test::counted_block(size, alignof(std::max_align_t));
+    } catch (std::bad_alloc const&) {
+        return nullptr;
+    }
+}
 [[gnu::noinline]] void operator delete(void* block) noexcept { std::free(block); }
 [[gnu::noinline]] void operator delete(void* block, std::size_t) noexcept { std::free(block); }
+[[gnu::noinline]] void operator delete(void* block, std::nothrow_t const&) noexcept {
+    std::free(block);
+}
 [[gnu::noinline]] void operator delete(void* block, std::align_val_t) noexcept { std::free(block); }
 [[gnu::noinline]] void operator delete(void* block, std::size_t, std::align_val_t) noexcept {
     std::free(block);
