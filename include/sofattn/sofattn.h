@@ -128,9 +128,9 @@ typedef struct sofattn_attention {
     int64_t window;
     int64_t prefix;
     double scale;              /* 0: 1 / sqrt(qk_dim) */
-    float softcap;             /* 0; others are refused by this version */
-    float const* alibi_slopes; /* NULL; others are refused by this version */
-    float const* sink_logits;  /* NULL; others are refused by this version */
+    float softcap;             /* c: logits become c tanh(logit / c); 0: none. Not with budgets or int8 */
+    float const* alibi_slopes; /* [head], times distance, taken off; NULL: none. Dense but for int8 only */
+    float const* sink_logits;  /* [head], learned sinks; NULL: none. Not with int8 */
 
     int32_t method;
     int32_t products;    /* of dense prefill */

@@ -179,13 +179,30 @@ std::vector<fault> all_faults() {
                                         std::numeric_limits<double>::quiet_NaN(), -1e-300};
         d.scale = bad[random.integer<std::size_t>(0, 3)];
     });
-    add("softcap", status::unsupported, always, [](generator& random, attention_desc& d) {
-        d.softcap = random.chance(0.5) ? 30.0f : std::numeric_limits<float>::quiet_NaN();
+    add("softcap", status::out_of_range, always, [](generator& random, attention_desc& d) {
+        d.softcap = random.chance(0.5) ? -30.0f : std::numeric_limits<float>::quiet_NaN();
     });
-    add("alibi_slopes", status::unsupported, always,
+    static constexpr float no_number = std::numeric_limits<float>::quiet_NaN();
+    add("alibi_slopes[]", status::out_of_range, always,
+        [](generator&, attention_desc& d) { d.alibi_slopes = &no_number; });
+    add("sink_logits[]", status::out_of_range, always,
+        [](generator&, attention_desc& d) { d.sink_logits = &no_number; });
+    auto const selects = [](attention_desc const& d) {
+        return d.how == method::listed || (d.how != method::dense && d.keys >= d.dense_below);
+    };
+    add("alibi_slopes", status::unsupported, selects,
         [](generator&, attention_desc& d) { d.alibi_slopes = d.output.data; });
-    add("sink_logits", status::unsupported, always,
-        [](generator&, attention_desc& d) { d.sink_logits = d.output.data; });
+    auto const int8 = [](attention_desc const& d) {
+        return d.how == method::dense && d.queries > 4 && d.pages.numbers == nullptr;
+    };
+    for (char const* const field : {"softcap", "alibi_slopes", "sink_logits"}) {
+        add(field, status::unsupported, int8, [field](generator&, attention_desc& d) {
+            d.products = dense_products::int8;
+            d.softcap = field == std::string("softcap") ? 30.0f : 0.0f;
+            d.alibi_slopes = field == std::string("alibi_slopes") ? d.output.data : nullptr;
+            d.sink_logits = field == std::string("sink_logits") ? d.output.data : nullptr;
+        });
+    }
     auto const sparse_best = [](attention_desc const& d) {
         return d.how == method::best_keys && d.keys >= d.dense_below;
     };
@@ -222,6 +239,8 @@ std::vector<fault> all_faults() {
     auto const sparse_budget = [](attention_desc const& d) {
         return d.how == method::budget && d.keys >= d.dense_below;
     };
+    add("softcap", status::unsupported, sparse_budget,
+        [](generator&, attention_desc& d) { d.softcap = 30.0f; });
     add("prefill", status::null_pointer, sparse_budget,
         [](generator&, attention_desc& d) { d.prefill = nullptr; });
     add("row_max", status::unsupported, sparse_budget,

@@ -354,6 +354,35 @@ TEST_CASE("engine.run: selections refuse queries that are no numbers") {
     CHECK(c.is_untouched());
 }
 
+TEST_CASE("engine.run: caps, slopes and sinks are those of the kernels") {
+    SOFATTN_GENERATOR(random);
+    for (index_t const queries : {1, 30}) {
+        engine_case<float> c(random, {2, 2, queries, 300, 16, 8, true});
+        std::vector<float> const slopes{1.0f, 0.5f, 0.25f, 0.125f};
+        std::vector<float> const sinks{-1.0f, 0.0f, 1.0f, 2.0f};
+        c.desc.softcap = 5.0f;
+        c.desc.alibi_slopes = slopes.data();
+        c.desc.sink_logits = sinks.data();
+        c.desc.row_max = c.max.data();
+        c.desc.row_sum = c.sum.data();
+        std::vector<std::byte> workspace(engine::workspace_bytes(c.desc, 1));
+        REQUIRE(engine::run(c.desc, workspace.data(), workspace.size(), exec::serial{}).ok());
+
+        problem<float> given = c.layer.given();
+        given.terms = {5.0f, slopes.data(), sinks.data()};
+        problem_shape const s = given.shape();
+        decode_output expected({s.heads, s.queries, s.value_dim});
+        if (queries == 1) {
+            guarded_workspace memory(decode_workspace_bytes(s, 1));
+            dense_decode(given, expected.view(), memory.span(), exec::serial{});
+        } else {
+            guarded_workspace memory(dense_workspace_bytes(s, 1));
+            dense_attention(given, expected.view(), memory.span(), exec::serial{});
+        }
+        CHECK(same_bits(c.output, expected));
+    }
+}
+
 TEST_CASE("engine.run: allocates nothing") {
     SOFATTN_GENERATOR(random);
     engine_case<half> c(random, {2, 2, 1, 2600, 16, 16, true});

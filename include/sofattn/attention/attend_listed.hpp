@@ -2,6 +2,7 @@
 // The rows of a few heads at one query, and the keys of a list.
 #pragma once
 
+#include <sofattn/attention/logit_terms.hpp>
 #include <sofattn/attention/softmax_sums.hpp>
 #include <sofattn/core/types.hpp>
 #include <sofattn/core/view.hpp>
@@ -35,7 +36,7 @@ public:
     /// order. No keys: zeros.
     template <class Given, class Output>
     void operator()(Given const& given, std::span<key_id const> kept, index_t kv, index_t head,
-                    index_t query, double scale, Output output,
+                    index_t query, double scale, logit_terms const& terms, Output output,
                     softmax_sums const& sums) const noexcept {
         using sufa::decode_block;
         auto const keys = given.keys.template slice<axis::kv_head>(kv);
@@ -58,11 +59,12 @@ public:
                 },
                 kept.subspan(static_cast<std::size_t>(first)),
                 std::min(chunk, std::ssize(kept) - first), keys, values,
-                [&](index_t i) { return state(i, c); });
+                [&](index_t i) { return state(i, c); }, terms.map());
         }
         for (index_t i = 0; i < rows_; ++i) {
             float* const of_row = state(i, 0);
-            float const* const row = decode_block::merged(of_row, used, value_dim_);
+            float const* const row =
+                decode_block::merged(of_row, used, value_dim_, terms.of(head + i, 0).sink);
             auto const out =
                 output.template slice<axis::head>(head + i).template slice<axis::query>(query);
             for (index_t d = 0; d < value_dim_; ++d) {

@@ -249,6 +249,8 @@ private:
         detail::shape_fault fault;
         fault.require(shape.window == 0, "window", shape.window,
                       "0 here: dense_attention has windows, selection has none");
+        fault.require(!shape.terms.any(), "soft caps, ALiBi slopes or sinks", 1,
+                      "left out here: dense_attention has them");
         fault.require(output.extent<axis::head>() == shape.heads, "heads of the output",
                       output.extent<axis::head>(), "those of queries, ", shape.heads);
         fault.require(output.extent<axis::query>() == shape.queries, "tokens of the output",

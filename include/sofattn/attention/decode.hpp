@@ -104,13 +104,18 @@ public:
             return std::clamp<index_t>(shape_.visible(i / group) - first, 0, count);
         };
         auto const to = [&](index_t i) { return state(kv, i, chunk); };
+        sufa::logit_map const map = shape_.terms.map();
+        auto const terms = [&](index_t i) {
+            return shape_.terms.of(kv * group + i % group, shape_.place(i / group) - first);
+        };
         auto const keys = given_.keys.template slice<axis::kv_head>(kv);
         auto const values = given_.values.template slice<axis::kv_head>(kv);
         if constexpr (requires { given_.table; }) {
-            block(rows_, shape_.scale, row, visible, given_.table, first, count, keys, values, to);
+            block(rows_, shape_.scale, row, visible, given_.table, first, count, keys, values, to,
+                  map, terms);
         } else {
             block(rows_, shape_.scale, row, visible, keys.template range<axis::key>(first, count),
-                  values.template range<axis::key>(first, count), to);
+                  values.template range<axis::key>(first, count), to, map, terms);
         }
     }
     /// After all chunks of that KV head.
@@ -118,9 +123,10 @@ public:
         using sufa::decode_block;
         index_t const group = shape_.group();
         for (index_t i = 0; i < rows_; ++i) {
-            float* const of_row = state(kv, i, 0);
-            float const* const row = decode_block::merged(of_row, split_.chunks, shape_.value_dim);
             index_t const head = kv * group + i % group;
+            float* const of_row = state(kv, i, 0);
+            float const* const row = decode_block::merged(of_row, split_.chunks, shape_.value_dim,
+                                                          shape_.terms.of(head, 0).sink);
             auto const out =
                 output_.template slice<axis::head>(head).template slice<axis::query>(i / group);
             for (index_t d = 0; d < shape_.value_dim; ++d) {

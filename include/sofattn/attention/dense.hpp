@@ -53,7 +53,7 @@ using dense_block_of = std::conditional_t<
 
 } // namespace detail
 
-/// Dense attention, exact but for rounding.
+/// Dense attention, exact but for rounding; with caps, slopes and sinks of the problem's logit_terms.
 ///
 /// in     given      queries [head, query, dim], keys [kv_head, key, dim], values [kv_head, key,
 ///                   value_dim], any strides, f32, f16 or bf16; query heads of one KV head share the
@@ -63,7 +63,7 @@ using dense_block_of = std::conditional_t<
 /// out    output     [head, query, value_dim]; rows that see no key are zero
 ///        sums       of each row, where wanted; int8 products have none
 /// pre    given.shape() is valid and output fits it, workspace is large enough (SOFATTN_ASSERT);
-///        |logit| < 1e30
+///        no logit_terms with int8 products; |logit| < 1e30
 /// error  none: allocates and throws nothing
 /// exact  the same bits for any number of threads; within 2e-5 of a double-precision oracle
 ///        (relative, Frobenius), and 1e-6 more per unit of logit that a row's keys share; with bf16
@@ -84,7 +84,7 @@ void dense_attention(Given const& given,
     SOFATTN_ASSERT(output.extent<axis::query>() == shape.queries);
     SOFATTN_ASSERT(output.extent<axis::value_dim>() == shape.value_dim);
     SOFATTN_ASSERT(workspace.size() >= dense_workspace_bytes(shape, run.threads()));
-    SOFATTN_ASSERT(Products != dense_products::int8 || !sums.wanted());
+    SOFATTN_ASSERT(Products != dense_products::int8 || !(sums.wanted() || shape.terms.any()));
     void* start = workspace.data();
     std::size_t space = workspace.size();
     std::align(64, 1, start, space);
@@ -123,10 +123,13 @@ void dense_attention(Given const& given,
         if constexpr (Products == dense_products::int8) {
             block(count, shape.scale, row, sees, keys, values, to);
         } else {
-            block(count, shape.scale, row, sees, keys, values, to,
-                  [&](index_t i, float max, float sum) {
-                      sums.write(head_of(i), query_of(i), max, sum);
-                  });
+            block(
+                count, shape.scale, row, sees, keys, values, to,
+                [&](index_t i, float max, float sum) {
+                    sums.write(head_of(i), query_of(i), max, sum);
+                },
+                shape.terms.map(),
+                [&](index_t i) { return shape.terms.of(head_of(i), shape.place(query_of(i))); });
         }
     });
 }

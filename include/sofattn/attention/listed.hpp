@@ -82,7 +82,7 @@ struct listed_layout {
 ///        run        who does the work; a task is a KV head (or a query head) at a query
 /// out    output     [head, query, value_dim]; rows without a key are zero
 ///        sums       of each row, over its listed keys, where wanted
-/// pre    lists.fits(given.shape()), sizes fit, workspace is large enough (SOFATTN_ASSERT);
+/// pre    lists.fits(given.shape()), no ALiBi slopes, sizes fit, workspace is large enough (SOFATTN_ASSERT);
 ///        |logit| < 1e30
 /// error  none: allocates and throws nothing
 /// exact  within 2e-5 of a double-precision oracle on the listed keys; the same bits for any number of
@@ -96,6 +96,7 @@ void listed_attention(Given const& given, key_lists const& lists,
     SOFATTN_ASSERT(given.is_valid());
     problem_shape const shape = given.extents();
     SOFATTN_ASSERT(lists.fits(shape));
+    SOFATTN_ASSERT(shape.terms.alibi_slopes == nullptr);
     SOFATTN_ASSERT(output.extent<axis::head>() == shape.heads);
     SOFATTN_ASSERT(output.extent<axis::query>() == shape.queries);
     SOFATTN_ASSERT(output.extent<axis::value_dim>() == shape.value_dim);
@@ -139,8 +140,8 @@ void listed_attention(Given const& given, key_lists const& lists,
         }
         detail::listed_rows const attend(scratch + layout.attend_at, layout.rows, layout.keys_most,
                                          shape.dim, shape.value_dim);
-        attend(given, {keys, static_cast<std::size_t>(kept)}, kv, head, query, shape.scale, output,
-               sums);
+        attend(given, {keys, static_cast<std::size_t>(kept)}, kv, head, query, shape.scale,
+               shape.terms, output, sums);
     });
 }
 

@@ -2,6 +2,7 @@
 // What is attended to where keys and values lie in pages of a pool, as in a paged KV cache.
 #pragma once
 
+#include <sofattn/attention/logit_terms.hpp>
 #include <sofattn/attention/problem.hpp>
 #include <sofattn/core/element.hpp>
 #include <sofattn/core/error.hpp>
@@ -38,6 +39,7 @@ struct paged_problem {
     double scale = 0;   ///< 0: 1 / sqrt(dim)
     index_t window = 0; ///< as in problem
     index_t prefix = 0; ///< as in problem
+    logit_terms terms{};
 
     /// As the arrays say, with the sequence's tokens as keys.
     [[nodiscard]] problem_shape extents() const noexcept {
@@ -80,7 +82,7 @@ struct paged_problem {
 
 private:
     [[nodiscard]] problem<Query, KeyValue> in_pool() const noexcept {
-        return {queries, keys, values, causal, scale, window, prefix};
+        return {queries, keys, values, causal, scale, window, prefix, terms};
     }
 };
 

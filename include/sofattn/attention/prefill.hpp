@@ -85,6 +85,11 @@ public:
             throw error("sparse_prefill: window of the problem", std::to_string(shape.window),
                         "0, no window; dense_attention has them");
         }
+        if (shape.terms.changes_logits()) {
+            throw error("sparse_prefill: soft cap or ALiBi slopes, the cap",
+                        std::to_string(shape.terms.softcap),
+                        "left out: budgets weigh logits as predicted; dense_attention has both");
+        }
         if (options_.scope != selection_scope::per_query_head) {
             throw error("sparse_prefill: selection scope", "per_group", "per_query_head");
         }
@@ -138,7 +143,7 @@ public:
                     OnKept const& on_kept = {}) const noexcept {
         SOFATTN_ASSERT(given.is_valid());
         problem_shape const shape = given.extents();
-        SOFATTN_ASSERT(shape.window == 0);
+        SOFATTN_ASSERT(shape.window == 0 && !shape.terms.changes_logits());
         SOFATTN_ASSERT(std::ssize(indexes) == shape.kv_heads);
         SOFATTN_ASSERT(output.extent<axis::head>() == shape.heads);
         SOFATTN_ASSERT(output.extent<axis::query>() == shape.queries);
@@ -207,7 +212,7 @@ public:
                     return output.template slice<axis::head>(row(i).head)
                         .template slice<axis::query>(row(i).query);
                 },
-                listen);
+                [&](index_t i) { return shape.terms.of(row(i).head, 0).sink; }, listen);
         });
     }
 

@@ -14,6 +14,7 @@
 #include <sofattn/exec/prefetch.hpp>
 #include <sofattn/sads/kept_tile.hpp>
 #include <sofattn/sads/row_cut.hpp>
+#include <sofattn/sufa/logit_map.hpp>
 #include <sofattn/sufa/logit_source.hpp>
 #include <sofattn/sufa/weighted_rows.hpp>
 
@@ -75,12 +76,14 @@ public:
 
     /// Teams follow each other, rows of them are numbered through: team(t) makes a prefill_team,
     /// sees(i) says how many keys row i sees, not decreasing within a team, rule(i, line) makes its
-    /// budget; on_kept(i, first key, kept keys of the tile).
+    /// budget, sink(i) its learned sink in octaves; on_kept(i, first key, kept keys of the tile).
     template <storage_float K, storage_float V, std::invocable<index_t> Team, class Query,
-              std::invocable<index_t> Sees, class Rule, class Output, class OnKept>
+              std::invocable<index_t> Sees, class Rule, class Output, std::invocable<index_t> Sink,
+              class OnKept>
     void operator()(index_t teams, Team team, double scale, Query query, Sees sees, Rule rule,
                     prefill_index<Predictor> const& index, key_view<K const> keys,
-                    value_view<V const> values, Output output, OnKept& on_kept) noexcept {
+                    value_view<V const> values, Output output, Sink sink,
+                    OnKept& on_kept) noexcept {
         index_t const rows = scores_.begin(teams, team, scale, query, sees, rule, index,
                                            [&](index_t t, std::span<float const> skipped) {
                                                if constexpr (Compensates) {
@@ -95,7 +98,9 @@ public:
         for (index_t i = 0; i < rows; ++i) {
             // Nothing is seen, or a budget let all go but what float can hardly tell from 0.
             bool const is_empty = row_at(i).sum < std::numeric_limits<float>::min();
-            float const inverse = is_empty ? 0.0f : 1.0f / row_at(i).sum;
+            float const inverse =
+                sufa::row_end::of(row_at(i).reference, is_empty ? 0.0f : row_at(i).sum, sink(i))
+                    .inverse;
             auto const out = output(i);
             for (index_t d = 0; d < value_dim_; ++d) {
                 out(d) = is_empty ? 0.0f : output_[i * width_ + d] * inverse; // never -0

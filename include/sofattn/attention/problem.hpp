@@ -2,6 +2,7 @@
 // What is attended to: shapes, mask and scale; K and V themselves, or the projections that give them.
 #pragma once
 
+#include <sofattn/attention/logit_terms.hpp>
 #include <sofattn/core/element.hpp>
 #include <sofattn/core/error.hpp>
 #include <sofattn/core/finite.hpp>
@@ -61,13 +62,17 @@ struct problem_shape {
     double scale = 0;   ///< logits = scale * q.k
     index_t window = 0; ///< keys up to its own that a causal query sees; 0: all
     index_t prefix = 0; ///< first keys that a causal query sees wherever it stands
+    logit_terms terms{};
 
     /// Query heads that read one KV head (GQA).
     [[nodiscard]] index_t group() const noexcept { return heads / kv_heads; }
 
-    /// Key position of query `q`: the last query stands at the last key.
+    /// Where query `q` stands among the keys: the last at the last. Before the first, if there are more
+    /// queries than keys.
+    [[nodiscard]] index_t place(index_t q) const noexcept { return q + keys - queries; }
+    /// The nearest key's position.
     [[nodiscard]] index_t position(index_t q) const noexcept {
-        return std::clamp<index_t>(q + keys - queries, 0, keys - 1);
+        return std::clamp<index_t>(place(q), 0, keys - 1);
     }
 
     /// Keys that query `q` may attend to: all, or, causal, those up to its own position, where the
@@ -104,13 +109,19 @@ struct problem_shape {
         return f;
     }
     [[nodiscard]] bool is_scaled() const noexcept { return std::isfinite(scale) && scale > 0; }
-    [[nodiscard]] bool is_valid() const noexcept { return !fault().found() && is_scaled(); }
+    [[nodiscard]] bool is_valid() const noexcept {
+        return !fault().found() && is_scaled() && terms.are_valid(heads);
+    }
 
     /// Throws `error` for shapes that make no attention.
     void validate() const {
         fault().raise();
         if (!is_scaled()) {
             throw error("attention: softmax scale", std::to_string(scale), "positive and finite");
+        }
+        if (!terms.are_valid(heads)) {
+            throw error("attention: soft cap, ALiBi slopes or sinks, the cap",
+                        std::to_string(terms.softcap), "numbers up to 1e20, the cap at least 0");
         }
     }
 };
@@ -125,6 +136,7 @@ struct problem {
     double scale = 0;   ///< 0: 1 / sqrt(dim)
     index_t window = 0; ///< keys up to its own that a causal query sees; 0: all
     index_t prefix = 0; ///< first keys that a causal query sees wherever it stands (prefix LM)
+    logit_terms terms{};
 
     /// As the arrays say, right or wrong.
     [[nodiscard]] problem_shape extents() const noexcept {
@@ -138,6 +150,7 @@ struct problem {
         s.causal = causal;
         s.window = window;
         s.prefix = prefix;
+        s.terms = terms;
         s.scale = scale == 0 && s.dim > 0 ? 1.0 / std::sqrt(static_cast<double>(s.dim)) : scale;
         return s;
     }

@@ -59,7 +59,7 @@ template <key_value_problem Given>
 ///                   it selects together; keys ascend. Called by the thread that does the work
 /// out    output     [head, query, value_dim]; rows that see no key are zero
 ///        sums       of each row, over the kept keys, where wanted
-/// pre    shapes and sizes fit, the problem has no window, workspace is large enough (SOFATTN_ASSERT); |logit| < 1e30
+/// pre    shapes and sizes fit, the problem has no window and no ALiBi slopes, workspace is large enough (SOFATTN_ASSERT); |logit| < 1e30
 /// error  none: allocates and throws nothing
 /// exact  the kept set is that of a full sort of predict_scores (with pages: of the keys of the best
 ///        pages, see detail::decode_selector), in the total order; outputs are within 2e-5 of a
@@ -79,6 +79,7 @@ void sparse_decode(Given const& given, std::span<Index const> indices,
     SOFATTN_ASSERT(output.extent<axis::query>() == shape.queries);
     SOFATTN_ASSERT(output.extent<axis::value_dim>() == shape.value_dim);
     SOFATTN_ASSERT(shape.window == 0);
+    SOFATTN_ASSERT(shape.terms.alibi_slopes == nullptr);
     SOFATTN_ASSERT(options.count >= 0 && options.sinks >= 0 && options.window >= 0);
     SOFATTN_ASSERT(options.scanned_per_kept >= 1 && options.scanned_one_in >= 1);
     SOFATTN_ASSERT(workspace.size() >=
@@ -121,7 +122,7 @@ void sparse_decode(Given const& given, std::span<Index const> indices,
                 std::ranges::transform(kept, rows_of,
                                        [&](key_id key) { return given.table.row(key); });
             }
-            attend(given, kept, kv, head, query, shape.scale, output, sums);
+            attend(given, kept, kv, head, query, shape.scale, shape.terms, output, sums);
         });
     });
 }

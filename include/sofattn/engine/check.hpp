@@ -2,6 +2,7 @@
 // Whether a descriptor describes something that this library does; if not, what is wrong with it.
 #pragma once
 
+#include <sofattn/attention/logit_terms.hpp>
 #include <sofattn/core/types.hpp>
 #include <sofattn/engine/descriptor.hpp>
 #include <sofattn/engine/verdict.hpp>
@@ -77,6 +78,10 @@ private:
     return d.how == method::dense || (d.how != method::listed && d.keys < d.dense_below);
 }
 
+[[nodiscard]] inline bool multiplies_int8(attention_desc const& d) noexcept {
+    return is_dense(d) && !decodes(d) && d.products == dense_products::int8;
+}
+
 inline void check_shapes(checker& c, attention_desc const& d) noexcept {
     c.in_range("heads", d.heads, 1, most_heads, "from 1 to 65536");
     c.in_range("kv_heads", d.kv_heads, 1, most_heads, "from 1 to 65536");
@@ -111,9 +116,8 @@ inline void check_pages(checker& c, attention_desc const& d) noexcept {
         c.in_range("pages.numbers[]", p.numbers[i], 0, p.pool_pages - 1,
                    "from 0 to pages.pool_pages - 1");
     }
-    bool const prefills = is_dense(d) && !decodes(d);
-    c.require(!(prefills && d.products == dense_products::int8), status::unsupported, "products",
-              static_cast<double>(d.products), "f32 or bf16 where keys lie in pages");
+    c.require(!multiplies_int8(d), status::unsupported, "products", static_cast<double>(d.products),
+              "f32 or bf16 where keys lie in pages");
     c.require(is_dense(d) || d.how != method::budget, status::unsupported, "pages.numbers", 1,
               "left out with method::budget: sparse prefill reads keys in a row");
 }
@@ -175,6 +179,19 @@ inline void check_memory(checker& c, attention_desc const& d) noexcept {
     c.aligned("row_sum", d.row_sum, 4);
 }
 
+/// A number of each head.
+inline void check_numbers(checker& c, attention_desc const& d, float const* numbers,
+                          char const* field, char const* element) noexcept {
+    if (numbers == nullptr) {
+        return;
+    }
+    c.aligned(field, numbers, 4);
+    for (std::int64_t h = 0; c.ok() && h < d.heads; ++h) {
+        c.require(std::abs(numbers[h]) <= logit_terms::most, status::out_of_range, element,
+                  static_cast<double>(numbers[h]), "from -1e20 to 1e20");
+    }
+}
+
 inline void check_logits(checker& c, attention_desc const& d) noexcept {
     c.in_range("mask", static_cast<std::int64_t>(d.mask), 0, 3, "none, causal, window or prefix");
     bool const windowed = d.mask == mask_kind::window;
@@ -185,12 +202,19 @@ inline void check_logits(checker& c, attention_desc const& d) noexcept {
                prefixed ? "from 0 to 2^31 - 1" : "0 but with mask_kind::prefix");
     c.require(std::isfinite(d.scale) && d.scale >= 0, status::out_of_range, "scale", d.scale,
               "positive and finite, or 0 for 1 / sqrt(qk_dim)");
-    c.require(!(d.softcap != 0), status::unsupported, "softcap", static_cast<double>(d.softcap),
-              "0: logits are not capped by this version");
-    c.require(d.alibi_slopes == nullptr, status::unsupported, "alibi_slopes", 1,
-              "null: ALiBi is not done by this version");
-    c.require(d.sink_logits == nullptr, status::unsupported, "sink_logits", 1,
-              "null: learned sinks are not done by this version");
+    c.require(d.softcap >= 0 && d.softcap <= logit_terms::most, status::out_of_range, "softcap",
+              static_cast<double>(d.softcap), "from 0 to 1e20");
+    check_numbers(c, d, d.alibi_slopes, "alibi_slopes", "alibi_slopes[]");
+    check_numbers(c, d, d.sink_logits, "sink_logits", "sink_logits[]");
+    bool const dense = is_dense(d);
+    bool const int8 = multiplies_int8(d);
+    c.require(d.softcap == 0 || !(int8 || (!dense && d.how == method::budget)), status::unsupported,
+              "softcap", static_cast<double>(d.softcap),
+              "0 with int8 products, and with method::budget where it is not dense");
+    c.require(d.alibi_slopes == nullptr || (dense && !int8), status::unsupported, "alibi_slopes", 1,
+              "null but where attention is dense, and with int8 products");
+    c.require(d.sink_logits == nullptr || !int8, status::unsupported, "sink_logits", 1,
+              "null with int8 products");
 }
 
 inline void check_best_keys(checker& c, attention_desc const& d) noexcept {
@@ -262,7 +286,8 @@ inline void check_listed(checker& c, attention_desc const& d) noexcept {
 } // namespace detail
 
 /// Everything but the workspace and NaN: ok, or the first field that is wrong.
-/// error  none: reads the descriptor, its block table and the sizes of its indices, nothing else
+/// error  none: reads the descriptor, its block table, its numbers of heads and the sizes of its indices,
+///        nothing else
 [[nodiscard]] inline verdict check(attention_desc const& d) noexcept {
     detail::checker c;
     detail::check_shapes(c, d);
@@ -288,10 +313,8 @@ inline void check_listed(checker& c, attention_desc const& d) noexcept {
               "selected.entries", 1, "null but with method::best_keys");
     c.require(d.selected.entries != nullptr || d.selected.counts == nullptr, status::null_pointer,
               "selected.entries", 0, "given where selected.counts is");
-    bool const int8 =
-        detail::is_dense(d) && !detail::decodes(d) && d.products == dense_products::int8;
-    c.require(!int8 || (d.row_max == nullptr && d.row_sum == nullptr), status::unsupported,
-              "row_max", 1, "null, as row_sum, with int8 products");
+    c.require(!detail::multiplies_int8(d) || (d.row_max == nullptr && d.row_sum == nullptr),
+              status::unsupported, "row_max", 1, "null, as row_sum, with int8 products");
     return c.found();
 }
 

@@ -108,12 +108,17 @@ struct attention_desc {
 
     // --- what the logits are ---
     mask_kind mask = mask_kind::causal;
-    std::int64_t window = 0;             ///< with mask_kind::window: keys, the query's own included
-    std::int64_t prefix = 0;             ///< with mask_kind::prefix
-    double scale = 0;                    ///< logits = scale * q.k; 0: 1 / sqrt(qk_dim)
-    float softcap = 0;                   ///< 0: none. Others are unsupported
-    float const* alibi_slopes = nullptr; ///< null: none. Others are unsupported
-    float const* sink_logits = nullptr;  ///< learned sinks; null: none. Others are unsupported
+    std::int64_t window = 0; ///< with mask_kind::window: keys, the query's own included
+    std::int64_t prefix = 0; ///< with mask_kind::prefix
+    double scale = 0;        ///< logits = scale * q.k; 0: 1 / sqrt(qk_dim)
+    /// c: logits become c tanh(logit / c) (sofattn::logit_terms); 0: none. Not with method::budget,
+    /// whose budgets weigh logits as predicted, nor with int8 products.
+    float softcap = 0;
+    /// [head]; slope times distance is taken off. Where attention is dense, but for int8 products
+    float const* alibi_slopes = nullptr;
+    /// [head], learned sinks: keys of that logit without a value; counted in row_max and row_sum. Not with
+    /// int8 products
+    float const* sink_logits = nullptr;
 
     // --- how ---
     method how = method::dense;

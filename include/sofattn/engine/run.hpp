@@ -72,6 +72,7 @@ verdict with_problem(attention_desc const& d, F f) noexcept {
     in_row.scale = d.scale;
     in_row.window = d.window;
     in_row.prefix = d.prefix;
+    in_row.terms = {d.softcap, d.alibi_slopes, d.sink_logits};
     if (!in_pages) {
         return f(in_row);
     }
@@ -85,6 +86,7 @@ verdict with_problem(attention_desc const& d, F f) noexcept {
     paged.scale = in_row.scale;
     paged.window = in_row.window;
     paged.prefix = in_row.prefix;
+    paged.terms = in_row.terms;
     return f(paged);
 }
 

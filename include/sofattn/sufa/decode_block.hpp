@@ -9,6 +9,8 @@
 #include <sofattn/core/view.hpp>
 #include <sofattn/exec/tile_product.hpp>
 #include <sofattn/exec/xsimd_lanes.hpp>
+#include <sofattn/sufa/logit_lanes.hpp>
+#include <sofattn/sufa/logit_map.hpp>
 #include <sofattn/sufa/row_source.hpp>
 
 #include <algorithm>
@@ -34,6 +36,8 @@ namespace sofattn::sufa {
 ///                    contiguous or no whole registers; logits = scale * q.k
 ///        listed      numbers of the keys to attend to, in any order; what follows them in the list
 ///                    is asked of memory ahead
+///        map, terms(i) what becomes of logits, with what of row i, whose position is counted from the
+///                    first key; no bias for listed keys, whose places say nothing
 ///        table       where the keys lie, if in pages: the same bits as if they lay in a row
 /// out    state(i)    float*, [state_floats(value_dim)] of row i: o, padded, then m in octaves, l
 /// pre    0 < rows <= the constructor's; memory of `floats(...)` floats; |logit| < 1e30
@@ -51,7 +55,7 @@ public:
     /// Scratch of one thread.
     [[nodiscard]] static constexpr index_t floats(index_t rows, index_t dim,
                                                   index_t value_dim) noexcept {
-        return rows * padded(dim) + 3 * rows * width + 4 * tile_keys +
+        return rows * padded(dim) + 5 * rows * width + 4 * tile_keys +
                tile_keys * (padded(dim) + padded(value_dim));
     }
     /// Of one row's (m, l, o).
@@ -67,8 +71,9 @@ public:
     }
 
     /// The output of one row, [value_dim], from its `count` states that follow each other in memory;
-    /// they are merged in order, into the first, which has the row's m and l then.
-    static float const* merged(float* states, index_t count, index_t value_dim) noexcept {
+    /// they are merged in order, into the first, which has the row's m and l then, its sink's included.
+    static float const* merged(float* states, index_t count, index_t value_dim,
+                               float sink = row_terms::no_sink) noexcept {
         using exec::vector_float;
         index_t const each = state_floats(value_dim);
         float max = -masked;
@@ -88,12 +93,13 @@ public:
             }
         }
         // A row without keys is 0, never -0.
-        vector_float const inverse(sum > 0.0f ? 1.0f / sum : 0.0f);
+        row_end const end = row_end::of(max, sum, sink);
+        vector_float const inverse(end.inverse);
         for (index_t d = 0; d < padded(value_dim); d += width) {
             exec::store(states + d, exec::load(states + d) * inverse);
         }
-        max_of(states, value_dim) = max;
-        sum_of(states, value_dim) = sum;
+        max_of(states, value_dim) = end.max;
+        sum_of(states, value_dim) = end.sum;
         return states;
     }
 
@@ -111,6 +117,8 @@ public:
         max_ = take(rows * width);
         sum_ = take(rows * width);
         sees_ = take(rows * width);
+        slope_ = take(rows * width);
+        distance_ = take(rows * width);
         weights_ = take(4 * tile_keys);
         keys_ = take(tile_keys * padded(dim));
         values_ = take(tile_keys * padded(value_dim));
@@ -126,33 +134,41 @@ public:
 
     /// Keys and values in a row.
     template <storage_float K, storage_float V, std::invocable<index_t> Row,
-              std::invocable<index_t> Visible, std::invocable<index_t> State>
+              std::invocable<index_t> Visible, std::invocable<index_t> State,
+              std::invocable<index_t> Terms = plain_rows>
     void operator()(index_t rows, double scale, Row row, Visible visible, key_view<K const> keys,
-                    value_view<V const> values, State state) noexcept {
-        attend(rows, scale, row, visible, detail::all_of(keys), detail::all_of(values), state);
+                    value_view<V const> values, State state, logit_map const& map = {},
+                    Terms terms = {}) noexcept {
+        map_ = map;
+        attend(rows, scale, row, visible, detail::all_of(keys), detail::all_of(values), state,
+               terms);
     }
     /// The first `count` of those that `listed` names, all of them visible, as they lie.
     template <storage_float K, storage_float V, std::invocable<index_t> Row,
               std::invocable<index_t> State>
     void operator()(index_t rows, double scale, Row row, std::span<key_id const> listed,
-                    index_t count, key_view<K const> keys, value_view<V const> values,
-                    State state) noexcept {
-        SOFATTN_ASSERT(count <= std::ssize(listed));
+                    index_t count, key_view<K const> keys, value_view<V const> values, State state,
+                    logit_map const& map = {}) noexcept {
+        SOFATTN_ASSERT(count <= std::ssize(listed) && !map.is_biased);
+        map_ = map;
         attend(
             rows, scale, row, [=](index_t) { return count; }, detail::some_of(keys, listed),
-            detail::some_of(values, listed), state);
+            detail::some_of(values, listed), state, plain_rows{});
     }
     /// Tokens [first, first + count) of a sequence whose rows lie in pages.
     template <storage_float K, storage_float V, std::invocable<index_t> Row,
-              std::invocable<index_t> Visible, std::invocable<index_t> State>
+              std::invocable<index_t> Visible, std::invocable<index_t> State,
+              std::invocable<index_t> Terms = plain_rows>
     void operator()(index_t rows, double scale, Row row, Visible visible, page_table const& table,
                     index_t first, index_t count, key_view<K const> keys,
-                    value_view<V const> values, State state) noexcept {
+                    value_view<V const> values, State state, logit_map const& map = {},
+                    Terms terms = {}) noexcept {
+        map_ = map;
         if (table.is_run(first, count)) {
             index_t const from = count > 0 ? table.row(first) : 0;
             attend(rows, scale, row, visible,
                    detail::all_of(keys.template range<axis::key>(from, count)),
-                   detail::all_of(values.template range<axis::key>(from, count)), state);
+                   detail::all_of(values.template range<axis::key>(from, count)), state, terms);
             return;
         }
         std::array<key_id, 2 * tile_keys> places; // of a tile, and of the next
@@ -160,7 +176,7 @@ public:
                                       places.data()};
         detail::paged_rows<V, false> const v{detail::some_of(values, {}), &table, first, count,
                                              places.data()};
-        attend(rows, scale, row, visible, k, v, state);
+        attend(rows, scale, row, visible, k, v, state, terms);
     }
 
 private:
@@ -170,9 +186,9 @@ private:
         return detail::in_registers(dims);
     }
 
-    template <class Row, class Visible, class K, class V, class State>
-    void attend(index_t rows, double scale, Row row, Visible visible, K keys, V values,
-                State state) noexcept {
+    template <class Row, class Visible, class K, class V, class State, class Terms>
+    void attend(index_t rows, double scale, Row row, Visible visible, K keys, V values, State state,
+                Terms terms) noexcept {
         SOFATTN_ASSERT(rows > 0 && rows <= rows_most_);
         index_t seen = 0;
         for (index_t i = 0; i < rows; ++i) {
@@ -186,6 +202,10 @@ private:
                 // A lane's key stands lane % lanes_each after the first of its block.
                 auto const sees = visible(first + lane / lanes_each) - lane % lanes_each;
                 sees_[first * width + lane] = static_cast<float>(sees);
+                row_terms const of = terms(first + lane / lanes_each);
+                slope_[first * width + lane] = of.slope;
+                distance_[first * width + lane] =
+                    static_cast<float>(of.position - lane % lanes_each);
                 max_[first * width + lane] = -masked;
                 sum_[first * width + lane] = 0.0f;
             }
@@ -292,6 +312,9 @@ private:
             exec::store(weights_ + b * width, logits);
             top = exec::larger(top, logits);
         }
+        if (!map_.is_plain()) {
+            top = map_logits<block_keys>(first, first_key, blocks);
+        }
         // A row's lanes share the largest of theirs.
         std::array<float, static_cast<std::size_t>(width)> tops;
         exec::store(tops.data(), top);
@@ -320,6 +343,27 @@ private:
                 }
             }
         }
+    }
+
+    /// What the model does to the logits in weights_; returns the largest of each lane.
+    template <int BlockKeys>
+    [[nodiscard]] exec::vector_float map_logits(index_t first, index_t first_key,
+                                                index_t blocks) noexcept {
+        using exec::vector_float;
+        vector_float const sees = exec::load(sees_ + first * width);
+        vector_float const slope = exec::load(slope_ + first * width);
+        vector_float const distance = exec::load(distance_ + first * width);
+        vector_float top = exec::load(max_ + first * width);
+        for (index_t b = 0; b < blocks; ++b) {
+            float* const to = weights_ + b * width;
+            vector_float const at(static_cast<float>(first_key + b * BlockKeys));
+            vector_float const logits =
+                exec::if_below(at, sees, mapped(map_, exec::load(to), slope, distance - at),
+                               vector_float(-masked));
+            exec::store(to, logits);
+            top = exec::larger(top, logits);
+        }
+        return top;
     }
 
     /// Logits of a block of keys, [row, key]; keys beyond `count` repeat the last.
@@ -404,10 +448,14 @@ private:
     index_t dim_;
     index_t value_dim_;
     index_t rows_most_;
+    logit_map map_{};
     float* queries_; ///< [row, padded dim], scaled
     float* max_;     ///< [batch, lane], octaves; a row's lanes are equal
     float* sum_;     ///< [batch, lane]
     float* sees_;    ///< [batch, lane], keys of the chunk, less the lane's place in its block
+    float* slope_;   ///< [batch, lane]
+    float*
+        distance_; ///< [batch, lane], from the chunk's first key to the query, less the lane's place
     float* weights_; ///< [block of keys, lane], of one batch
     float* keys_;    ///< [key, padded dim], where they cannot be read as they lie
     float* values_;  ///< [key, padded value_dim], the same

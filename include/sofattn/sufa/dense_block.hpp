@@ -10,6 +10,8 @@
 #include <sofattn/exec/bf16_dot.hpp>
 #include <sofattn/exec/tile_product.hpp>
 #include <sofattn/exec/xsimd_lanes.hpp>
+#include <sofattn/sufa/logit_lanes.hpp>
+#include <sofattn/sufa/logit_map.hpp>
 
 #include <algorithm>
 #include <array>
@@ -48,6 +50,7 @@ struct bf16_products {
 ///        visible(i)  key_range that row i attends to; neither end decreases in i
 ///        keys        [key, dim], values [key, value_dim], views of any strides or paged_views;
 ///                    logits = scale * q.k
+///        map, terms(i) what becomes of logits, with what of row i
 /// out    output(i)   [value_dim] of row i, zeros where it sees no key
 ///        note(i, m, l) largest logit of row i in octaves, and the sum of 2^(logit - m); l is 0 where
 ///                    it sees no key
@@ -90,7 +93,7 @@ public:
     /// Scratch of one thread.
     [[nodiscard]] static constexpr index_t floats(index_t dim, index_t value_dim) noexcept {
         index_t const rows = rows_most(dim, value_dim);
-        return rows * (steps(dim) + value_dim + 5) + tile_keys * panel + tile_keys * steps(dim) +
+        return rows * (steps(dim) + value_dim + 7) + tile_keys * panel + tile_keys * steps(dim) +
                value_rows * padded(value_dim);
     }
 
@@ -116,20 +119,27 @@ public:
         factor_ = take(rows);
         from_ = take(rows);
         to_ = take(rows);
+        slope_ = take(rows);
+        distance_ = take(rows);
     }
 
     template <class Keys, class Values, std::invocable<index_t> Row,
               std::invocable<index_t> Visible, std::invocable<index_t> Output,
-              std::invocable<index_t, float, float> Note>
+              std::invocable<index_t, float, float> Note,
+              std::invocable<index_t> Terms = plain_rows>
     void operator()(index_t rows, double scale, Row row, Visible visible, Keys keys, Values values,
-                    Output output, Note note) noexcept {
+                    Output output, Note note, logit_map const& map = {},
+                    Terms terms = {}) noexcept {
         SOFATTN_ASSERT(rows > 0 && rows <= rows_most(dim_, value_dim_));
         index_t const panels = ceil_div(rows, panel);
         index_t const lanes = panels * panel;
         pack_queries(rows, lanes, row, scale);
+        map_ = map;
+        unit_ = map.is_plain() ? octaves_ : 1.0f;
         // Lanes without a row see what the last one sees.
         for (index_t i = 0; i < lanes; ++i) {
             sees_[static_cast<std::size_t>(i)] = visible(std::min(i, rows - 1));
+            slope_[i] = terms(std::min(i, rows - 1)).slope;
         }
         std::fill_n(output_, lanes * value_dim_, 0.0f);
         std::fill_n(max_, lanes, lowest);
@@ -144,6 +154,9 @@ public:
                 from_[i] = static_cast<float>(std::clamp<index_t>(sees.from - first, 0, count));
                 to_[i] = static_cast<float>(std::clamp<index_t>(sees.to - first, 0, count));
             }
+            for (index_t i = 0; map_.is_biased && i < lanes; ++i) {
+                distance_[i] = static_cast<float>(terms(std::min(i, rows - 1)).position - first);
+            }
             source const tile = tile_of(keys.template range<axis::key>(first, count));
             pack_values(values.template range<axis::key>(first, count));
             for (index_t p = 0; p < panels; ++p) {
@@ -152,12 +165,12 @@ public:
         }
         for (index_t i = 0; i < rows; ++i) {
             float const* const lane = output_ + i / panel * panel * value_dim_ + i % panel;
-            float const inverse = sum_[i] > 0 ? 1.0f / sum_[i] : 0.0f;
+            row_end const end_of = row_end::of(max_[i] * unit_, sum_[i], terms(i).sink);
             auto const out = output(i);
             for (index_t d = 0; d < value_dim_; ++d) {
-                out(d) = sum_[i] > 0 ? lane[d * panel] * inverse : 0.0f; // never -0
+                out(d) = sum_[i] > 0 ? lane[d * panel] * end_of.inverse : 0.0f; // never -0
             }
-            note(i, max_[i] * octaves_, sum_[i]);
+            note(i, end_of.max, end_of.sum);
         }
     }
 
@@ -278,9 +291,10 @@ private:
         if (begin >= end) {
             return;
         }
-        // Where nothing is masked, maxima are made while the logits are in registers.
-        bool const all_see_all = from_[lane + panel - 1] <= static_cast<float>(begin) &&
-                                 to_[lane] >= static_cast<float>(end);
+        // Where nothing is masked or mapped, maxima are made while the logits are in registers.
+        bool const is_ready = map_.is_plain() &&
+                              from_[lane + panel - 1] <= static_cast<float>(begin) &&
+                              to_[lane] >= static_cast<float>(end);
         std::array<float, panel> top;
         std::copy_n(max_ + lane, panel, top.begin());
         factor const* const queries = queries_ + lane * steps(dim_);
@@ -288,10 +302,11 @@ private:
             exec::tile_product<exec::tile_start::zero, factor>(
                 std::min<index_t>(exec::product_rows, end - k),
                 {keys.data + k * keys.row, keys.row, 1, queries, panel, logits_ + k * panel, panel,
-                 steps(dim_), nullptr, all_see_all ? top.data() : nullptr});
+                 steps(dim_), nullptr, is_ready ? top.data() : nullptr});
         }
         for (index_t i = 0; i < panel; i += exec::vector_width) {
-            if (!all_see_all) {
+            if (!is_ready) {
+                map_logits(lane + i, logits_ + i, begin, end);
                 mask(lane + i, logits_ + i, begin, end);
                 exec::store(top.data() + i,
                             largest(exec::load(max_ + lane + i), logits_ + i, begin, end));
@@ -355,7 +370,23 @@ private:
         if constexpr (each == 1) {
             return logits;
         } else {
-            return logits * exec::vector_float(octaves_);
+            return logits * exec::vector_float(unit_);
+        }
+    }
+
+    /// What the model does to logits; they are in octaves then.
+    void map_logits(index_t row, float* logits, index_t begin, index_t end) const noexcept {
+        using exec::vector_float;
+        if (map_.is_plain()) {
+            return;
+        }
+        vector_float const slope = exec::load(slope_ + row);
+        vector_float const distance =
+            map_.is_biased ? exec::load(distance_ + row) : vector_float(0.0f);
+        for (index_t k = begin; k < end; ++k) {
+            float* const at = logits + k * panel;
+            exec::store(at, mapped(map_, exec::load(at) * vector_float(octaves_), slope,
+                                   distance - vector_float(static_cast<float>(k))));
         }
     }
 
@@ -381,17 +412,21 @@ private:
 
     index_t dim_;
     index_t value_dim_;
-    float octaves_ = 1; ///< of a unit of the logits
-    float* logits_;     ///< [key, row] of a panel, then its weights
-    factor* queries_;   ///< [panel, dim, row], scaled
-    factor* keys_;      ///< [key, dim], where they cannot be read as they lie
-    factor* values_;    ///< [column / product_rows, key, column]
-    float* output_;     ///< [panel, column, row]
-    float* max_;        ///< [row]
-    float* sum_;        ///< [row]
-    float* factor_;     ///< [row]
-    float* from_;       ///< [row], first key of the tile that it sees
-    float* to_;         ///< [row], after the last
+    float octaves_ = 1; ///< of a unit of the products
+    float unit_ = 1;    ///< of the logits
+    logit_map map_{};
+    float* logits_;   ///< [key, row] of a panel, then its weights
+    factor* queries_; ///< [panel, dim, row], scaled
+    factor* keys_;    ///< [key, dim], where they cannot be read as they lie
+    factor* values_;  ///< [column / product_rows, key, column]
+    float* output_;   ///< [panel, column, row]
+    float* max_;      ///< [row]
+    float* sum_;      ///< [row]
+    float* factor_;   ///< [row]
+    float* from_;     ///< [row], first key of the tile that it sees
+    float* to_;       ///< [row], after the last
+    float* slope_;    ///< [row]
+    float* distance_; ///< [row], from the tile's first key to the query
     std::array<key_range, most_panels * panel> sees_{}; ///< [row]
 };
 
