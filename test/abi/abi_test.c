@@ -279,6 +279,63 @@ static void test_cache(void) {
     sofattn_pool_destroy(pool);
 }
 
+/* Sequences of different lengths at once: the bits of each alone, by participants or a loop. */
+static void test_batch(void) {
+    static float alone[3][HEADS * TOKENS * DIM], together[3][HEADS * TOKENS * DIM];
+    int64_t const lengths[3] = {TOKENS, 17, 120}, queries_of[3] = {1, 9, 2};
+    sofattn_attention all[3];
+    sofattn_attention const* refer[3];
+    int64_t which = 7, i, way;
+    size_t bytes;
+    void* workspace;
+    for (i = 0; i < 3; ++i) {
+        all[i] = attention(queries_of[i], lengths[i]);
+        all[i].output = alone[i];
+        EXPECT(ok(run(&all[i])));
+        all[i].output = together[i];
+        refer[i] = &all[i];
+    }
+    EXPECT(ok(sofattn_batch_check(refer, 3, &which)));
+    EXPECT(which == -1);
+    bytes = sofattn_batch_workspace_bytes(refer, 3, 2);
+    EXPECT(bytes > 0);
+    workspace = malloc(bytes);
+    for (way = 0; way < 2; ++way) {
+        memset(together, 0, sizeof together);
+        if (way == 0) {
+            tasks_run = 0;
+            EXPECT(ok(sofattn_batch_run_parallel(refer, 3, workspace, bytes, 2, in_turn,
+                                                 &tasks_run, NULL)));
+            EXPECT(tasks_run >= 3 * KV_HEADS);
+        } else {
+            EXPECT(ok(sofattn_batch_plan(refer, 3, workspace, bytes, 2, &which)));
+            EXPECT(ok(sofattn_batch_run(workspace, bytes, 1)));
+            EXPECT(ok(sofattn_batch_run(workspace, bytes, 0)));
+        }
+        EXPECT(memcmp(alone, together, sizeof alone) == 0);
+    }
+    all[1].heads = 3;
+    EXPECT(sofattn_batch_plan(refer, 3, workspace, bytes, 2, &which).status == SOFATTN_MISMATCH);
+    EXPECT(which == 1);
+    EXPECT(sofattn_batch_workspace_bytes(refer, 3, 2) == 0);
+    EXPECT(sofattn_batch_run(workspace, bytes, 0).status == SOFATTN_MISMATCH); /* no plan */
+    all[1].heads = HEADS;
+    all[2].output = all[0].output;
+    EXPECT(sofattn_batch_plan(refer, 3, workspace, bytes, 2, &which).status ==
+           SOFATTN_OVERLAPPING);
+    EXPECT(which == 2);
+    refer[2] = NULL;
+    EXPECT(sofattn_batch_check(refer, 3, &which).status == SOFATTN_NULL_POINTER);
+    EXPECT(which == 2);
+    EXPECT(sofattn_batch_check(NULL, 3, NULL).status == SOFATTN_NULL_POINTER);
+    EXPECT(sofattn_batch_check(refer, 0, &which).status == SOFATTN_OUT_OF_RANGE);
+    EXPECT(which == -1);
+    EXPECT(sofattn_batch_run_parallel(refer, 2, workspace, bytes, 2, NULL, NULL, &which).status ==
+           SOFATTN_NULL_POINTER);
+    EXPECT(sofattn_batch_run(NULL, 0, 0).status == SOFATTN_NULL_POINTER);
+    free(workspace);
+}
+
 static void test_prefill(void) {
     sofattn_attention a = attention(TOKENS, TOKENS);
     sofattn_prefill* codes = NULL;
@@ -310,6 +367,7 @@ int main(int count, char** arguments) {
     test_attention();
     test_refusals();
     test_cache();
+    test_batch();
     test_prefill();
     return failures == 0 ? 0 : 1;
 }

@@ -18,6 +18,15 @@ struct sofattn_functions {
                            std::int64_t);
     sofattn_verdict (*run_parallel)(sofattn_attention const*, void*, std::size_t, std::int64_t,
                                     sofattn_parallel_for, void*);
+    sofattn_verdict (*batch_check)(sofattn_attention const* const*, std::int64_t, std::int64_t*);
+    std::size_t (*batch_workspace_bytes)(sofattn_attention const* const*, std::int64_t,
+                                         std::int64_t);
+    sofattn_verdict (*batch_plan)(sofattn_attention const* const*, std::int64_t, void*, std::size_t,
+                                  std::int64_t, std::int64_t*);
+    sofattn_verdict (*batch_run)(void*, std::size_t, std::int64_t);
+    sofattn_verdict (*batch_run_parallel)(sofattn_attention const* const*, std::int64_t, void*,
+                                          std::size_t, std::int64_t, sofattn_parallel_for, void*,
+                                          std::int64_t*);
     char const* (*status_name)(std::int32_t);
     std::size_t (*sentence)(sofattn_verdict const*, char*, std::size_t);
     sofattn_verdict (*prefill_create)(sofattn_attention const*, sofattn_prefill**);
