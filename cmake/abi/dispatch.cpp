@@ -149,6 +149,16 @@ sofattn_verdict sofattn_sequence_truncate(sofattn_sequence* sequence, int64_t to
 sofattn_verdict sofattn_sequence_fork(sofattn_sequence const* sequence, sofattn_sequence** into) {
     return chosen().sequence_fork(sequence, into);
 }
+size_t sofattn_sequence_export_bytes(sofattn_sequence const* sequence) {
+    return chosen().sequence_export_bytes(sequence);
+}
+sofattn_verdict sofattn_sequence_export(sofattn_sequence const* sequence, void* to, size_t bytes) {
+    return chosen().sequence_export(sequence, to, bytes);
+}
+sofattn_verdict sofattn_sequence_import(sofattn_sequence* sequence, void const* from,
+                                        size_t bytes) {
+    return chosen().sequence_import(sequence, from, bytes);
+}
 sofattn_verdict sofattn_sequence_describe(sofattn_sequence const* sequence, int64_t layer,
                                           sofattn_attention* attention) {
     return chosen().sequence_describe(sequence, layer, attention);

@@ -250,6 +250,17 @@ SOFATTN_API sofattn_verdict sofattn_sequence_truncate(sofattn_sequence* sequence
 /* Another sequence of the same tokens; memory is shared until one of both writes. */
 SOFATTN_API sofattn_verdict sofattn_sequence_fork(sofattn_sequence const* sequence,
                                                   sofattn_sequence** into);
+/* A sequence as bytes: a head of 128 that says what it is, keys and values of all layers, codes, and
+ * checksums; documented in sofattn/engine/kv_export.hpp. 0: tokens are not written in every layer. */
+SOFATTN_API size_t sofattn_sequence_export_bytes(sofattn_sequence const* sequence);
+/* Writes them; `bytes` is as above. */
+SOFATTN_API sofattn_verdict sofattn_sequence_export(sofattn_sequence const* sequence, void* to,
+                                                    size_t bytes);
+/* Makes `sequence` the exported one, from a pool of the same type, layers, heads and channels; it attends
+ * and goes on as that does, to the bit. Of bytes that are cut off, damaged, of another format, byte order
+ * (SOFATTN_FOREIGN_DATA) or shape (SOFATTN_MISMATCH) nothing is taken, and nothing changes. */
+SOFATTN_API sofattn_verdict sofattn_sequence_import(sofattn_sequence* sequence, void const* from,
+                                                    size_t bytes);
 /* Fills in what `attention` says of keys: counts, sizes, memory, pages and codes. Valid until the
  * sequence changes. */
 SOFATTN_API sofattn_verdict sofattn_sequence_describe(sofattn_sequence const* sequence,

@@ -207,6 +207,38 @@ static void append(sofattn_sequence* s, int64_t first, int64_t count) {
     EXPECT(ok(sofattn_sequence_write(s, 0, count, &k, &v)));
 }
 
+/* `one` in another sequence of its pool, by bytes: it gives `expected`. */
+static void test_export(sofattn_pool* pool, sofattn_sequence* one, float const* expected) {
+    size_t const bytes = sofattn_sequence_export_bytes(one);
+    unsigned char* const to = malloc(bytes);
+    sofattn_sequence* back = NULL;
+    sofattn_attention a = attention(1, 1);
+    a.method = SOFATTN_BEST_KEYS;
+    a.dense_below = 0;
+    a.count = 80;
+    EXPECT(bytes > (size_t)TOKENS * KV_HEADS * 2 * DIM * sizeof(float));
+    EXPECT(sofattn_sequence_export(one, to, bytes - 1).status == SOFATTN_MISMATCH);
+    EXPECT(sofattn_sequence_export(one, NULL, bytes).status == SOFATTN_NULL_POINTER);
+    EXPECT(ok(sofattn_sequence_export(one, to, bytes)));
+    EXPECT(memcmp(to, "sofattKV", 8) == 0);
+    EXPECT(ok(sofattn_sequence_create(pool, &back)));
+    EXPECT(sofattn_sequence_export_bytes(back) == 128);
+    EXPECT(sofattn_sequence_import(back, to, bytes - 1).status == SOFATTN_FOREIGN_DATA);
+    to[bytes / 2] ^= 4;
+    EXPECT(sofattn_sequence_import(back, to, bytes).status == SOFATTN_FOREIGN_DATA);
+    to[bytes / 2] ^= 4;
+    EXPECT(sofattn_sequence_import(back, NULL, bytes).status == SOFATTN_NULL_POINTER);
+    EXPECT(sofattn_sequence_length(back) == 0);
+    EXPECT(ok(sofattn_sequence_import(back, to, bytes)));
+    EXPECT(sofattn_sequence_length(back) == TOKENS);
+    EXPECT(sofattn_sequence_code_bytes(back) == sofattn_sequence_code_bytes(one));
+    EXPECT(ok(sofattn_sequence_describe(back, 0, &a)));
+    EXPECT(ok(run(&a)));
+    EXPECT(distance(outputs, expected, 1) == 0);
+    sofattn_sequence_destroy(back);
+    free(to);
+}
+
 static void test_cache(void) {
     sofattn_layout layout;
     sofattn_pool* pool = NULL;
@@ -263,6 +295,8 @@ static void test_cache(void) {
     b.list_slots = 80;
     EXPECT(ok(run(&b)));
     EXPECT(distance(outputs, others, 1) == 0);
+
+    test_export(pool, one, others);
 
     /* A fork goes on alone. */
     EXPECT(ok(sofattn_sequence_truncate(one, 200)));

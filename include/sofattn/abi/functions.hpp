@@ -45,5 +45,8 @@ struct sofattn_functions {
                                       sofattn_operand const*, sofattn_operand const*);
     sofattn_verdict (*sequence_truncate)(sofattn_sequence*, std::int64_t);
     sofattn_verdict (*sequence_fork)(sofattn_sequence const*, sofattn_sequence**);
+    std::size_t (*sequence_export_bytes)(sofattn_sequence const*);
+    sofattn_verdict (*sequence_export)(sofattn_sequence const*, void*, std::size_t);
+    sofattn_verdict (*sequence_import)(sofattn_sequence*, void const*, std::size_t);
     sofattn_verdict (*sequence_describe)(sofattn_sequence const*, std::int64_t, sofattn_attention*);
 };

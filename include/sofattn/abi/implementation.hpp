@@ -403,6 +403,23 @@ private:
         *into = handle;
         return detail::as_c(forked);
     };
+    f.sequence_export_bytes = [](sofattn_sequence const* s) -> std::size_t {
+        return s == nullptr ? 0 : s->is->export_bytes();
+    };
+    f.sequence_export = [](sofattn_sequence const* s, void* to, std::size_t bytes) {
+        if (s == nullptr || to == nullptr) {
+            return detail::as_c(detail::null(s == nullptr ? "sequence" : "to",
+                                             "a sequence, and memory for its export"));
+        }
+        return detail::as_c(s->is->export_to({static_cast<std::byte*>(to), bytes}));
+    };
+    f.sequence_import = [](sofattn_sequence* s, void const* from, std::size_t bytes) {
+        if (s == nullptr || from == nullptr) {
+            return detail::as_c(detail::null(s == nullptr ? "sequence" : "from",
+                                             "a sequence, and an export of one"));
+        }
+        return detail::as_c(s->is->import_from({static_cast<std::byte const*>(from), bytes}));
+    };
     f.sequence_describe = [](sofattn_sequence const* s, std::int64_t layer, sofattn_attention* a) {
         if (s == nullptr) {
             return detail::as_c(detail::null("sequence", "a sequence"));
