@@ -153,7 +153,7 @@ template <class F>
     std::int64_t nobody = -1;
     std::int64_t& sequence = which == nullptr ? nobody : *which;
     sequence = -1;
-    if (of == nullptr) {
+    if (of == nullptr && count > 0) {
         return as_c(null("attentions", "descriptions of sequences"));
     }
     sofattn_attention c;
