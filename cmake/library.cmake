@@ -73,7 +73,7 @@ if(CMAKE_SYSTEM_NAME STREQUAL Linux) # what the standard library's headers make 
 endif()
 set_target_properties(sofattn_c PROPERTIES
     OUTPUT_NAME sofattn EXPORT_NAME c
-    VERSION ${PROJECT_VERSION} SOVERSION ${PROJECT_VERSION_MAJOR}.${PROJECT_VERSION_MINOR}
+    VERSION ${PROJECT_VERSION} SOVERSION ${PROJECT_VERSION_MAJOR} # sofattn.h: others only add
     CXX_VISIBILITY_PRESET hidden VISIBILITY_INLINES_HIDDEN ON
     LIBRARY_OUTPUT_DIRECTORY "${CMAKE_RUNTIME_OUTPUT_DIRECTORY}")
 
@@ -83,7 +83,7 @@ if(SOFATTN_INSTALL)
     install(EXPORT sofattn-c-targets NAMESPACE sofattn:: FILE sofattn-c-config.cmake
         DESTINATION "${c_config_dir}")
     write_basic_package_version_file("${PROJECT_BINARY_DIR}/sofattn-c-config-version.cmake"
-        COMPATIBILITY SameMinorVersion)
+        COMPATIBILITY SameMajorVersion)
     install(FILES "${PROJECT_BINARY_DIR}/sofattn-c-config-version.cmake" DESTINATION "${c_config_dir}")
     configure_file(cmake/abi/sofattn.pc.in "${PROJECT_BINARY_DIR}/sofattn.pc" @ONLY)
     install(FILES "${PROJECT_BINARY_DIR}/sofattn.pc" DESTINATION "${CMAKE_INSTALL_LIBDIR}/pkgconfig")

@@ -91,6 +91,28 @@ sofattn_verdict sofattn_run_parallel(sofattn_attention const* attention, void* w
                                      void* context) {
     return chosen().run_parallel(attention, workspace, bytes, threads, parallel, context);
 }
+sofattn_verdict sofattn_batch_check(sofattn_attention const* const* attentions, int64_t count,
+                                    int64_t* which) {
+    return chosen().batch_check(attentions, count, which);
+}
+size_t sofattn_batch_workspace_bytes(sofattn_attention const* const* attentions, int64_t count,
+                                     int64_t threads) {
+    return chosen().batch_workspace_bytes(attentions, count, threads);
+}
+sofattn_verdict sofattn_batch_plan(sofattn_attention const* const* attentions, int64_t count,
+                                   void* workspace, size_t bytes, int64_t threads, int64_t* which) {
+    return chosen().batch_plan(attentions, count, workspace, bytes, threads, which);
+}
+sofattn_verdict sofattn_batch_run(void* workspace, size_t bytes, int64_t ith) {
+    return chosen().batch_run(workspace, bytes, ith);
+}
+sofattn_verdict sofattn_batch_run_parallel(sofattn_attention const* const* attentions,
+                                           int64_t count, void* workspace, size_t bytes,
+                                           int64_t threads, sofattn_parallel_for parallel,
+                                           void* context, int64_t* which) {
+    return chosen().batch_run_parallel(attentions, count, workspace, bytes, threads, parallel,
+                                       context, which);
+}
 sofattn_verdict sofattn_prefill_create(sofattn_attention const* attention, sofattn_prefill** into) {
     return chosen().prefill_create(attention, into);
 }
@@ -126,6 +148,16 @@ sofattn_verdict sofattn_sequence_truncate(sofattn_sequence* sequence, int64_t to
 }
 sofattn_verdict sofattn_sequence_fork(sofattn_sequence const* sequence, sofattn_sequence** into) {
     return chosen().sequence_fork(sequence, into);
+}
+size_t sofattn_sequence_export_bytes(sofattn_sequence const* sequence) {
+    return chosen().sequence_export_bytes(sequence);
+}
+sofattn_verdict sofattn_sequence_export(sofattn_sequence const* sequence, void* to, size_t bytes) {
+    return chosen().sequence_export(sequence, to, bytes);
+}
+sofattn_verdict sofattn_sequence_import(sofattn_sequence* sequence, void const* from,
+                                        size_t bytes) {
+    return chosen().sequence_import(sequence, from, bytes);
 }
 sofattn_verdict sofattn_sequence_describe(sofattn_sequence const* sequence, int64_t layer,
                                           sofattn_attention* attention) {

@@ -30,7 +30,7 @@ extern "C" {
 
 /* Changes of the first number break callers, of the second add to the interface. */
 #define SOFATTN_VERSION_MAJOR 0
-#define SOFATTN_VERSION_MINOR 1
+#define SOFATTN_VERSION_MINOR 2
 #define SOFATTN_VERSION_PATCH 0
 
 /* Of the library that is loaded: major * 10000 + minor * 100 + patch. */
@@ -180,6 +180,32 @@ SOFATTN_API sofattn_verdict sofattn_run_parallel(sofattn_attention const* attent
                                                  void* workspace, size_t bytes, int64_t threads,
                                                  sofattn_parallel_for parallel, void* context);
 
+/* --- many sequences at once ------------------------------------------------------------------ */
+
+/* Descriptions of sequences of any lengths, sizes and methods, each with memory of its own for output;
+ * every one gets the bits that sofattn_run gives it alone. `which`, unless NULL, is set to the number of the
+ * sequence that a verdict is about; -1: the batch itself, or none. */
+SOFATTN_API sofattn_verdict sofattn_batch_check(sofattn_attention const* const* attentions,
+                                                int64_t count, int64_t* which);
+/* 0 where sofattn_batch_check finds a fault, or threads is not positive. */
+SOFATTN_API size_t sofattn_batch_workspace_bytes(sofattn_attention const* const* attentions,
+                                                 int64_t count, int64_t threads);
+/* Called by one thread: checks, and cuts the work into units of a sequence, a KV head and a part of its
+ * keys or queries. The workspace has copies of the descriptions; what they point to must stay. */
+SOFATTN_API sofattn_verdict sofattn_batch_plan(sofattn_attention const* const* attentions,
+                                               int64_t count, void* workspace, size_t bytes,
+                                               int64_t threads, int64_t* which);
+/* Then by any of those threads, at once, each with an `ith` of its own from 0 to threads - 1: takes units
+ * until none is left. Nobody waits. Outputs are complete when all who called have returned, at least one.
+ * A plan is carried out once. */
+SOFATTN_API sofattn_verdict sofattn_batch_run(void* workspace, size_t bytes, int64_t ith);
+/* Both, by a caller's parallel loop. */
+SOFATTN_API sofattn_verdict sofattn_batch_run_parallel(sofattn_attention const* const* attentions,
+                                                       int64_t count, void* workspace,
+                                                       size_t bytes, int64_t threads,
+                                                       sofattn_parallel_for parallel,
+                                                       void* context, int64_t* which);
+
 /* --- codes for sparse prefill ---------------------------------------------------------------- */
 
 /* Of the keys and values that `attention` describes, in a row; they must stay as long as the codes. */
@@ -224,6 +250,17 @@ SOFATTN_API sofattn_verdict sofattn_sequence_truncate(sofattn_sequence* sequence
 /* Another sequence of the same tokens; memory is shared until one of both writes. */
 SOFATTN_API sofattn_verdict sofattn_sequence_fork(sofattn_sequence const* sequence,
                                                   sofattn_sequence** into);
+/* A sequence as bytes: a head of 128 that says what it is, keys and values of all layers, codes, and
+ * checksums; documented in sofattn/engine/kv_export.hpp. 0: tokens are not written in every layer. */
+SOFATTN_API size_t sofattn_sequence_export_bytes(sofattn_sequence const* sequence);
+/* Writes them; `bytes` is as above. */
+SOFATTN_API sofattn_verdict sofattn_sequence_export(sofattn_sequence const* sequence, void* to,
+                                                    size_t bytes);
+/* Makes `sequence` the exported one, from a pool of the same type, layers, heads and channels; it attends
+ * and goes on as that does, to the bit. Of bytes that are cut off, damaged, of another format, byte order
+ * (SOFATTN_FOREIGN_DATA) or shape (SOFATTN_MISMATCH) nothing is taken, and nothing changes. */
+SOFATTN_API sofattn_verdict sofattn_sequence_import(sofattn_sequence* sequence, void const* from,
+                                                    size_t bytes);
 /* Fills in what `attention` says of keys: counts, sizes, memory, pages and codes. Valid until the
  * sequence changes. */
 SOFATTN_API sofattn_verdict sofattn_sequence_describe(sofattn_sequence const* sequence,

@@ -209,6 +209,38 @@ static void append(sofattn_sequence* s, int64_t first, int64_t count) {
     EXPECT(ok(sofattn_sequence_write(s, 0, count, &k, &v)));
 }
 
+/* `one` in another sequence of its pool, by bytes: it gives `expected`. */
+static void test_export(sofattn_pool* pool, sofattn_sequence* one, float const* expected) {
+    size_t const bytes = sofattn_sequence_export_bytes(one);
+    unsigned char* const to = malloc(bytes);
+    sofattn_sequence* back = NULL;
+    sofattn_attention a = attention(1, 1);
+    a.method = SOFATTN_BEST_KEYS;
+    a.dense_below = 0;
+    a.count = 80;
+    EXPECT(bytes > (size_t)TOKENS * KV_HEADS * 2 * DIM * sizeof(float));
+    EXPECT(sofattn_sequence_export(one, to, bytes - 1).status == SOFATTN_MISMATCH);
+    EXPECT(sofattn_sequence_export(one, NULL, bytes).status == SOFATTN_NULL_POINTER);
+    EXPECT(ok(sofattn_sequence_export(one, to, bytes)));
+    EXPECT(memcmp(to, "sofattKV", 8) == 0);
+    EXPECT(ok(sofattn_sequence_create(pool, &back)));
+    EXPECT(sofattn_sequence_export_bytes(back) == 128);
+    EXPECT(sofattn_sequence_import(back, to, bytes - 1).status == SOFATTN_FOREIGN_DATA);
+    to[bytes / 2] ^= 4;
+    EXPECT(sofattn_sequence_import(back, to, bytes).status == SOFATTN_FOREIGN_DATA);
+    to[bytes / 2] ^= 4;
+    EXPECT(sofattn_sequence_import(back, NULL, bytes).status == SOFATTN_NULL_POINTER);
+    EXPECT(sofattn_sequence_length(back) == 0);
+    EXPECT(ok(sofattn_sequence_import(back, to, bytes)));
+    EXPECT(sofattn_sequence_length(back) == TOKENS);
+    EXPECT(sofattn_sequence_code_bytes(back) == sofattn_sequence_code_bytes(one));
+    EXPECT(ok(sofattn_sequence_describe(back, 0, &a)));
+    EXPECT(ok(run(&a)));
+    EXPECT(distance(outputs, expected, 1) == 0);
+    sofattn_sequence_destroy(back);
+    free(to);
+}
+
 static void test_cache(void) {
     sofattn_layout layout;
     sofattn_pool* pool = NULL;
@@ -266,6 +298,8 @@ static void test_cache(void) {
     EXPECT(ok(run(&b)));
     EXPECT(distance(outputs, others, 1) == 0);
 
+    test_export(pool, one, others);
+
     /* A fork goes on alone. */
     EXPECT(ok(sofattn_sequence_truncate(one, 200)));
     EXPECT(ok(sofattn_sequence_fork(one, &twin)));
@@ -279,6 +313,63 @@ static void test_cache(void) {
     sofattn_sequence_destroy(twin);
     EXPECT(sofattn_pool_free_pages(pool) == 40);
     sofattn_pool_destroy(pool);
+}
+
+/* Sequences of different lengths at once: the bits of each alone, by participants or a loop. */
+static void test_batch(void) {
+    static float alone[3][HEADS * TOKENS * DIM], together[3][HEADS * TOKENS * DIM];
+    int64_t const lengths[3] = {TOKENS, 17, 120}, queries_of[3] = {1, 9, 2};
+    sofattn_attention all[3];
+    sofattn_attention const* refer[3];
+    int64_t which = 7, i, way;
+    size_t bytes;
+    void* workspace;
+    for (i = 0; i < 3; ++i) {
+        all[i] = attention(queries_of[i], lengths[i]);
+        all[i].output = alone[i];
+        EXPECT(ok(run(&all[i])));
+        all[i].output = together[i];
+        refer[i] = &all[i];
+    }
+    EXPECT(ok(sofattn_batch_check(refer, 3, &which)));
+    EXPECT(which == -1);
+    bytes = sofattn_batch_workspace_bytes(refer, 3, 2);
+    EXPECT(bytes > 0);
+    workspace = malloc(bytes);
+    for (way = 0; way < 2; ++way) {
+        memset(together, 0, sizeof together);
+        if (way == 0) {
+            tasks_run = 0;
+            EXPECT(ok(sofattn_batch_run_parallel(refer, 3, workspace, bytes, 2, in_turn,
+                                                 &tasks_run, NULL)));
+            EXPECT(tasks_run >= 3 * KV_HEADS);
+        } else {
+            EXPECT(ok(sofattn_batch_plan(refer, 3, workspace, bytes, 2, &which)));
+            EXPECT(ok(sofattn_batch_run(workspace, bytes, 1)));
+            EXPECT(ok(sofattn_batch_run(workspace, bytes, 0)));
+        }
+        EXPECT(memcmp(alone, together, sizeof alone) == 0);
+    }
+    all[1].heads = 3;
+    EXPECT(sofattn_batch_plan(refer, 3, workspace, bytes, 2, &which).status == SOFATTN_MISMATCH);
+    EXPECT(which == 1);
+    EXPECT(sofattn_batch_workspace_bytes(refer, 3, 2) == 0);
+    EXPECT(sofattn_batch_run(workspace, bytes, 0).status == SOFATTN_MISMATCH); /* no plan */
+    all[1].heads = HEADS;
+    all[2].output = all[0].output;
+    EXPECT(sofattn_batch_plan(refer, 3, workspace, bytes, 2, &which).status ==
+           SOFATTN_OVERLAPPING);
+    EXPECT(which == 2);
+    refer[2] = NULL;
+    EXPECT(sofattn_batch_check(refer, 3, &which).status == SOFATTN_NULL_POINTER);
+    EXPECT(which == 2);
+    EXPECT(sofattn_batch_check(NULL, 3, NULL).status == SOFATTN_NULL_POINTER);
+    EXPECT(sofattn_batch_check(refer, 0, &which).status == SOFATTN_OUT_OF_RANGE);
+    EXPECT(which == -1);
+    EXPECT(sofattn_batch_run_parallel(refer, 2, workspace, bytes, 2, NULL, NULL, &which).status ==
+           SOFATTN_NULL_POINTER);
+    EXPECT(sofattn_batch_run(NULL, 0, 0).status == SOFATTN_NULL_POINTER);
+    free(workspace);
 }
 
 static void test_prefill(void) {
@@ -312,6 +403,7 @@ int main(int count, char** arguments) {
     test_attention();
     test_refusals();
     test_cache();
+    test_batch();
     test_prefill();
     return failures == 0 ? 0 : 1;
 }

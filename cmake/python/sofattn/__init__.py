@@ -11,6 +11,7 @@ bfloat16, so its bits are uint16, and dtype="bfloat16" says so. Outputs are floa
     >>> sequence = sofattn.Sequence(pool)
     >>> sequence.append(0, k, v)
     >>> out = sequence.attend(0, q, method="best_keys", count=1024)              # sparse decode
+    >>> outs = sofattn.attend_batch([sequence, other], 0, [q, q2], threads=8)    # many sequences
 
 Whatever cannot be done as it is asked for is an exception: TypeError for arguments of another kind,
 MemoryError, PoolFull where a cache has no page left, else ValueError with the library's sentence
@@ -23,7 +24,7 @@ from __future__ import annotations
 import json
 import os
 import tempfile
-from typing import TYPE_CHECKING, Any, Literal, Mapping, Optional, Union
+from typing import TYPE_CHECKING, Any, Iterable, Literal, Mapping, Optional, Union
 
 from . import _core
 from ._core import Attended, PoolFull, PrefillCodes, __version__, instruction_set
@@ -49,6 +50,7 @@ __all__ = [
     "PrefillCodes",
     "Sequence",
     "__version__",
+    "attend_batch",
     "attention",
     "hardware",
     "instruction_set",
@@ -318,8 +320,69 @@ class Sequence:
         del given["self"], given["layer"], given["q"]
         return self._core.attend(layer, q, given)
 
+    def export_bytes(self) -> bytes:
+        """The sequence as bytes: keys and values of all layers, codes, checksums.
+
+        The format is that of sofattn/engine/kv_export.hpp. Every layer must have all tokens.
+        """
+        return self._core.export_bytes()
+
+    def import_bytes(self, data: Union[bytes, bytearray, memoryview, NDArray[Any]]) -> None:
+        """Becomes the sequence that was exported, from a pool of the same dtype, layers, heads and channels.
+
+        What it had is given back. It attends and goes on as the other does, to the bit. Bytes that are
+        cut off, damaged, of another format or shape are refused, and nothing changes.
+        """
+        self._core.import_bytes(data)
+
     def __repr__(self) -> str:
         return f"<sofattn.Sequence of {self.length} tokens>"
+
+
+def attend_batch(
+    sequences: Iterable[Sequence],
+    layer: int,
+    queries: Iterable[Stored],
+    *,
+    mask: Mask = "causal",
+    window: Optional[int] = None,
+    prefix: Optional[int] = None,
+    scale: Optional[float] = None,
+    method: Literal["dense", "best_keys"] = "dense",
+    products: Optional[Products] = None,
+    dense_below: Optional[int] = None,
+    count: Optional[int] = None,
+    sinks: Optional[int] = None,
+    recent: Optional[int] = None,
+    heads_together: Optional[bool] = None,
+    check_finite: bool = False,
+    threads: int = 1,
+    dtype: Optional[Literal["bfloat16"]] = None,
+    return_sums: bool = False,
+    return_selected: bool = False,
+) -> Union[list[Floats], list[Attended]]:
+    """`Sequence.attend` of several sequences at once, queries[i] to the keys of sequences[i].
+
+    They may have any lengths, and be of different pools; threads share all of their work. Each result is
+    that of the sequence alone, to the bit. An exception names the sequence that it is about.
+    """
+    given = locals()
+    cores = []
+    for at, one in enumerate(sequences):
+        if not isinstance(one, Sequence):
+            raise TypeError(
+                f"sofattn: sequences[{at}] is a {type(one).__name__}, must be a sofattn.Sequence"
+            )
+        cores.append(one._core)
+    del given["sequences"], given["layer"], given["queries"]
+    if method not in ("dense", "best_keys"):
+        raise ValueError(
+            f"sofattn: method is {method!r}, must be one of dense, best_keys (unsupported)"
+        )
+    for name in ("mass", "output_error", "page_loss", "lists", "list_counts", "list_queries_each"):
+        given[name] = None  # of methods that no batch has
+    given["list_keys_each"] = given["out"] = None
+    return _core.attend_batch(cores, layer, queries, given)
 
 
 def hardware(

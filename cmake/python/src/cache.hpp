@@ -13,6 +13,7 @@
 #include <algorithm>
 #include <cstddef>
 #include <cstdint>
+#include <functional>
 #include <memory>
 #include <mutex>
 #include <shared_mutex>
@@ -137,14 +138,66 @@ public:
     [[nodiscard]] py::object attend(std::int64_t layer, rows const& q, call& c) const {
         require_layer(layer);
         auto const lock = reading();
-        c.set_query(q);
-        c.require_dim(pool_->layout().qk_dim);
-        std::int64_t const dense_below = c.a.dense_below;
-        require_ok(sofattn_sequence_describe(handle_.get(), layer, &c.a));
-        if (c.a.method == SOFATTN_BUDGET) { // not dense for want of codes, which it has no use for
-            c.a.dense_below = dense_below;
-        }
+        describe(layer, q, c, "");
         return c.run();
+    }
+    /// One query array of each sequence; the results, in that order.
+    [[nodiscard]] static py::list attend(std::vector<sequence const*> const& all,
+                                         std::int64_t layer, std::vector<rows> const& queries,
+                                         arguments const& from) {
+        std::vector<sequence const*> each(all); // locked once, in an order that is everybody's
+        std::ranges::sort(each, std::less<sequence const*>{});
+        auto const repeated = std::ranges::unique(each);
+        each.erase(repeated.begin(), repeated.end());
+        std::vector<std::shared_lock<std::shared_mutex>> locks;
+        locks.reserve(each.size());
+        for (sequence const* s : each) {
+            locks.push_back(s->reading());
+        }
+        std::vector<std::unique_ptr<call>> calls;
+        for (std::size_t i = 0; i < all.size(); ++i) {
+            std::string const where = "sequences[" + std::to_string(i) + "].";
+            all[i]->require_layer(layer);
+            calls.push_back(std::make_unique<call>(from, where));
+            all[i]->describe(layer, queries[i], *calls.back(), where);
+        }
+        call::run(calls);
+        py::list results;
+        for (auto const& c : calls) {
+            results.append(c->result());
+        }
+        return results;
+    }
+    /// The sequence as bytes.
+    [[nodiscard]] py::bytes exported() const {
+        auto const lock = reading();
+        std::size_t const bytes = sofattn_sequence_export_bytes(handle_.get());
+        if (bytes == 0) {
+            refuse("written tokens", "less than the length",
+                   "the sequence's length in every layer: write what it was extended by",
+                   SOFATTN_MISMATCH);
+        }
+        auto result = py::reinterpret_steal<py::bytes>(
+            PyBytes_FromStringAndSize(nullptr, static_cast<py::ssize_t>(bytes)));
+        if (!result) {
+            throw py::error_already_set();
+        }
+        sofattn_verdict found{};
+        {
+            py::gil_scoped_release const others_may_run;
+            found = sofattn_sequence_export(handle_.get(), PyBytes_AS_STRING(result.ptr()), bytes);
+        }
+        require_ok(found);
+        return result;
+    }
+    void import(void const* from, std::size_t bytes) {
+        require_ok(changing([&] {
+            sofattn_verdict const found = sofattn_sequence_import(handle_.get(), from, bytes);
+            if (found.status == SOFATTN_OK) {
+                written_.assign(written_.size(), sofattn_sequence_length(handle_.get()));
+            }
+            return found;
+        }));
     }
 
 private:
@@ -152,6 +205,16 @@ private:
              std::vector<std::int64_t> written)
         : pool_(std::move(of)), handle_(std::move(handle)), written_(std::move(written)) {}
 
+    /// `where` precedes names in refusals.
+    void describe(std::int64_t layer, rows const& q, call& c, std::string const& where) const {
+        c.set_query(q);
+        c.require_dim(pool_->layout().qk_dim);
+        std::int64_t const dense_below = c.a.dense_below;
+        require_ok(sofattn_sequence_describe(handle_.get(), layer, &c.a), where);
+        if (c.a.method == SOFATTN_BUDGET) { // not dense for want of codes, which it has no use for
+            c.a.dense_below = dense_below;
+        }
+    }
     void require_layer(std::int64_t layer) const {
         if (layer < 0 || layer >= pool_->layout().layers) {
             refuse("layer", std::to_string(layer), "from 0 to layers - 1");

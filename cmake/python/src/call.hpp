@@ -20,6 +20,7 @@
 #include <string>
 #include <string_view>
 #include <utility>
+#include <vector>
 
 namespace sofattn::python {
 
@@ -35,7 +36,9 @@ struct attended {
 /// The description that the arguments make, and what they ask for beside it.
 class call {
 public:
-    explicit call(arguments const& from) : given_(from) {
+    /// `where` precedes names in refusals, e.g. "sequences[3]."
+    explicit call(arguments const& from, std::string where = "")
+        : given_(from), where_(std::move(where)) {
         sofattn_attention_init(&a);
         from.take("mask", a.mask, masks);
         from.take("window", a.window);
@@ -105,13 +108,40 @@ public:
     }
     /// Of queries, which are set.
     void require_dim(std::int64_t qk_dim) const {
-        require_shape("q", query_->array, {query_->heads(), query_->tokens(), qk_dim},
+        require_shape(where_ + "q", query_->array, {query_->heads(), query_->tokens(), qk_dim},
                       "[head, token, channel of k]");
     }
 
     /// Checks, allocates results, and runs without the GIL. `a` describes queries and keys.
     [[nodiscard]] py::object run() {
-        attended result;
+        prepare();
+        require_ok(carry_out());
+        return result();
+    }
+    /// The same of several, at once.
+    static void run(std::vector<std::unique_ptr<call>> const& all) {
+        std::vector<sofattn_attention const*> attentions;
+        std::int64_t threads = 1;
+        for (std::unique_ptr<call> const& c : all) {
+            c->prepare();
+            attentions.push_back(&c->a);
+            threads = c->threads_;
+        }
+        std::int64_t which = -1;
+        sofattn_verdict const found = carry_out(attentions, threads, which);
+        require_ok(found, which < 0 ? "" : all[static_cast<std::size_t>(which)]->where_);
+    }
+    /// After a run.
+    [[nodiscard]] py::object result() {
+        if (!sums_ && !selects_) {
+            return result_.output;
+        }
+        return py::cast(std::move(result_));
+    }
+
+private:
+    void prepare() {
+        attended& result = result_;
         describe_output(result);
         describe_lists();
         require_well_formed();
@@ -140,22 +170,15 @@ public:
             result.selected = std::move(selected);
             result.selected_counts = std::move(counts);
         }
-        require_ok(sofattn_check(&a)); // with what was allocated
-        require_ok(carry_out());
-        if (!sums_ && !selects_) {
-            return result.output;
-        }
-        return py::cast(std::move(result));
+        require_ok(sofattn_check(&a), where_); // with what was allocated
     }
-
-private:
     /// The library knows masks by number.
     void require_well_formed() const {
         sofattn_verdict const found = sofattn_check(&a);
         if (found.status != SOFATTN_OK && std::string_view(found.field) == "mask") {
-            refuse("mask", name_in(masks, a.mask), found.limit, found.status);
+            refuse(where_ + "mask", name_in(masks, a.mask), found.limit, found.status);
         }
-        require_ok(found);
+        require_ok(found, where_);
     }
     void describe_output(attended& result) {
         py::handle const out = given_.object("out");
@@ -218,7 +241,24 @@ private:
         return sofattn_run_parallel(&a, workspace.get(), bytes, threads_, team::run, &workers);
     }
 
+    [[nodiscard]] static sofattn_verdict carry_out(std::vector<sofattn_attention const*> const& all,
+                                                   std::int64_t threads, std::int64_t& which) {
+        py::gil_scoped_release const others_may_run;
+        auto const count = static_cast<std::int64_t>(all.size());
+        std::size_t const bytes = sofattn_batch_workspace_bytes(all.data(), count, threads);
+        std::unique_ptr<std::byte[]> const workspace(new (std::nothrow) std::byte[bytes]);
+        if (workspace == nullptr) {
+            return {SOFATTN_OUT_OF_MEMORY, "workspace bytes", static_cast<double>(bytes),
+                    "no more than there is memory"};
+        }
+        team workers(threads);
+        return sofattn_batch_run_parallel(all.data(), count, workspace.get(), bytes, threads,
+                                          team::run, &workers, &which);
+    }
+
     arguments const& given_;
+    std::string where_;
+    attended result_;
     std::int64_t threads_ = 1;
     bool sums_ = false;
     bool selects_ = false;

@@ -71,4 +71,11 @@ inline void require_ok(sofattn_verdict const& v) {
           text.data());
 }
 
+/// Of one of several: its field is named with `where` before it.
+inline void require_ok(sofattn_verdict v, std::string const& where) {
+    std::string const field = where + v.field;
+    v.field = field.c_str();
+    require_ok(v);
+}
+
 } // namespace sofattn::python

@@ -14,6 +14,7 @@
 #include <memory>
 #include <string>
 #include <utility>
+#include <vector>
 
 namespace sofattn::python {
 namespace {
@@ -99,6 +100,51 @@ py::object attend(sequence const& s, py::handle layer, py::handle q, py::dict co
     return s.attend(as_integer("layer", layer), query, c);
 }
 
+py::list attend_batch(py::handle sequences, py::handle layer, py::handle queries,
+                      py::dict const& given) {
+    arguments const from(given);
+    auto const items = [](char const* name, py::handle object) {
+        auto list = py::reinterpret_steal<py::list>(PySequence_List(object.ptr()));
+        if (!list) {
+            PyErr_Clear();
+            refuse_type(name, object, "a list");
+        }
+        return list;
+    };
+    py::list const caches = items("sequences", sequences);
+    py::list const arrays = items("queries", queries);
+    if (arrays.size() != caches.size()) {
+        refuse("len(queries)", std::to_string(arrays.size()), "that of sequences",
+               SOFATTN_MISMATCH);
+    }
+    std::vector<sequence const*> all;
+    std::vector<rows> q;
+    for (std::size_t i = 0; i < caches.size(); ++i) {
+        py::object const one = caches[i];
+        std::string const at = "[" + std::to_string(i) + "]";
+        if (!py::isinstance<sequence>(one)) {
+            refuse_type("sequences" + at, one, "a sofattn.Sequence");
+        }
+        all.push_back(&py::cast<sequence const&>(one));
+        q.push_back(read_rows("queries" + at, arrays[i],
+                              holds_bfloat16(*all.back(), from.object("dtype"))));
+    }
+    return sequence::attend(all, as_integer("layer", layer), q, from);
+}
+/// Of any object that has its bytes in a row: bytes, an array, a mapped file.
+void import_from(sequence& s, py::handle data) {
+    Py_buffer view{};
+    if (PyObject_GetBuffer(data.ptr(), &view, PyBUF_SIMPLE) != 0) {
+        PyErr_Clear();
+        refuse_type("data", data, "bytes, or an object whose bytes lie in a row");
+    }
+    struct release {
+        void operator()(Py_buffer* v) const noexcept { PyBuffer_Release(v); }
+    };
+    std::unique_ptr<Py_buffer, release> const held(&view);
+    s.import(view.buf, static_cast<std::size_t>(view.len));
+}
+
 std::string version_text() {
     std::uint32_t const v = sofattn_version();
     return std::to_string(v / 10000) + "." + std::to_string(v / 100 % 100) + "." +
@@ -141,6 +187,8 @@ void define_cache(py::module_& m) {
         .def("truncate",
              [](sequence& s, py::handle tokens) { s.truncate(as_integer("tokens", tokens)); })
         .def("fork", &sequence::fork)
+        .def("export_bytes", &sequence::exported)
+        .def("import_bytes", &import_from)
         .def("attend", &attend);
 }
 
@@ -182,5 +230,6 @@ PYBIND11_MODULE(_core, m) {
                                                read_rows("v", v, bfloat16));
     });
     m.def("attention", &attention);
+    m.def("attend_batch", &attend_batch);
     define_cache(m);
 }

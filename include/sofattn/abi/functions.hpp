@@ -18,6 +18,15 @@ struct sofattn_functions {
                            std::int64_t);
     sofattn_verdict (*run_parallel)(sofattn_attention const*, void*, std::size_t, std::int64_t,
                                     sofattn_parallel_for, void*);
+    sofattn_verdict (*batch_check)(sofattn_attention const* const*, std::int64_t, std::int64_t*);
+    std::size_t (*batch_workspace_bytes)(sofattn_attention const* const*, std::int64_t,
+                                         std::int64_t);
+    sofattn_verdict (*batch_plan)(sofattn_attention const* const*, std::int64_t, void*, std::size_t,
+                                  std::int64_t, std::int64_t*);
+    sofattn_verdict (*batch_run)(void*, std::size_t, std::int64_t);
+    sofattn_verdict (*batch_run_parallel)(sofattn_attention const* const*, std::int64_t, void*,
+                                          std::size_t, std::int64_t, sofattn_parallel_for, void*,
+                                          std::int64_t*);
     char const* (*status_name)(std::int32_t);
     std::size_t (*sentence)(sofattn_verdict const*, char*, std::size_t);
     sofattn_verdict (*prefill_create)(sofattn_attention const*, sofattn_prefill**);
@@ -36,5 +45,8 @@ struct sofattn_functions {
                                       sofattn_operand const*, sofattn_operand const*);
     sofattn_verdict (*sequence_truncate)(sofattn_sequence*, std::int64_t);
     sofattn_verdict (*sequence_fork)(sofattn_sequence const*, sofattn_sequence**);
+    std::size_t (*sequence_export_bytes)(sofattn_sequence const*);
+    sofattn_verdict (*sequence_export)(sofattn_sequence const*, void*, std::size_t);
+    sofattn_verdict (*sequence_import)(sofattn_sequence*, void const*, std::size_t);
     sofattn_verdict (*sequence_describe)(sofattn_sequence const*, std::int64_t, sofattn_attention*);
 };

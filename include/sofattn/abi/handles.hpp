@@ -5,13 +5,16 @@
 #include <sofattn/core/bfloat16.hpp>
 #include <sofattn/core/half.hpp>
 #include <sofattn/engine/descriptor.hpp>
+#include <sofattn/engine/kv_export.hpp>
 #include <sofattn/engine/kv_pool.hpp>
 #include <sofattn/engine/kv_sequence.hpp>
 #include <sofattn/engine/verdict.hpp>
 
+#include <cstddef>
 #include <cstdint>
 #include <memory>
 #include <new>
+#include <span>
 #include <vector>
 
 namespace sofattn::abi {
@@ -35,6 +38,9 @@ public:
     [[nodiscard]] virtual any_sequence* empty() const noexcept = 0;
     /// `into` is of the same pool.
     [[nodiscard]] virtual engine::verdict fork(any_sequence& into) const noexcept = 0;
+    [[nodiscard]] virtual std::size_t export_bytes() const noexcept = 0;
+    [[nodiscard]] virtual engine::verdict export_to(std::span<std::byte> to) const noexcept = 0;
+    [[nodiscard]] virtual engine::verdict import_from(std::span<std::byte const> from) noexcept = 0;
     [[nodiscard]] virtual engine::verdict describe(std::int64_t layer,
                                                    engine::attention_desc& d) const noexcept = 0;
 };
@@ -77,6 +83,15 @@ public:
     }
     [[nodiscard]] engine::verdict fork(any_sequence& into) const noexcept override {
         return cache_.fork(static_cast<typed_sequence&>(into).cache_);
+    }
+    [[nodiscard]] std::size_t export_bytes() const noexcept override {
+        return engine::export_bytes(cache_);
+    }
+    [[nodiscard]] engine::verdict export_to(std::span<std::byte> to) const noexcept override {
+        return engine::export_to(cache_, to);
+    }
+    [[nodiscard]] engine::verdict import_from(std::span<std::byte const> from) noexcept override {
+        return engine::import_from(from, cache_);
     }
     [[nodiscard]] engine::verdict describe(std::int64_t layer,
                                            engine::attention_desc& d) const noexcept override {

@@ -4,6 +4,7 @@
 
 #include <sofattn/abi/functions.hpp>
 #include <sofattn/abi/handles.hpp>
+#include <sofattn/engine/batch.hpp>
 #include <sofattn/engine/check.hpp>
 #include <sofattn/engine/descriptor.hpp>
 #include <sofattn/engine/prefill_codes.hpp>
@@ -124,6 +125,14 @@ template <class Struct>
     return d;
 }
 
+[[nodiscard]] inline engine::verdict check_prefill(sofattn_attention const& c) noexcept {
+    if (c.prefill != nullptr && std::ssize(c.prefill->codes) != c.kv_heads) {
+        return {engine::status::mismatch, "prefill", static_cast<double>(c.prefill->codes.size()),
+                "of as many KV heads as the attention"};
+    }
+    return {};
+}
+
 /// f(descriptor), or why there is none.
 template <class F>
 [[nodiscard]] sofattn_verdict with_attention(sofattn_attention const* of, F f) noexcept {
@@ -133,12 +142,49 @@ template <class F>
         return as_c(readable);
     }
     engine::attention_desc const d = from_c(c);
-    if (c.prefill != nullptr && std::ssize(c.prefill->codes) != d.kv_heads) {
-        return as_c({engine::status::mismatch, "prefill",
-                     static_cast<double>(c.prefill->codes.size()),
-                     "of as many KV heads as the attention"});
+    engine::verdict const fits = check_prefill(c);
+    return as_c(fits.ok() ? f(d) : fits);
+}
+
+/// f(at) where at(i) is descriptor i of a batch; or why there is none, and of which sequence.
+template <class F>
+[[nodiscard]] sofattn_verdict with_batch(sofattn_attention const* const* of, std::int64_t count,
+                                         std::int64_t* which, F f) noexcept {
+    std::int64_t nobody = -1;
+    std::int64_t& sequence = which == nullptr ? nobody : *which;
+    sequence = -1;
+    if (of == nullptr && count > 0) {
+        return as_c(null("attentions", "descriptions of sequences"));
     }
-    return as_c(f(d));
+    sofattn_attention c;
+    for (std::int64_t i = 0; i < count; ++i) {
+        engine::verdict found = read(of[i], initial_attention(), c);
+        found = found.ok() ? check_prefill(c) : found;
+        if (!found.ok()) {
+            sequence = i;
+            return as_c(found);
+        }
+    }
+    engine::batch_verdict const v = f([of](std::int64_t i) {
+        sofattn_attention known;
+        (void)read(of[i], initial_attention(), known); // as above
+        return from_c(known);
+    });
+    sequence = v.sequence;
+    return as_c(v.found);
+}
+
+/// Of a parallel loop's arguments.
+[[nodiscard]] inline engine::verdict check_loop(sofattn_parallel_for parallel,
+                                                std::int64_t threads) noexcept {
+    if (parallel == nullptr) {
+        return null("parallel", "a function");
+    }
+    if (threads < 1) {
+        return {engine::status::out_of_range, "threads", static_cast<double>(threads),
+                "at least 1"};
+    }
+    return {};
 }
 
 /// A caller's parallel loop.
@@ -197,14 +243,44 @@ private:
     f.run_parallel = [](sofattn_attention const* a, void* workspace, std::size_t bytes,
                         std::int64_t threads, sofattn_parallel_for parallel, void* context) {
         return detail::with_attention(a, [&](auto const& d) -> e::verdict {
-            if (parallel == nullptr) {
-                return detail::null("parallel", "a function");
-            }
-            if (threads < 1) {
-                return {e::status::out_of_range, "threads", static_cast<double>(threads),
-                        "at least 1"};
-            }
-            return e::run(d, workspace, bytes, detail::called_back(parallel, context, threads));
+            e::verdict const loops = detail::check_loop(parallel, threads);
+            return loops.ok() ? e::run(d, workspace, bytes,
+                                       detail::called_back(parallel, context, threads))
+                              : loops;
+        });
+    };
+    f.batch_check = [](sofattn_attention const* const* all, std::int64_t count,
+                       std::int64_t* which) {
+        return detail::with_batch(all, count, which,
+                                  [&](auto at) { return e::detail::check_all(count, at); });
+    };
+    f.batch_workspace_bytes = [](sofattn_attention const* const* all, std::int64_t count,
+                                 std::int64_t threads) -> std::size_t {
+        std::size_t bytes = 0;
+        (void)detail::with_batch(all, count, nullptr, [&](auto at) {
+            e::batch_verdict const good = e::detail::check_all(count, at);
+            bytes = good.ok() && threads > 0 ? e::detail::batch_bytes(count, at, threads) : 0;
+            return good;
+        });
+        return bytes;
+    };
+    f.batch_plan = [](sofattn_attention const* const* all, std::int64_t count, void* workspace,
+                      std::size_t bytes, std::int64_t threads, std::int64_t* which) {
+        return detail::with_batch(all, count, which, [&](auto at) {
+            return e::detail::plan(count, at, workspace, bytes, threads);
+        });
+    };
+    f.batch_run = [](void* workspace, std::size_t bytes, std::int64_t ith) {
+        return detail::as_c(e::run_batch(workspace, bytes, ith));
+    };
+    f.batch_run_parallel = [](sofattn_attention const* const* all, std::int64_t count,
+                              void* workspace, std::size_t bytes, std::int64_t threads,
+                              sofattn_parallel_for parallel, void* context, std::int64_t* which) {
+        return detail::with_batch(all, count, which, [&](auto at) -> e::batch_verdict {
+            e::verdict const loops = detail::check_loop(parallel, threads);
+            return loops.ok() ? e::detail::run_all(count, at, workspace, bytes,
+                                                   detail::called_back(parallel, context, threads))
+                              : e::batch_verdict{loops, -1};
         });
     };
     f.status_name = [](std::int32_t s) { return e::name_of(static_cast<e::status>(s)); };
@@ -326,6 +402,23 @@ private:
         }
         *into = handle;
         return detail::as_c(forked);
+    };
+    f.sequence_export_bytes = [](sofattn_sequence const* s) -> std::size_t {
+        return s == nullptr ? 0 : s->is->export_bytes();
+    };
+    f.sequence_export = [](sofattn_sequence const* s, void* to, std::size_t bytes) {
+        if (s == nullptr || to == nullptr) {
+            return detail::as_c(detail::null(s == nullptr ? "sequence" : "to",
+                                             "a sequence, and memory for its export"));
+        }
+        return detail::as_c(s->is->export_to({static_cast<std::byte*>(to), bytes}));
+    };
+    f.sequence_import = [](sofattn_sequence* s, void const* from, std::size_t bytes) {
+        if (s == nullptr || from == nullptr) {
+            return detail::as_c(detail::null(s == nullptr ? "sequence" : "from",
+                                             "a sequence, and an export of one"));
+        }
+        return detail::as_c(s->is->import_from({static_cast<std::byte const*>(from), bytes}));
     };
     f.sequence_describe = [](sofattn_sequence const* s, std::int64_t layer, sofattn_attention* a) {
         if (s == nullptr) {

@@ -47,16 +47,30 @@ struct key_split {
 
 } // namespace detail
 
+namespace detail {
+
+/// Memory of a run of dense_decode, in floats.
+struct decode_layout {
+    index_t states;  ///< partial results, of all chunks
+    index_t scratch; ///< of a thread
+
+    [[nodiscard]] static constexpr decode_layout of(problem_shape const& shape) noexcept {
+        index_t const rows = shape.heads * shape.queries;
+        return {key_split::of(shape).chunks * rows *
+                    sufa::decode_block::state_floats(shape.value_dim),
+                in_lines(
+                    sufa::decode_block::floats(rows / shape.kv_heads, shape.dim, shape.value_dim))};
+    }
+};
+
+} // namespace detail
+
 /// Bytes of workspace that `dense_decode` needs of its caller: at most 2 MiB for the partial results
 /// (more only where a single chunk's are), and under 1 MiB per thread for up to 128 rows per KV head.
 [[nodiscard]] constexpr std::size_t decode_workspace_bytes(problem_shape const& shape,
                                                            index_t threads) noexcept {
-    index_t const rows = shape.heads * shape.queries;
-    index_t const states = detail::key_split::of(shape).chunks * rows *
-                           sufa::decode_block::state_floats(shape.value_dim);
-    index_t const scratch = detail::in_lines(
-        sufa::decode_block::floats(rows / shape.kv_heads, shape.dim, shape.value_dim));
-    return static_cast<std::size_t>(states + threads * scratch) * sizeof(float) + 64;
+    auto const layout = detail::decode_layout::of(shape);
+    return static_cast<std::size_t>(layout.states + threads * layout.scratch) * sizeof(float) + 64;
 }
 
 namespace detail {
@@ -67,21 +81,21 @@ class decode_run {
 public:
     decode_run(Given const& given, Output output, softmax_sums const& sums,
                std::span<std::byte> workspace, index_t threads) noexcept
-        : given_(given), output_(output), sums_(sums), shape_(given.extents()),
-          split_(key_split::of(shape_)), rows_(shape_.group() * shape_.queries),
-          scratch_floats_(
-              in_lines(sufa::decode_block::floats(rows_, shape_.dim, shape_.value_dim))) {
-        SOFATTN_ASSERT(given.is_valid());
-        SOFATTN_ASSERT(output.template extent<axis::head>() == shape_.heads);
-        SOFATTN_ASSERT(output.template extent<axis::query>() == shape_.queries);
-        SOFATTN_ASSERT(output.template extent<axis::value_dim>() == shape_.value_dim);
-        SOFATTN_ASSERT(shape_.window == 0 || shape_.queries == 1);
+        : decode_run(given, output, sums) {
         SOFATTN_ASSERT(workspace.size() >= decode_workspace_bytes(shape_, threads));
         void* start = workspace.data();
         std::size_t space = workspace.size();
         std::align(64, 1, start, space);
         states_ = static_cast<float*>(start);
-        scratch_ = state(shape_.kv_heads, 0, 0);
+        scratch_ = states_ + decode_layout::of(shape_).states;
+    }
+    /// With memory in two places: [decode_layout::states], which all threads share, and
+    /// [decode_layout::scratch] of one thread, whose number is 0; aligned to cache lines for speed.
+    decode_run(Given const& given, Output output, softmax_sums const& sums, float* states,
+               float* scratch) noexcept
+        : decode_run(given, output, sums) {
+        states_ = states;
+        scratch_ = scratch;
     }
 
     [[nodiscard]] index_t kv_heads() const noexcept { return shape_.kv_heads; }
@@ -138,6 +152,17 @@ public:
     }
 
 private:
+    decode_run(Given const& given, Output output, softmax_sums const& sums) noexcept
+        : given_(given), output_(output), sums_(sums), shape_(given.extents()),
+          split_(key_split::of(shape_)), rows_(shape_.group() * shape_.queries),
+          scratch_floats_(decode_layout::of(shape_).scratch) {
+        SOFATTN_ASSERT(given.is_valid());
+        SOFATTN_ASSERT(output.template extent<axis::head>() == shape_.heads);
+        SOFATTN_ASSERT(output.template extent<axis::query>() == shape_.queries);
+        SOFATTN_ASSERT(output.template extent<axis::value_dim>() == shape_.value_dim);
+        SOFATTN_ASSERT(shape_.window == 0 || shape_.queries == 1);
+    }
+
     [[nodiscard]] float* state(index_t kv, index_t row, index_t chunk) const noexcept {
         return states_ + ((kv * rows_ + row) * split_.chunks + chunk) *
                              sufa::decode_block::state_floats(shape_.value_dim);

@@ -15,6 +15,7 @@
 
 #include <algorithm>
 #include <cmath>
+#include <concepts>
 #include <cstddef>
 #include <cstdint>
 #include <span>
@@ -110,11 +111,23 @@ public:
         }
     }
 
+    /// The next key's codes as they were, code(d) as `code` gives them; counts no clipping.
+    template <std::invocable<index_t> Code>
+    void append_coded(Code code) {
+        codes_.append();
+        for (index_t d = 0; d < calibration_.dim; ++d) {
+            codes_.set(size() - 1, d, code(d));
+        }
+    }
+
     /// Forgets all keys but the first `keys`; those to come are coded as if the others had never been.
     void truncate(index_t keys) noexcept { codes_.truncate(keys); }
 
     [[nodiscard]] index_t size() const noexcept { return codes_.size(); }
     [[nodiscard]] index_t dim() const noexcept { return calibration_.dim; }
+    [[nodiscard]] key_calibration<Policy> const& calibration() const noexcept {
+        return calibration_;
+    }
     /// Elements that lay beyond the calibrated range and were clipped to it, of all keys so far,
     /// forgotten ones included.
     [[nodiscard]] index_t clipped() const noexcept { return clipped_; }

@@ -180,6 +180,13 @@ public:
         }
     }
 
+    /// As packed_index's.
+    template <std::invocable<index_t> Code>
+    void append_coded(Code code) {
+        keys_.append_coded(code);
+        pages_.append(code);
+    }
+
     /// Forgets all keys but the first `keys`.
     void truncate(index_t keys) noexcept {
         keys_.truncate(keys);

@@ -23,6 +23,11 @@
 
 namespace sofattn::engine {
 
+namespace detail {
+template <storage_float T>
+struct kv_file; // what writes and reads exports
+}
+
 /// Keys and values of a sequence in all layers of a model, one page table for all of them.
 ///
 /// A step of the model: `extend` by its tokens, then in each layer `write` their keys and values and
@@ -261,6 +266,8 @@ public:
     }
 
 private:
+    friend struct detail::kv_file<T>;
+
     struct layer_state {
         std::int64_t written = 0;
         std::int64_t calibrated = 0;    ///< keys that gave steps and centre; 0: no codes
@@ -278,7 +285,10 @@ private:
     }
     /// Keys that steps are made of where there are `tokens`; 0 where there are no codes.
     [[nodiscard]] std::int64_t calibrated_by(std::int64_t tokens) const noexcept {
-        std::int64_t by = pool_->layout().coded_from;
+        return calibrated_by(tokens, pool_->layout().coded_from);
+    }
+    [[nodiscard]] static constexpr std::int64_t calibrated_by(std::int64_t tokens,
+                                                              std::int64_t by) noexcept {
         if (by == 0 || tokens < by) {
             return 0;
         }

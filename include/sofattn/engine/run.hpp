@@ -25,6 +25,7 @@
 #include <cmath>
 #include <cstddef>
 #include <cstdint>
+#include <limits>
 #include <span>
 #include <type_traits>
 
@@ -32,19 +33,43 @@ namespace sofattn::engine {
 
 namespace detail {
 
-/// One participant's tasks: every nth. Long ones come first, so shares are even.
-struct share {
-    index_t ith;
-    index_t nth;
+/// Some of a loop's tasks, for one of those who share it.
+class share {
+public:
+    /// Participant `ith` of `nth`: every nth task. Long ones come first, so shares are even.
+    [[nodiscard]] static share of(index_t ith, index_t nth) noexcept {
+        return {ith, nth, ith, nth, nullptr};
+    }
+    /// One task, in memory of its own.
+    [[nodiscard]] static share of_one(index_t task) noexcept {
+        return {task, std::numeric_limits<index_t>::max() / 2, 0, 1, nullptr};
+    }
+    /// None, but to know how many there are.
+    [[nodiscard]] static share counting(index_t& tasks) noexcept { return {0, 1, 0, 1, &tasks}; }
 
-    [[nodiscard]] index_t threads() const noexcept { return nth; }
+    [[nodiscard]] index_t threads() const noexcept { return threads_; }
+    [[nodiscard]] index_t thread() const noexcept { return thread_; }
 
     template <class Task>
     void operator()(index_t count, Task&& task) const {
-        for (index_t i = ith; i < count; i += nth) {
-            task(i, ith);
+        if (counts_ != nullptr) {
+            *counts_ = count;
+            return;
+        }
+        for (index_t i = first_; i < count; i += step_) {
+            task(i, thread_);
         }
     }
+
+private:
+    share(index_t first, index_t step, index_t thread, index_t threads, index_t* counts) noexcept
+        : first_(first), step_(step), thread_(thread), threads_(threads), counts_(counts) {}
+
+    index_t first_;
+    index_t step_;
+    index_t thread_;
+    index_t threads_;
+    index_t* counts_;
 };
 
 template <class T, class... Axes>
@@ -214,12 +239,9 @@ struct list_writer {
             to.counts[row] = static_cast<std::int32_t>(keys.size());
         }
     }
-    /// All keys that are seen, none of them listed.
+    /// All keys that are seen, none of them listed. pre: there are lists
     void nothing_selected(problem_shape const& shape, index_t query) const noexcept {
         list_output const& to = d.selected;
-        if (to.entries == nullptr) {
-            return;
-        }
         index_t const lists = d.heads_together ? d.kv_heads : d.heads;
         for (index_t list = 0; list < lists; ++list) {
             index_t const row = list * d.queries + query;
@@ -232,17 +254,21 @@ struct list_writer {
     }
 };
 
+using output_view = view<float, axis::head, axis::query, axis::value_dim>;
+
+[[nodiscard]] inline output_view output_of(attention_desc const& d) noexcept {
+    return {d.output.data,
+            {d.heads, d.queries, d.v_dim},
+            {d.output.head_stride / 4, d.output.token_stride / 4, 1}};
+}
+
 template <class Given, class Run>
-void run_dense(Given const& given, attention_desc const& d,
-               view<float, axis::head, axis::query, axis::value_dim> output,
+void run_dense(Given const& given, attention_desc const& d, output_view output,
                std::span<std::byte> workspace, Run const& run) noexcept {
     softmax_sums const sums = sums_of(d);
-    problem_shape const shape = given.extents();
-    run(shape.queries,
-        [&](index_t query, index_t) { list_writer{d}.nothing_selected(shape, query); });
     if (decodes(d)) {
         if constexpr (std::same_as<Run, share>) {
-            dense_decode_share(given, output, workspace, run.ith, run.nth, sums);
+            dense_decode_share(given, output, workspace, run.thread(), run.threads(), sums);
         } else {
             dense_decode(given, output, workspace, run, sums);
         }
@@ -252,6 +278,34 @@ void run_dense(Given const& given, attention_desc const& d,
         dense_attention<dense_products::bf16>(given, output, workspace, run, sums);
     } else if constexpr (!requires { given.table; }) {
         dense_attention<dense_products::int8>(given, output, workspace, run);
+    }
+}
+
+/// What `d` asks for, which has passed all checks. One loop of independent tasks, but for dense decode.
+template <class Given, class Run>
+void perform(Given const& given, attention_desc const& d, std::span<std::byte> memory,
+             Run const& run) noexcept {
+    output_view const output = output_of(d);
+    if (d.how == method::listed) {
+        listed_attention(given, lists_of(d), output, memory, run, sums_of(d));
+    } else if (is_dense(d)) {
+        run_dense(given, d, output, memory, run);
+    } else if (d.how == method::best_keys) {
+        sparse_decode(given, std::span(d.codes, static_cast<std::size_t>(d.kv_heads)),
+                      decode_options(d), output, memory, run, list_writer{d}, sums_of(d));
+    } else if constexpr (!requires { given.table; }) {
+        prefill_of(d)(given, std::span(d.prefill, static_cast<std::size_t>(d.kv_heads)), output,
+                      memory, run);
+    }
+}
+
+/// Where attention is dense, the lists of what was selected.
+template <class Given, class Run>
+void list_all_seen(Given const& given, attention_desc const& d, Run const& run) noexcept {
+    if (is_dense(d) && d.selected.entries != nullptr) {
+        problem_shape const shape = given.extents();
+        run(shape.queries,
+            [&](index_t query, index_t) { list_writer{d}.nothing_selected(shape, query); });
     }
 }
 
@@ -275,21 +329,8 @@ verdict carry_out(attention_desc const& d, void* workspace, std::size_t bytes,
         if (!numbers.ok()) {
             return numbers;
         }
-        view<float, axis::head, axis::query, axis::value_dim> const output(
-            d.output.data, {d.heads, d.queries, d.v_dim},
-            {d.output.head_stride / 4, d.output.token_stride / 4, 1});
-        std::span const memory(static_cast<std::byte*>(workspace), bytes);
-        if (d.how == method::listed) {
-            listed_attention(given, lists_of(d), output, memory, run, sums_of(d));
-        } else if (is_dense(d)) {
-            run_dense(given, d, output, memory, run);
-        } else if (d.how == method::best_keys) {
-            sparse_decode(given, std::span(d.codes, static_cast<std::size_t>(d.kv_heads)),
-                          decode_options(d), output, memory, run, list_writer{d}, sums_of(d));
-        } else if constexpr (!requires { given.table; }) {
-            prefill_of(d)(given, std::span(d.prefill, static_cast<std::size_t>(d.kv_heads)), output,
-                          memory, run);
-        }
+        list_all_seen(given, d, run);
+        perform(given, d, {static_cast<std::byte*>(workspace), bytes}, run);
         return {};
     });
 }
@@ -338,7 +379,7 @@ template <exec::parallel_for Run>
     if (ith < 0 || ith >= nth) {
         return {status::out_of_range, "ith", static_cast<double>(ith), "from 0 to nth - 1"};
     }
-    return detail::carry_out(d, workspace, bytes, detail::share{ith, nth});
+    return detail::carry_out(d, workspace, bytes, detail::share::of(ith, nth));
 }
 
 } // namespace sofattn::engine
