@@ -147,7 +147,7 @@ typedef struct sofattn_attention {
     int32_t* selected_counts;   /* [kv_head or head, query]; or NULL */
     int64_t selected_slots;
 
-    /* SOFATTN_BUDGET: one of mass and output_error */
+    /* SOFATTN_BUDGET: one of mass, output_error, head_masses and head_output_errors (below) */
     sofattn_prefill const* prefill;
     double mass;         /* share of the softmax to keep, in (0, 1] */
     double output_error; /* in spreads of the values */
@@ -160,6 +160,10 @@ typedef struct sofattn_attention {
     int64_t list_slots;
     int64_t list_queries_each; /* 1: queries that share a row */
     int64_t list_keys_each;    /* 1: keys per entry */
+
+    /* Since 0.2. SOFATTN_BUDGET, a number of each head: [head], or NULL */
+    float const* head_masses;
+    float const* head_output_errors;
 } sofattn_attention;
 
 /* Zeros, but for the numbers named above and a causal mask. */

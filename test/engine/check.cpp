@@ -234,6 +234,20 @@ std::vector<fault> all_faults() {
         d.mass = random.chance(0.5) ? 0.5 : 0.0;
         d.output_error = d.mass;
     });
+    add("output_error", status::mismatch, budgeted, [](generator& random, attention_desc& d) {
+        (random.chance(0.5) ? d.head_masses : d.head_output_errors) = d.output.data;
+    });
+    add("head_masses[]", status::out_of_range, budgeted, [](generator& random, attention_desc& d) {
+        static constexpr std::array<float, 3> bad{0.0f, 1.1f, no_number};
+        d.mass = d.output_error = 0;
+        d.head_masses = &bad[random.integer<std::size_t>(0, 2)];
+    });
+    add("head_output_errors[]", status::out_of_range, budgeted,
+        [](generator& random, attention_desc& d) {
+            static constexpr std::array<float, 3> bad{0.0f, -1.0f, no_number};
+            d.mass = d.output_error = 0;
+            d.head_output_errors = &bad[random.integer<std::size_t>(0, 2)];
+        });
     add("page_loss", status::out_of_range, budgeted,
         [](generator& random, attention_desc& d) { d.page_loss = random.chance(0.5) ? 1 : -0.1; });
     auto const sparse_budget = [](attention_desc const& d) {

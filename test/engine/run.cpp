@@ -241,17 +241,30 @@ TEST_CASE("engine.run: the best keys, and which they are") {
 
 TEST_CASE("engine.run: a budget of error or mass") {
     SOFATTN_GENERATOR(random);
-    for (bool const by_mass : {true, false}) {
+    std::vector<float> const masses{0.75f, 0.96875f};
+    std::vector<float> const errors{0.125f, 0.0078125f};
+    for (int const which : {0, 1, 2, 3}) {
         engine_case<> c(random, {1, 2, 40, 2500, 32, 32, true});
         c.prefill_index();
         c.desc.how = engine::method::budget;
         attention_options options;
-        if (by_mass) {
+        switch (which) {
+        case 0:
             c.desc.mass = 0.9;
             options.budget.mass = 0.9;
-        } else {
+            break;
+        case 1:
             c.desc.output_error = 0.05;
             options.budget.output_error = 0.05;
+            break;
+        case 2:
+            c.desc.head_masses = masses.data();
+            options.head_budgets = {sads::budget::of_mass(0.75), sads::budget::of_mass(0.96875)};
+            break;
+        default:
+            c.desc.head_output_errors = errors.data();
+            options.head_budgets = {sads::budget::of_output_error(0.125),
+                                    sads::budget::of_output_error(0.0078125)};
         }
         sparse_prefill<> const prefill(options);
         problem<float> const given = c.layer.given();

@@ -122,6 +122,8 @@ template <class Struct>
     d.page_loss = c.page_loss;
     d.lists = {c.lists,      c.list_counts,       c.list_heads,
                c.list_slots, c.list_queries_each, c.list_keys_each};
+    d.head_masses = c.head_masses;
+    d.head_output_errors = c.head_output_errors;
     return d;
 }
 

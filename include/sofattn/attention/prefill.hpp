@@ -19,6 +19,7 @@
 #include <sofattn/sufa/logit_source.hpp>
 
 #include <algorithm>
+#include <concepts>
 #include <cstddef>
 #include <cstdint>
 #include <memory>
@@ -141,6 +142,18 @@ public:
                     view<float, axis::head, axis::query, axis::value_dim> output,
                     std::span<std::byte> workspace, Run const& run,
                     OnKept const& on_kept = {}) const noexcept {
+        (*this)(given, indexes, output, workspace, run, on_kept,
+                [&](index_t head) -> sads::budget const& { return options_.budget_of(head); });
+    }
+    /// The same with budgets of somebody else, who allocates nothing to hand them over: budget_of(query
+    /// head), each such that `check` would pass it.
+    template <storage_float Query, storage_float KeyValue, exec::parallel_for Run, class OnKept,
+              std::invocable<index_t> BudgetOf>
+    void operator()(problem<Query, KeyValue> const& given,
+                    std::span<prefill_index<Predictor> const> indexes,
+                    view<float, axis::head, axis::query, axis::value_dim> output,
+                    std::span<std::byte> workspace, Run const& run, OnKept const& on_kept,
+                    BudgetOf const& budget_of) const noexcept {
         SOFATTN_ASSERT(given.is_valid());
         problem_shape const shape = given.extents();
         SOFATTN_ASSERT(shape.window == 0 && !shape.terms.changes_logits());
@@ -191,9 +204,8 @@ public:
                 std::min(block_teams, teams - first),
                 [&](index_t t) {
                     index_t const query = (first + t) / group * team_rows;
-                    return prefill_team{
-                        std::min(team_rows, shape.queries - query),
-                        page_loss(options_.budget_of(kv * group + (first + t) % group))};
+                    return prefill_team{std::min(team_rows, shape.queries - query),
+                                        page_loss(budget_of(kv * group + (first + t) % group))};
                 },
                 shape.scale,
                 [&](index_t i) {
@@ -202,9 +214,8 @@ public:
                 },
                 [&](index_t i) { return shape.visible(row(i).query); },
                 [&](index_t i, score_line const& line_of) {
-                    return sads::row_rule::of(options_.budget_of(row(i).head),
-                                              shape.visible(row(i).query), line_of.per_score,
-                                              shape.position(row(i).query));
+                    return sads::row_rule::of(budget_of(row(i).head), shape.visible(row(i).query),
+                                              line_of.per_score, shape.position(row(i).query));
                 },
                 indexes[static_cast<std::size_t>(kv)], given.keys.template slice<axis::kv_head>(kv),
                 given.values.template slice<axis::kv_head>(kv),

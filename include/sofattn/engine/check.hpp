@@ -10,6 +10,7 @@
 #include <algorithm>
 #include <cmath>
 #include <cstdint>
+#include <limits>
 
 namespace sofattn::engine {
 
@@ -181,14 +182,15 @@ inline void check_memory(checker& c, attention_desc const& d) noexcept {
 
 /// A number of each head.
 inline void check_numbers(checker& c, attention_desc const& d, float const* numbers,
-                          char const* field, char const* element) noexcept {
+                          char const* field, char const* element, float low, float high,
+                          char const* limit) noexcept {
     if (numbers == nullptr) {
         return;
     }
     c.aligned(field, numbers, 4);
     for (std::int64_t h = 0; c.ok() && h < d.heads; ++h) {
-        c.require(std::abs(numbers[h]) <= logit_terms::most, status::out_of_range, element,
-                  static_cast<double>(numbers[h]), "from -1e20 to 1e20");
+        c.require(numbers[h] >= low && numbers[h] <= high, status::out_of_range, element,
+                  static_cast<double>(numbers[h]), limit);
     }
 }
 
@@ -204,8 +206,10 @@ inline void check_logits(checker& c, attention_desc const& d) noexcept {
               "positive and finite, or 0 for 1 / sqrt(qk_dim)");
     c.require(d.softcap >= 0 && d.softcap <= logit_terms::most, status::out_of_range, "softcap",
               static_cast<double>(d.softcap), "from 0 to 1e20");
-    check_numbers(c, d, d.alibi_slopes, "alibi_slopes", "alibi_slopes[]");
-    check_numbers(c, d, d.sink_logits, "sink_logits", "sink_logits[]");
+    constexpr float most = logit_terms::most;
+    constexpr char const* range = "from -1e20 to 1e20";
+    check_numbers(c, d, d.alibi_slopes, "alibi_slopes", "alibi_slopes[]", -most, most, range);
+    check_numbers(c, d, d.sink_logits, "sink_logits", "sink_logits[]", -most, most, range);
     bool const dense = is_dense(d);
     bool const int8 = multiplies_int8(d);
     c.require(d.softcap == 0 || !(int8 || (!dense && d.how == method::budget)), status::unsupported,
@@ -248,8 +252,17 @@ inline void check_budget(checker& c, attention_desc const& d) noexcept {
     c.require(d.mass >= 0 && d.mass <= 1, status::out_of_range, "mass", d.mass, "from 0 to 1");
     c.require(d.output_error >= 0 && std::isfinite(d.output_error), status::out_of_range,
               "output_error", d.output_error, "at least 0 and finite");
-    c.require((d.mass > 0) != (d.output_error > 0), status::mismatch, "output_error",
-              d.output_error, "0 where mass is not, and the other way round");
+    int const budgets = (d.mass > 0 ? 1 : 0) + (d.output_error > 0 ? 1 : 0) +
+                        (d.head_masses != nullptr ? 1 : 0) +
+                        (d.head_output_errors != nullptr ? 1 : 0);
+    c.require(
+        budgets == 1, status::mismatch, "output_error", d.output_error,
+        "the only budget: of mass, output_error, head_masses and head_output_errors one is given");
+    check_numbers(c, d, d.head_masses, "head_masses", "head_masses[]",
+                  std::numeric_limits<float>::denorm_min(), 1, "more than 0 and at most 1");
+    check_numbers(c, d, d.head_output_errors, "head_output_errors", "head_output_errors[]",
+                  std::numeric_limits<float>::denorm_min(), std::numeric_limits<float>::max(),
+                  "more than 0 and finite");
     c.require(d.page_loss >= 0 && d.page_loss < 1, status::out_of_range, "page_loss", d.page_loss,
               "at least 0 and less than 1");
     if (!c.ok() || is_dense(d)) {

@@ -136,8 +136,10 @@ struct attention_desc {
 
     // --- method::budget ---
     prefill_codes const* prefill = nullptr; ///< [kv_head], of all keys
-    double mass = 0;          ///< share of the softmax to keep, in (0, 1]; 0: see output_error
-    double output_error = 0;  ///< in spreads of the values; 0: see mass. One of both
+    double mass = 0;         ///< share of the softmax to keep, in (0, 1]; 0: see output_error
+    double output_error = 0; ///< in spreads of the values; 0: see mass
+    float const* head_masses = nullptr;        ///< [head], or null: in the place of mass
+    float const* head_output_errors = nullptr; ///< [head], or null. One of these four
     double page_loss = 0.003; ///< share that pages may have that are not looked at (sparse_prefill)
 
     // --- method::listed ---

@@ -137,14 +137,18 @@ verdict with_types(attention_desc const& d, F f) noexcept {
     o.scope = d.heads_together ? selection_scope::per_group : selection_scope::per_query_head;
     return o;
 }
-[[nodiscard]] inline sparse_prefill<> prefill_of(attention_desc const& d) noexcept {
-    attention_options o;
-    if (d.mass > 0) {
-        o.budget.mass = d.mass;
+[[nodiscard]] inline sads::budget budget_of(attention_desc const& d, index_t head) noexcept {
+    sads::budget b;
+    if (d.head_masses != nullptr) {
+        b.mass = static_cast<double>(d.head_masses[head]);
+    } else if (d.head_output_errors != nullptr) {
+        b.output_error = static_cast<double>(d.head_output_errors[head]);
+    } else if (d.mass > 0) {
+        b.mass = d.mass;
     } else {
-        o.budget.output_error = d.output_error;
+        b.output_error = d.output_error;
     }
-    return sparse_prefill<>(std::move(o), d.dense_below, d.page_loss);
+    return b;
 }
 [[nodiscard]] inline key_lists lists_of(attention_desc const& d) noexcept {
     list_input const& l = d.lists;
@@ -294,8 +298,9 @@ void perform(Given const& given, attention_desc const& d, std::span<std::byte> m
         sparse_decode(given, std::span(d.codes, static_cast<std::size_t>(d.kv_heads)),
                       decode_options(d), output, memory, run, list_writer{d}, sums_of(d));
     } else if constexpr (!requires { given.table; }) {
-        prefill_of(d)(given, std::span(d.prefill, static_cast<std::size_t>(d.kv_heads)), output,
-                      memory, run);
+        sparse_prefill<> const sparse(attention_options{}, d.dense_below, d.page_loss);
+        sparse(given, std::span(d.prefill, static_cast<std::size_t>(d.kv_heads)), output, memory,
+               run, ignore_kept_keys{}, [&](index_t head) { return budget_of(d, head); });
     }
 }
 
