@@ -46,13 +46,23 @@ def logits_of(q, k, scale=None):
     return (q @ k.swapaxes(1, 2)) * (q.shape[2] ** -0.5 if scale is None else scale)
 
 
-def oracle(q, k, v, seen, scale=None):
+def oracle(q, k, v, seen, scale=None, softcap=None, alibi_slopes=None, sink_logits=None):
     """Output, row_max and row_sum in float64; `seen` [query, key] or [head, query, key]."""
-    s = np.where(seen, logits_of(q, k, scale), -np.inf)
+    s = logits_of(q, k, scale)
+    if softcap is not None:
+        s = softcap * np.tanh(s / softcap)
+    if alibi_slopes is not None:
+        at = np.arange(s.shape[2] - s.shape[1], s.shape[2])[:, None]
+        s = s - np.abs(at - np.arange(s.shape[2])) * alibi_slopes.astype(np.float64)[:, None, None]
+    s = np.where(seen, s, -np.inf)
     m = s.max(axis=-1)
+    if sink_logits is not None:
+        m = np.maximum(m, sink_logits.astype(np.float64)[:, None])
     base = np.where(np.isfinite(m), m, 0)  # rows without a key are zero
     p = np.exp(s - base[..., None])
     total = p.sum(axis=-1)
+    if sink_logits is not None:
+        total = total + np.exp(sink_logits.astype(np.float64)[:, None] - base)
     values = np.repeat(widened(v), q.shape[0] // v.shape[0], axis=0)
     return (p @ values) / np.where(total > 0, total, 1)[..., None], m, total
 

@@ -58,6 +58,43 @@ class Attention(unittest.TestCase):
             sofattn.attention(*p.arrays), sofattn.attention(*p.arrays, scale=p.qk_dim**-0.5)
         )
 
+    def test_caps_slopes_and_sinks_are_the_oracles(self):
+        for trial in range(40):
+            p = Problem(self.rng, DTYPES[trial % 3])
+            terms = dict(
+                softcap=float(self.rng.uniform(0.5, 20)),
+                alibi_slopes=(0.5 ** np.arange(p.heads)).astype(np.float32),
+                sink_logits=self.rng.uniform(-3, 5, p.heads).astype(np.float32),
+            )
+            for name in list(terms):
+                if self.rng.random() < 0.4:
+                    del terms[name]
+            for mask in self.masks(p):
+                with self.subTest(trial=trial, **mask, terms=list(terms)):
+                    expected, row_max, row_sum = oracle(
+                        *p.arrays, visible(p.queries, p.keys, **mask), **terms
+                    )
+                    found = sofattn.attention(
+                        *p.arrays, **mask, **p.told, **terms, return_sums=True
+                    )
+                    np.testing.assert_allclose(found.output, expected, atol=3e-5)
+                    np.testing.assert_allclose(
+                        found.row_max + np.log(found.row_sum), row_max + np.log(row_sum), atol=1e-4
+                    )
+
+    def test_heads_may_have_budgets_of_their_own(self):
+        for name in ("mass", "output_error"):
+            p = Problem(self.rng, most_keys=400)
+            numbers = np.linspace(0.125, 0.875, p.heads).astype(np.float32)
+            together = sofattn.attention(
+                *p.arrays, method="budget", dense_below=0, **{name: numbers}
+            )
+            for head in range(p.heads):
+                alone = sofattn.attention(
+                    *p.arrays, method="budget", dense_below=0, **{name: float(numbers[head])}
+                )
+                np.testing.assert_array_equal(together[head], alone[head])
+
     def test_results_do_not_depend_on_threads(self):
         for trial in range(12):
             p = Problem(self.rng, DTYPES[trial % 3], most_keys=900)

@@ -73,6 +73,9 @@ def attention(
     window: Optional[int] = None,
     prefix: Optional[int] = None,
     scale: Optional[float] = None,
+    softcap: Optional[float] = None,
+    alibi_slopes: Optional[Floats] = None,
+    sink_logits: Optional[Floats] = None,
     method: Method = "dense",
     products: Optional[Products] = None,
     dense_below: Optional[int] = None,
@@ -80,8 +83,8 @@ def attention(
     sinks: Optional[int] = None,
     recent: Optional[int] = None,
     heads_together: Optional[bool] = None,
-    mass: Optional[float] = None,
-    output_error: Optional[float] = None,
+    mass: Optional[Union[float, Floats]] = None,
+    output_error: Optional[Union[float, Floats]] = None,
     page_loss: Optional[float] = None,
     codes: Optional[PrefillCodes] = None,
     lists: Optional[Integers] = None,
@@ -106,12 +109,16 @@ def attention(
     mask    "causal": the last query stands at the last key. "window": causal, and only the last `window`
             keys. "prefix": causal, but all see the first `prefix` keys. "none": all keys.
     scale   of logits; None for 1 / sqrt(channels of q)
+    softcap, alibi_slopes, sink_logits
+            logits x become softcap * tanh(x / softcap), then lose a head's slope times the distance of query
+            and key; a learned sink is a key of that logit without a value. Arrays are float32 [head].
+            "budget" has sinks only, "best_keys" and "listed" no slopes, "int8" none of them
     method  "dense"      all keys. `products` of "float32", "bfloat16" or "int8", where there are many queries
             "best_keys"  `count` (2048) keys of each query, of which `sinks` (4) first and `recent` (64) last
                          ones always; a selection for each kv_head, or with heads_together=False for each
                          head. For decode: here keys are copied and coded in every call, see Sequence
             "budget"     as many keys as `output_error` (in spreads of the values) or `mass` (share of
-                         the softmax) asks for; pages of keys with at most `page_loss` (0.003) of the mass
+                         the softmax) asks for, a number or float32 [head]; pages of keys with at most `page_loss` (0.003) of the mass
                          are not looked at. For prefill. `codes` saves coding the keys again
             "listed"     keys that `lists` names: int32 [1, kv_head or head; rows; slot] in C order, with a
                          row for `list_queries_each` (1) queries and an entry for `list_keys_each` (1)
@@ -290,6 +297,9 @@ class Sequence:
         window: Optional[int] = None,
         prefix: Optional[int] = None,
         scale: Optional[float] = None,
+        softcap: Optional[float] = None,
+        alibi_slopes: Optional[Floats] = None,
+        sink_logits: Optional[Floats] = None,
         method: Method = "dense",
         products: Optional[Products] = None,
         dense_below: Optional[int] = None,
@@ -297,8 +307,8 @@ class Sequence:
         sinks: Optional[int] = None,
         recent: Optional[int] = None,
         heads_together: Optional[bool] = None,
-        mass: Optional[float] = None,
-        output_error: Optional[float] = None,
+        mass: Optional[Union[float, Floats]] = None,
+        output_error: Optional[Union[float, Floats]] = None,
         page_loss: Optional[float] = None,
         lists: Optional[Integers] = None,
         list_counts: Optional[Integers] = None,
@@ -348,6 +358,9 @@ def attend_batch(
     window: Optional[int] = None,
     prefix: Optional[int] = None,
     scale: Optional[float] = None,
+    softcap: Optional[float] = None,
+    alibi_slopes: Optional[Floats] = None,
+    sink_logits: Optional[Floats] = None,
     method: Literal["dense", "best_keys"] = "dense",
     products: Optional[Products] = None,
     dense_below: Optional[int] = None,

@@ -151,21 +151,25 @@ inline void require_apart(py::array const& output, py::array const& input,
     return a;
 }
 
-/// int32 in C order, of so many axes.
-[[nodiscard]] inline py::array read_integers(std::string const& name, py::handle object,
-                                             py::ssize_t axes) {
+/// Numbers of 4 bytes in C order, of so many axes; kind and type as numpy names them.
+[[nodiscard]] inline py::array read_numbers(std::string const& name, py::handle object,
+                                            py::ssize_t axes, char kind, std::string const& type) {
     py::array a = any_array(name, object);
     if (a.ndim() != axes) {
         refuse(name + ".ndim", std::to_string(a.ndim()), std::to_string(axes));
     }
-    if (!holds(a, 'i', 4)) {
-        refuse(name + ".dtype", type_text(a), "int32, in native byte order", SOFATTN_UNSUPPORTED);
+    if (!holds(a, kind, 4)) {
+        refuse(name + ".dtype", type_text(a), type + ", in native byte order", SOFATTN_UNSUPPORTED);
     }
     if ((a.flags() & py::array::c_style) == 0) {
         refuse(name, "not in C order", "contiguous (numpy.ascontiguousarray copies)",
                SOFATTN_UNSUPPORTED);
     }
     return a;
+}
+[[nodiscard]] inline py::array read_integers(std::string const& name, py::handle object,
+                                             py::ssize_t axes) {
+    return read_numbers(name, object, axes, 'i', "int32");
 }
 
 } // namespace sofattn::python

@@ -49,6 +49,10 @@ public:
                 refuse("scale", "0", "positive, or None for 1 / sqrt(channels of q)");
             }
         }
+        double cap = 0;
+        from.take("softcap", cap);
+        constexpr double beyond = 1e30; // the library refuses it, and no float overflows
+        a.softcap = static_cast<float>(std::clamp(cap, -beyond, beyond));
         from.take("method", a.method, methods);
         from.take("products", a.products, all_products);
         from.take("dense_below", a.dense_below);
@@ -67,8 +71,12 @@ public:
         }
         bool const budget = a.method == SOFATTN_BUDGET;
         from.only_with(budget, "budget", "mass", "output_error", "page_loss");
-        from.take("mass", a.mass);
-        from.take("output_error", a.output_error);
+        if (!is_array("mass")) {
+            from.take("mass", a.mass);
+        }
+        if (!is_array("output_error")) {
+            from.take("output_error", a.output_error);
+        }
         from.take("page_loss", a.page_loss);
         bool const listed = a.method == SOFATTN_LISTED;
         from.only_with(listed, "listed", "lists", "list_counts", "list_queries_each",
@@ -142,6 +150,7 @@ public:
 private:
     void prepare() {
         attended& result = result_;
+        describe_heads();
         describe_output(result);
         describe_lists();
         require_well_formed();
@@ -171,6 +180,29 @@ private:
             result.selected_counts = std::move(counts);
         }
         require_ok(sofattn_check(&a), where_); // with what was allocated
+    }
+    [[nodiscard]] bool is_array(char const* name) const {
+        return py::isinstance<py::array>(given_.object(name));
+    }
+    /// A float of each head, where there is such an array.
+    void take_of_heads(char const* name, float const*& into) {
+        if (!given_.given(name)) {
+            return;
+        }
+        py::array const numbers = read_numbers(name, given_.object(name), 1, 'f', "float32");
+        require_shape(name, numbers, {a.heads}, "[head of q]");
+        into = static_cast<float const*>(numbers.data());
+        of_heads_.push_back(numbers);
+    }
+    void describe_heads() {
+        take_of_heads("alibi_slopes", a.alibi_slopes);
+        take_of_heads("sink_logits", a.sink_logits);
+        if (is_array("mass")) {
+            take_of_heads("mass", a.head_masses);
+        }
+        if (is_array("output_error")) {
+            take_of_heads("output_error", a.head_output_errors);
+        }
     }
     /// The library knows masks by number.
     void require_well_formed() const {
@@ -266,6 +298,7 @@ private:
     std::optional<rows> query_;
     std::optional<rows> keys_;
     std::optional<rows> values_;
+    std::vector<py::array> of_heads_;
     std::optional<py::array> lists_;
     std::optional<py::array> counts_;
 };
