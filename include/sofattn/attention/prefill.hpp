@@ -3,6 +3,7 @@
 #pragma once
 
 #include <sofattn/attention/dense.hpp>
+#include <sofattn/attention/dropped_mass.hpp>
 #include <sofattn/attention/options.hpp>
 #include <sofattn/attention/prefill_block.hpp>
 #include <sofattn/attention/prefill_index.hpp>
@@ -44,6 +45,7 @@ struct ignore_kept_keys {
 ///                 same for all heads or one each
 ///        workspace at least workspace_bytes(shape, run.threads()) bytes
 /// out    output   [head, query, value_dim]; rows that see no key are zero
+///        dropped  of each row, where wanted and attention is not dense
 /// pre    finite inputs; options have passed `check`; sizes fit (SOFATTN_ASSERT)
 /// error  sofattn::error from `check` and `index` only
 /// events none: this is no circuit
@@ -134,8 +136,8 @@ public:
     void operator()(problem<Query, KeyValue> const& given,
                     std::span<prefill_index<Predictor> const> indexes,
                     view<float, axis::head, axis::query, axis::value_dim> output,
-                    std::span<std::byte> workspace, Run const& run,
-                    OnKept const& on_kept = {}) const noexcept {
+                    std::span<std::byte> workspace, Run const& run, OnKept const& on_kept = {},
+                    dropped_mass const& dropped = {}) const noexcept {
         SOFATTN_ASSERT(given.is_valid());
         problem_shape const shape = given.extents();
         SOFATTN_ASSERT(shape.window == 0);
@@ -207,7 +209,12 @@ public:
                     return output.template slice<axis::head>(row(i).head)
                         .template slice<axis::query>(row(i).query);
                 },
-                listen);
+                listen,
+                [&](index_t i, float of_row) {
+                    if (dropped.data() != nullptr) {
+                        dropped(row(i).head, row(i).query) = of_row;
+                    }
+                });
         });
     }
 

@@ -4,6 +4,7 @@
 
 #include <sofattn/attention/attend_listed.hpp>
 #include <sofattn/attention/decode_selection.hpp>
+#include <sofattn/attention/dropped_mass.hpp>
 #include <sofattn/attention/options.hpp>
 #include <sofattn/attention/paged_problem.hpp>
 #include <sofattn/attention/problem.hpp>
@@ -59,6 +60,7 @@ template <key_value_problem Given>
 ///                   it selects together; keys ascend. Called by the thread that does the work
 /// out    output     [head, query, value_dim]; rows that see no key are zero
 ///        sums       of each row, over the kept keys, where wanted
+///        dropped    of each row, where wanted
 /// pre    shapes and sizes fit, the problem has no window, workspace is large enough (SOFATTN_ASSERT); |logit| < 1e30
 /// error  none: allocates and throws nothing
 /// exact  the kept set is that of a full sort of predict_scores (with pages: of the keys of the best
@@ -71,7 +73,7 @@ void sparse_decode(Given const& given, std::span<Index const> indices,
                    sparse_decode_options const& options,
                    view<float, axis::head, axis::query, axis::value_dim> output,
                    std::span<std::byte> workspace, Run const& run, OnKept on_kept = {},
-                   softmax_sums const& sums = {}) noexcept {
+                   softmax_sums const& sums = {}, dropped_mass const& dropped = {}) noexcept {
     SOFATTN_ASSERT(given.is_valid());
     problem_shape const shape = given.extents();
     SOFATTN_ASSERT(std::ssize(indices) == shape.kv_heads);
@@ -114,6 +116,11 @@ void sparse_decode(Given const& given, std::span<Index const> indices,
         select(index, group, first, rows, row, [&](index_t member, std::span<key_id const> kept) {
             index_t const head = kv * group + member;
             on_kept(head, query, kept);
+            bool const estimates = dropped.data() != nullptr;
+            detail::dropped_sample sample(estimates ? key_range{0, visible} : key_range{0, 0});
+            if (estimates) {
+                std::ranges::for_each(kept, [&](key_id key) { sample.leave_out(key); });
+            }
             if constexpr (requires { given.table; }) {
                 // The selector's own list, in this thread's scratch.
                 auto* const rows_of = reinterpret_cast<key_id*>(scratch + layout.keys_at);
@@ -121,7 +128,11 @@ void sparse_decode(Given const& given, std::span<Index const> indices,
                 std::ranges::transform(kept, rows_of,
                                        [&](key_id key) { return given.table.row(key); });
             }
-            attend(given, kept, kv, head, query, shape.scale, output, sums);
+            if (estimates) {
+                attend(given, kept, sample, kv, head, query, shape.scale, output, sums, dropped);
+            } else {
+                attend(given, kept, kv, head, query, shape.scale, output, sums);
+            }
         });
     });
 }

@@ -173,6 +173,7 @@ inline void check_memory(checker& c, attention_desc const& d) noexcept {
     }
     c.aligned("row_max", d.row_max, 4);
     c.aligned("row_sum", d.row_sum, 4);
+    c.aligned("dropped_mass", d.dropped_mass, 4);
 }
 
 inline void check_logits(checker& c, attention_desc const& d) noexcept {

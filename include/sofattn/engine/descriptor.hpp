@@ -105,6 +105,9 @@ struct attention_desc {
     block_table pages{};
     float* row_max = nullptr; ///< [head, query], or null: m of each row, in logits (softmax_sums)
     float* row_sum = nullptr; ///< [head, query], or null: l of each row
+    /// [head, query], or null: estimated share of each row's softmax on keys that it does not attend to
+    /// (sofattn::dropped_mass says how); 0 where attention is dense.
+    float* dropped_mass = nullptr;
 
     // --- what the logits are ---
     mask_kind mask = mask_kind::causal;

@@ -4,6 +4,7 @@
 
 #include <sofattn/attention/decode.hpp>
 #include <sofattn/attention/dense.hpp>
+#include <sofattn/attention/dropped_mass.hpp>
 #include <sofattn/attention/listed.hpp>
 #include <sofattn/attention/options.hpp>
 #include <sofattn/attention/paged_problem.hpp>
@@ -167,6 +168,11 @@ verdict with_types(attention_desc const& d, F f) noexcept {
     return sums;
 }
 
+[[nodiscard]] inline dropped_mass dropped_of(attention_desc const& d) noexcept {
+    return d.dropped_mass == nullptr ? dropped_mass{}
+                                     : dropped_mass{d.dropped_mass, {d.heads, d.queries}};
+}
+
 /// The first NaN or infinity of rows [row, channel].
 template <class Rows>
 [[nodiscard]] verdict first_not_finite(Rows const& rows, index_t count, index_t dim,
@@ -285,26 +291,34 @@ void perform(Given const& given, attention_desc const& d, std::span<std::byte> m
              Run const& run) noexcept {
     output_view const output = output_of(d);
     if (d.how == method::listed) {
-        listed_attention(given, lists_of(d), output, memory, run, sums_of(d));
+        listed_attention(given, lists_of(d), output, memory, run, sums_of(d), dropped_of(d));
     } else if (is_dense(d)) {
         run_dense(given, d, output, memory, run);
     } else if (d.how == method::best_keys) {
         sparse_decode(given, std::span(d.codes, static_cast<std::size_t>(d.kv_heads)),
-                      decode_options(d), output, memory, run, list_writer{d}, sums_of(d));
+                      decode_options(d), output, memory, run, list_writer{d}, sums_of(d),
+                      dropped_of(d));
     } else if constexpr (!requires { given.table; }) {
         prefill_of(d)(given, std::span(d.prefill, static_cast<std::size_t>(d.kv_heads)), output,
-                      memory, run);
+                      memory, run, ignore_kept_keys{}, dropped_of(d));
     }
 }
 
-/// Where attention is dense, the lists of what was selected.
+/// Where attention is dense: all is seen, nothing is dropped.
 template <class Given, class Run>
 void list_all_seen(Given const& given, attention_desc const& d, Run const& run) noexcept {
-    if (is_dense(d) && d.selected.entries != nullptr) {
-        problem_shape const shape = given.extents();
-        run(shape.queries,
-            [&](index_t query, index_t) { list_writer{d}.nothing_selected(shape, query); });
+    if (!is_dense(d) || (d.selected.entries == nullptr && d.dropped_mass == nullptr)) {
+        return;
     }
+    problem_shape const shape = given.extents();
+    run(shape.queries, [&](index_t query, index_t) {
+        if (d.selected.entries != nullptr) {
+            list_writer{d}.nothing_selected(shape, query);
+        }
+        for (index_t h = 0; d.dropped_mass != nullptr && h < d.heads; ++h) {
+            dropped_of(d)(h, query) = 0.0f;
+        }
+    });
 }
 
 template <class Run>
