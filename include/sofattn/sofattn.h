@@ -160,6 +160,20 @@ typedef struct sofattn_attention {
     int64_t list_slots;
     int64_t list_queries_each; /* 1: queries that share a row */
     int64_t list_keys_each;    /* 1: keys per entry */
+
+    /* Since 0.2. */
+    /* [head, query] estimated share of each row's softmax on keys that it does not attend to, or NULL. Of
+     * best and listed keys by a sample of exact logits, of budgets by predicted ones; no bound
+     * (sofattn/attention/dropped_mass.hpp). 0 where attention is dense. */
+    float* dropped_mass;
+    /* SOFATTN_BEST_KEYS, with heads_together and dropped_mass: a former selection, [kv_head, query, slot],
+     * ascending, then -1; may be `selected` itself. It is attended to, with the first and last keys of now,
+     * where no head's dropped mass is above reuse_most_dropped; else keys are selected anew. Then, and with
+     * NULL here, nothing is different. selected_slots must be at least count + sinks + recent. */
+    int32_t const* reuse;
+    int64_t reuse_slots;
+    double reuse_most_dropped; /* from 0 to 1 */
+    int32_t* reused;           /* [kv_head, query] 1 where it was, else 0; or NULL */
 } sofattn_attention;
 
 /* Zeros, but for the numbers named above and a causal mask. */

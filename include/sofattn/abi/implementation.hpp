@@ -122,6 +122,8 @@ template <class Struct>
     d.page_loss = c.page_loss;
     d.lists = {c.lists,      c.list_counts,       c.list_heads,
                c.list_slots, c.list_queries_each, c.list_keys_each};
+    d.dropped_mass = c.dropped_mass;
+    d.reuse = {c.reuse, c.reuse_slots, c.reuse_most_dropped, c.reused};
     return d;
 }
 
