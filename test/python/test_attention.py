@@ -7,7 +7,7 @@ import unittest
 
 import numpy as np
 import sofattn
-from support import SEED, Problem, oracle, scattered, visible
+from support import SEED, Problem, logits_of, oracle, scattered, visible
 
 DTYPES = ("float32", "float16", "bfloat16")
 
