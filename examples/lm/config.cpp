@@ -103,7 +103,7 @@ public:
         for (auto const& [key, given] : object_.items()) {
             if (!asked_.contains(key) &&
                 std::ranges::find(harmless, std::string_view(key)) == harmless.end()) {
-                throw error(where_ + ": " + key, shown_value(given),
+                throw error(where_ + ": " + io::quoted(key), shown_value(given),
                             "left out: this program does not know the field, and would compute "
                             "another model");
             }

@@ -26,6 +26,9 @@ json parsed_object(std::string_view text, std::string const& name) {
     } catch (json::parse_error const& e) {
         throw error(name + ": content", "not JSON from byte " + std::to_string(e.byte) + " on",
                     "JSON");
+    } catch (json::out_of_range const&) { // the parser's only one, of numbers such as 1e999
+        throw error(name + ": content", "JSON with a number that no double holds",
+                    "JSON with smaller numbers");
     }
     if (!content.is_object()) {
         throw error(name + ": content", "JSON " + std::string(content.type_name()),

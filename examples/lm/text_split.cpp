@@ -75,9 +75,10 @@ struct free_match {
 text_split::text_split(std::string pattern, std::string where) : where_(std::move(where)) {
     int number = 0;
     std::size_t at = 0;
+    // \C would end a match within a character, where the next must not begin: UTF-8 is checked once.
     pcre2_code* const code =
         pcre2_compile(reinterpret_cast<unsigned char const*>(pattern.data()), pattern.size(),
-                      PCRE2_UTF | PCRE2_UCP, &number, &at, nullptr);
+                      PCRE2_UTF | PCRE2_UCP | PCRE2_NEVER_BACKSLASH_C, &number, &at, nullptr);
     if (code == nullptr) {
         throw error(where_, io::quoted(pattern),
                     "a regular expression (" + message_of(number) + " at byte " +

@@ -111,9 +111,9 @@ typedef struct sofattn_attention {
     int64_t v_dim;    /* 1 to 256 */
 
     sofattn_operand query;
-    sofattn_operand key;   /* [kv_head, token or row of the pool, qk_dim] */
-    sofattn_operand value; /* of the type of key */
-    float* output;         /* [head, query, v_dim] */
+    sofattn_operand key;         /* [kv_head, token or row of the pool, qk_dim] */
+    sofattn_operand value;       /* of the type of key */
+    float* output;               /* [head, query, v_dim] */
     int64_t output_head_stride;  /* bytes */
     int64_t output_token_stride; /* bytes */
     /* Keys in pages: key t is row pages[t / page_tokens] * page_tokens + t % page_tokens. NULL: in a row. */
@@ -127,10 +127,11 @@ typedef struct sofattn_attention {
     int32_t mask;
     int64_t window;
     int64_t prefix;
-    double scale;              /* 0: 1 / sqrt(qk_dim) */
-    float softcap;             /* c: logits become c tanh(logit / c); 0: none. Not with budgets or int8 */
-    float const* alibi_slopes; /* [head], times distance, taken off; NULL: none. Dense but for int8 only */
-    float const* sink_logits;  /* [head], learned sinks; NULL: none. Not with int8 */
+    double scale;  /* 0: 1 / sqrt(qk_dim) */
+    float softcap; /* c: logits become c tanh(logit / c); 0: none. Not with budgets or int8 */
+    float const*
+        alibi_slopes; /* [head], times distance, taken off; NULL: none. Dense but for int8 only */
+    float const* sink_logits; /* [head], learned sinks; NULL: none. Not with int8 */
 
     int32_t method;
     int32_t products;    /* of dense prefill */
@@ -161,7 +162,20 @@ typedef struct sofattn_attention {
     int64_t list_queries_each; /* 1: queries that share a row */
     int64_t list_keys_each;    /* 1: keys per entry */
 
-    /* Since 0.2. SOFATTN_BUDGET, a number of each head: [head], or NULL */
+    /* Since 0.2. */
+    /* [head, query] estimated share of each row's softmax on keys that it does not attend to, or NULL. Of
+     * best and listed keys by a sample of exact logits, of budgets by predicted ones; no bound
+     * (sofattn/attention/dropped_mass.hpp). 0 where attention is dense. */
+    float* dropped_mass;
+    /* SOFATTN_BEST_KEYS, with heads_together and dropped_mass: a former selection, [kv_head, query, slot],
+     * ascending, then -1; may be `selected` itself. It is attended to, with the first and last keys of now,
+     * where no head's dropped mass is above reuse_most_dropped; else keys are selected anew. Then, and with
+     * NULL here, nothing is different. selected_slots must be at least count + sinks + recent. */
+    int32_t const* reuse;
+    int64_t reuse_slots;
+    double reuse_most_dropped; /* from 0 to 1 */
+    int32_t* reused;           /* [kv_head, query] 1 where it was, else 0; or NULL */
+    /* SOFATTN_BUDGET, a number of each head: [head], or NULL */
     float const* head_masses;
     float const* head_output_errors;
 } sofattn_attention;
@@ -205,10 +219,10 @@ SOFATTN_API sofattn_verdict sofattn_batch_plan(sofattn_attention const* const* a
 SOFATTN_API sofattn_verdict sofattn_batch_run(void* workspace, size_t bytes, int64_t ith);
 /* Both, by a caller's parallel loop. */
 SOFATTN_API sofattn_verdict sofattn_batch_run_parallel(sofattn_attention const* const* attentions,
-                                                       int64_t count, void* workspace,
-                                                       size_t bytes, int64_t threads,
-                                                       sofattn_parallel_for parallel,
-                                                       void* context, int64_t* which);
+                                                       int64_t count, void* workspace, size_t bytes,
+                                                       int64_t threads,
+                                                       sofattn_parallel_for parallel, void* context,
+                                                       int64_t* which);
 
 /* --- codes for sparse prefill ---------------------------------------------------------------- */
 
@@ -268,8 +282,7 @@ SOFATTN_API sofattn_verdict sofattn_sequence_import(sofattn_sequence* sequence, 
 /* Fills in what `attention` says of keys: counts, sizes, memory, pages and codes. Valid until the
  * sequence changes. */
 SOFATTN_API sofattn_verdict sofattn_sequence_describe(sofattn_sequence const* sequence,
-                                                      int64_t layer,
-                                                      sofattn_attention* attention);
+                                                      int64_t layer, sofattn_attention* attention);
 
 #ifdef __cplusplus
 }

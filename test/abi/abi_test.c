@@ -209,6 +209,35 @@ static void append(sofattn_sequence* s, int64_t first, int64_t count) {
     EXPECT(ok(sofattn_sequence_write(s, 0, count, &k, &v)));
 }
 
+/* What was selected is used again as far as the guard lets it. */
+static void test_reuse(sofattn_attention a) {
+    float dropped[HEADS];
+    int32_t chosen[KV_HEADS * 160], reused[KV_HEADS] = {7, 7};
+    int64_t h;
+    a.dropped_mass = dropped;
+    a.selected = chosen;
+    a.selected_counts = NULL;
+    a.selected_slots = 80;
+    EXPECT(ok(run(&a)));
+    for (h = 0; h < HEADS; ++h) {
+        EXPECT(dropped[h] > 0 && dropped[h] < 1);
+    }
+    a.selected_slots = a.reuse_slots = 160;
+    a.reuse = chosen;
+    a.reuse_most_dropped = 1;
+    a.reused = reused;
+    memset(chosen, -1, sizeof chosen); /* empty lists */
+    EXPECT(ok(run(&a)));
+    EXPECT(reused[0] == 0 && reused[1] == 0);
+    EXPECT(ok(run(&a)));
+    EXPECT(reused[0] == 1 && reused[1] == 1);
+    a.reuse_most_dropped = 0;
+    EXPECT(ok(run(&a)));
+    EXPECT(reused[0] == 0 && reused[1] == 0);
+    a.dropped_mass = NULL;
+    EXPECT(sofattn_check(&a).status == SOFATTN_NULL_POINTER);
+}
+
 /* `one` in another sequence of its pool, by bytes: it gives `expected`. */
 static void test_export(sofattn_pool* pool, sofattn_sequence* one, float const* expected) {
     size_t const bytes = sofattn_sequence_export_bytes(one);
@@ -298,6 +327,7 @@ static void test_cache(void) {
     EXPECT(ok(run(&b)));
     EXPECT(distance(outputs, others, 1) == 0);
 
+    test_reuse(a);
     test_export(pool, one, others);
 
     /* A fork goes on alone. */

@@ -268,7 +268,7 @@ TEST_CASE("attention.logit_terms: in pages the same bits as in a row") {
 TEST_CASE("attention.logit_terms: caps and sinks of listed and of best keys") {
     SOFATTN_GENERATOR(random);
     for (int round = 0; round < 20; ++round) {
-        index_t const keys = random.integer<index_t>(1, 900);
+        index_t const keys = random.integer<index_t>(1, random.chance(0.5) ? 256 : 900);
         decode_case<> const layer(random,
                                   {2, 3, random.integer<index_t>(1, 3), keys, 32, 16, true});
         some_terms const of(random, 6, random.chance(0.6), false, random.chance(0.7));
@@ -292,13 +292,24 @@ TEST_CASE("attention.logit_terms: caps and sinks of listed and of best keys") {
         lists.entries = list.cview();
         outcome found(s);
         guarded_workspace workspace(listed_workspace_bytes(s, lists, 1));
+        tensor<float, axis::head, axis::query> dropped({s.heads, s.queries});
         listed_attention(given, lists, found.output.view(), workspace.span(), exec::serial{},
-                         found.sums());
-        difference const off = between(given, found, [&](index_t, index_t, index_t k) {
+                         found.sums(), dropped.view());
+        auto const is_listed = [&](index_t k) {
             return std::ranges::find(entries, static_cast<std::int32_t>(k)) != entries.end();
-        });
+        };
+        difference const off =
+            between(given, found, [&](index_t, index_t, index_t k) { return is_listed(k); });
         CHECK(off.output <= 2e-5);
         CHECK(off.log_sum <= 5e-5);
+        for (index_t h = 0; keys <= 256 && h < s.heads; ++h) { // all keys are looked at
+            for (index_t q = 0; q < s.queries; ++q) {
+                double const all = by_definition(given, h, q, [](index_t) { return true; }).log_sum;
+                double const kept = by_definition(given, h, q, is_listed).log_sum;
+                double const share = std::isinf(all) ? 0.0 : 1.0 - std::exp(kept - all);
+                CHECK(std::abs(double{dropped.cview()(h, q)} - share) <= 1e-4);
+            }
+        }
 
         using index = dlzs::paged_index<dlzs::centred_int4>;
         std::vector<index> indices;

@@ -36,6 +36,7 @@ struct sequences {
     std::vector<std::vector<std::int32_t>> lists;
     std::vector<decode_output> expected;
     std::vector<std::vector<float>> expected_sums;
+    std::vector<std::vector<float>> expected_shares;
 
     void add(generator& random, decode_shape const& shape, method how) {
         all.push_back(std::make_unique<engine_case<T>>(random, shape));
@@ -62,10 +63,14 @@ struct sequences {
             c.desc.row_max = c.max.data();
             c.desc.row_sum = c.sum.data();
         }
+        c.desc.dropped_mass = c.dropped.data();
         std::vector<std::byte> workspace(engine::workspace_bytes(c.desc, 1));
         REQUIRE(engine::run(c.desc, workspace.data(), workspace.size(), exec::serial{}).ok());
         expected.push_back(c.output);
         expected_sums.push_back(c.sum);
+        expected_shares.push_back(c.dropped);
+        bool const is_dense = how == method::dense || (how != method::listed && shape.keys < 100);
+        CHECK(is_dense == (c.dropped == std::vector<float>(c.dropped.size(), 0.0f)));
     }
     [[nodiscard]] std::vector<attention_desc> descriptors() const {
         std::vector<attention_desc> result;
@@ -81,7 +86,8 @@ struct sequences {
     }
     [[nodiscard]] bool as_expected() const {
         for (std::size_t i = 0; i < all.size(); ++i) {
-            if (!same_bits(all[i]->output, expected[i]) || all[i]->sum != expected_sums[i]) {
+            if (!same_bits(all[i]->output, expected[i]) || all[i]->sum != expected_sums[i] ||
+                all[i]->dropped != expected_shares[i]) {
                 return false;
             }
         }

@@ -35,7 +35,8 @@ template <class T = float>
 struct engine_case {
     engine_case(generator& random, decode_shape const& s)
         : layer(random, s), output({s.kv_heads * s.group, s.queries, s.value_dim}),
-          max(static_cast<std::size_t>(s.kv_heads * s.group * s.queries)), sum(max.size()) {
+          max(static_cast<std::size_t>(s.kv_heads * s.group * s.queries)), sum(max.size()),
+          dropped(max.size()) {
         desc.heads = s.kv_heads * s.group;
         desc.kv_heads = s.kv_heads;
         desc.queries = s.queries;
@@ -58,13 +59,14 @@ struct engine_case {
                        [&](auto const& i) { at(output.view(), i) = untouched; });
         max.assign(max.size(), untouched);
         sum.assign(sum.size(), untouched);
+        dropped.assign(sum.size(), untouched);
     }
     [[nodiscard]] bool is_untouched() const {
         bool same = true;
         for_each_index(output.cview().extents(),
                        [&](auto const& i) { same = same && at(output.cview(), i) == untouched; });
         for (std::size_t i = 0; i < max.size(); ++i) {
-            same = same && max[i] == untouched && sum[i] == untouched;
+            same = same && max[i] == untouched && sum[i] == untouched && dropped[i] == untouched;
         }
         return same;
     }
@@ -95,6 +97,7 @@ struct engine_case {
     decode_output output;
     std::vector<float> max;
     std::vector<float> sum;
+    std::vector<float> dropped;
     std::vector<engine::key_codes> codes;
     std::vector<engine::prefill_codes> prefill;
     engine::attention_desc desc;

@@ -145,6 +145,7 @@ TEST_CASE("lm.config: what this program does not compute is refused by name") {
     refuses_text("", {"not JSON"});
     refuses_text("[]", {"JSON array"});
     refuses_text(R"({"a": 1, "a": 1})", {"\"a\"", "twice"});
+    refuses_text(R"({"a": 6e666666})", {"a number that no double holds"});
     refuses({{"architectures", {"GPT2LMHeadModel"}}}, {"GPT2LMHeadModel", "LlamaForCausalLM"});
     refuses({{"architectures", json::array()}}, {"architectures"});
     refuses({{"architectures", nullptr}}, {"architectures is null"});
@@ -171,8 +172,9 @@ TEST_CASE("lm.config: what this program does not compute is refused by name") {
     refuses({{"quantization_config", {{"bits", 4}}}}, {"quantization_config"});
     refuses({{"bos_token_id", 300}}, {"bos_token_id is 300", "to 299"});
     refuses({{"eos_token_id", {1, -1}}}, {"eos_token_id is -1"});
-    refuses({{"logit_scale", 2.0}}, {"logit_scale is 2.0", "does not know"});
+    refuses({{"logit_scale", 2.0}}, {"\"logit_scale\" is 2.0", "does not know"});
     refuses({{"attn_logit_softcapping", 50}}, {"attn_logit_softcapping", "does not know"});
+    refuses({{"line\nbreak", 1}}, {R"("line\x0abreak" is 1)"});
     refuses({{"sliding_window", 128}, {"architectures", {"MistralForCausalLM"}}},
             {"sliding_window is 128", "no windows"});
     refuses({{"sliding_window", 128}, {"use_sliding_window", true}}, {"sliding_window is 128"});

@@ -153,6 +153,7 @@ TEST_CASE("lm.safetensors: every fault of a header has its error") {
     refuses_header("[]", 0, {"JSON array", "JSON object"});
     refuses_header("{\"\xff\": 1}", 0, {"not JSON"});
     refuses_header(std::string(100000, '['), 0, {"not JSON"});
+    refuses_header(R"({"a": -1e999})", 0, {"a number that no double holds"});
     refuses_header(R"({"a": 1, "a": 2})", 0, {"key \"a\"", "there twice"});
     refuses_header(R"({"a": 1})", 0, {"tensor \"a\" is 1", "an object"});
     refuses_header(R"({"__metadata__": 1})", 0, {"__metadata__ is 1"});

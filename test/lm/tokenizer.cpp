@@ -322,6 +322,7 @@ TEST_CASE("lm.tokenizer: what this program does not do is refused by name") {
     sequence(json::array(), {"without ByteLevel"});
     sequence(json::array({split("a", "Isolated")}), {"without ByteLevel"});
     sequence({split("(", "Isolated"), last}, {"\"(\"", "a regular expression", "at byte 1"});
+    sequence({split("a\\C", "Isolated"), last}, {"a regular expression"}); // ends within characters
     sequence({split("a", "Removed"), last}, {"behavior", "Removed", "Isolated"});
     sequence({last, split("a", "Isolated")}, {"after ByteLevel"});
     sequence({{{"type", "Split"}, {"behavior", "Isolated"}, {"pattern", {{"String", "a"}}}}, last},

@@ -7,7 +7,7 @@ import unittest
 
 import numpy as np
 import sofattn
-from support import SEED, Problem, oracle, scattered, visible
+from support import SEED, Problem, logits_of, oracle, scattered, visible
 
 DTYPES = ("float32", "float16", "bfloat16")
 
@@ -200,11 +200,15 @@ class Attention(unittest.TestCase):
             options = dict(
                 method="listed", lists=lists, list_queries_each=queries_each, list_keys_each=keys_each
             )
-            expected, _, _ = oracle(*p.arrays, seen & visible(p.queries, p.keys))
+            causal = visible(p.queries, p.keys)
+            expected, _, _ = oracle(*p.arrays, seen & causal)
+            weights = np.exp(logits_of(p.q, p.k)) * causal
+            dropped = (weights * ~seen).sum(axis=-1) / weights.sum(axis=-1)
             for more in (dict(), dict(list_counts=counts)):
-                np.testing.assert_allclose(
-                    sofattn.attention(*p.arrays, **options, **more), expected, atol=2e-5
-                )
+                got = sofattn.attention(*p.arrays, **options, **more, return_dropped=True)
+                np.testing.assert_allclose(got.output, expected, atol=2e-5)
+                # All keys are drawn where there are no more than 256.
+                np.testing.assert_allclose(got.dropped_mass, dropped, atol=2e-5)
 
     def test_budgets_keep_what_they_are_told(self):
         p = Problem(self.rng, most_keys=700)

@@ -47,11 +47,15 @@ class Batches(unittest.TestCase):
                     for a, b in zip(alone, together):
                         np.testing.assert_array_equal(a, b)
             rows = sofattn.attend_batch(
-                sequences, 0, queries, return_sums=True, return_selected=True, **SPARSE
+                sequences, 0, queries, return_sums=True, return_selected=True, return_dropped=True, **SPARSE
             )
             for s, q, r in zip(sequences, queries, rows):
-                expected = s.attend(0, q, return_sums=True, return_selected=True, **SPARSE)
-                for name in ("output", "row_max", "row_sum", "selected", "selected_counts"):
+                expected = s.attend(
+                    0, q, return_sums=True, return_selected=True, return_dropped=True, **SPARSE
+                )
+                for name in (
+                    "output", "row_max", "row_sum", "selected", "selected_counts", "dropped_mass"
+                ):
                     np.testing.assert_array_equal(getattr(r, name), getattr(expected, name))
 
     def test_the_sequence_that_is_wrong_is_named(self):

@@ -97,6 +97,7 @@ def attention(
     out: Optional[Floats] = None,
     return_sums: bool = False,
     return_selected: bool = False,
+    return_dropped: bool = False,
 ) -> Union[Floats, Attended]:
     """softmax(scale * q k^T) v, over all keys or those that matter.
 
@@ -104,7 +105,7 @@ def attention(
     k, v    [kv_head, key, channel] of one type; kv_head divides head (grouped queries); at most 256
             channels, v may have others than q and k
     returns [head, query, channel of v] float32, `out` where that is given (any strides with channels
-            together, in memory of its own); with return_sums or return_selected an Attended
+            together, in memory of its own); with return_sums, return_selected or return_dropped an Attended
 
     mask    "causal": the last query stands at the last key. "window": causal, and only the last `window`
             keys. "prefix": causal, but all see the first `prefix` keys. "none": all keys.
@@ -130,6 +131,9 @@ def attention(
     threads          that share the work; the caller is one of them
     return_sums      row_max and row_sum [head, query] as well: the softmax's maximum and sum, which
                      merge parts of a context
+    return_dropped   dropped_mass [head, query] as well: estimated share of the softmax on keys that a row does
+                     not attend to. Of best and listed keys from exact logits of up to 256 keys, unbiased
+                     but no bound; of budgets from predicted logits; 0 where attention is dense
     return_selected  selected [kv_head or head, query, slot], ascending, then -1, and selected_counts as
                      well; "best_keys" only. Where attention is dense, none is listed, all are counted
     """
@@ -320,6 +324,7 @@ class Sequence:
         out: Optional[Floats] = None,
         return_sums: bool = False,
         return_selected: bool = False,
+    return_dropped: bool = False,
     ) -> Union[Floats, Attended]:
         """`attention` of q to the keys and values of a layer.
 
@@ -373,6 +378,7 @@ def attend_batch(
     dtype: Optional[Literal["bfloat16"]] = None,
     return_sums: bool = False,
     return_selected: bool = False,
+    return_dropped: bool = False,
 ) -> Union[list[Floats], list[Attended]]:
     """`Sequence.attend` of several sequences at once, queries[i] to the keys of sequences[i].
 

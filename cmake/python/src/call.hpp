@@ -31,6 +31,7 @@ struct attended {
     py::object row_sum = py::none();
     py::object selected = py::none();
     py::object selected_counts = py::none();
+    py::object dropped_mass = py::none();
 };
 
 /// The description that the arguments make, and what they ask for beside it.
@@ -86,6 +87,7 @@ public:
         from.only_with(best || budget, "best_keys\" or \"budget", "dense_below");
 
         sums_ = from.truth("return_sums", false);
+        drops_ = from.truth("return_dropped", false);
         from.take("threads", threads_);
         constexpr std::int64_t most_threads = 1024; // each takes memory
         if (threads_ < 1 || threads_ > most_threads) {
@@ -141,7 +143,7 @@ public:
     }
     /// After a run.
     [[nodiscard]] py::object result() {
-        if (!sums_ && !selects_) {
+        if (!sums_ && !selects_ && !drops_) {
             return result_.output;
         }
         return py::cast(std::move(result_));
@@ -178,6 +180,11 @@ private:
             a.selected_counts = counts.mutable_data();
             result.selected = std::move(selected);
             result.selected_counts = std::move(counts);
+        }
+        if (drops_) {
+            py::array_t<float> dropped({a.heads, a.queries});
+            a.dropped_mass = dropped.mutable_data();
+            result.dropped_mass = std::move(dropped);
         }
         require_ok(sofattn_check(&a), where_); // with what was allocated
     }
@@ -293,6 +300,7 @@ private:
     attended result_;
     std::int64_t threads_ = 1;
     bool sums_ = false;
+    bool drops_ = false;
     bool selects_ = false;
     // Held while the library reads them.
     std::optional<rows> query_;

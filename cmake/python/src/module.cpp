@@ -220,7 +220,9 @@ PYBIND11_MODULE(_core, m) {
         .def_readonly("selected", &attended::selected,
                       "[kv_head or head, query, slot] keys, ascending, then -1")
         .def_readonly("selected_counts", &attended::selected_counts,
-                      "[kv_head or head, query] how many");
+                      "[kv_head or head, query] how many")
+        .def_readonly("dropped_mass", &attended::dropped_mass,
+                      "[head, query] estimated share of the softmax on keys not attended to");
     py::class_<prefill_codes>(m, "PrefillCodes",
                               "What method=\"budget\" knows of keys and values; holds both arrays.")
         .def_property_readonly("tokens", &prefill_codes::tokens);

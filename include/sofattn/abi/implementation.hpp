@@ -124,6 +124,8 @@ template <class Struct>
                c.list_slots, c.list_queries_each, c.list_keys_each};
     d.head_masses = c.head_masses;
     d.head_output_errors = c.head_output_errors;
+    d.dropped_mass = c.dropped_mass;
+    d.reuse = {c.reuse, c.reuse_slots, c.reuse_most_dropped, c.reused};
     return d;
 }
 

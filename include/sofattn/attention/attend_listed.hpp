@@ -2,6 +2,7 @@
 // The rows of a few heads at one query, and the keys of a list.
 #pragma once
 
+#include <sofattn/attention/dropped_mass.hpp>
 #include <sofattn/attention/logit_terms.hpp>
 #include <sofattn/attention/softmax_sums.hpp>
 #include <sofattn/core/types.hpp>
@@ -9,7 +10,9 @@
 #include <sofattn/sufa/decode_block.hpp>
 
 #include <algorithm>
+#include <cmath>
 #include <cstddef>
+#include <limits>
 #include <span>
 
 namespace sofattn::detail {
@@ -18,6 +21,7 @@ namespace sofattn::detail {
 class listed_rows {
 public:
     static constexpr index_t chunk = 512; ///< keys whose (m, l, o) is one state
+    static_assert(dropped_sample::most <= chunk, "a sample fits wherever a list does");
 
     [[nodiscard]] static constexpr index_t bytes(index_t rows, index_t keys_most, index_t dim,
                                                  index_t value_dim) noexcept {
@@ -75,7 +79,42 @@ public:
         }
     }
 
+    /// As above, and the share of the keys that are left in `sample` into `dropped`.
+    template <class Given, class Output>
+    void operator()(Given const& given, std::span<key_id const> kept, dropped_sample& sample,
+                    index_t kv, index_t head, index_t query, double scale, logit_terms const& terms,
+                    Output output, softmax_sums const& sums,
+                    dropped_mass const& dropped) const noexcept {
+        // First the drawn keys, whose output is overwritten then.
+        std::span<key_id> const drawn = sample.keys();
+        if constexpr (requires { given.table; }) {
+            std::ranges::transform(drawn, drawn.begin(),
+                                   [&](key_id key) { return given.table.row(key); });
+        }
+        logit_terms without_sinks = terms;
+        without_sinks.sink_logits = nullptr;
+        (*this)(given, drawn, kv, head, query, scale, without_sinks, output, {});
+        for (index_t i = 0; i < rows_; ++i) {
+            dropped(head + i, query) = octaves(i, !drawn.empty());
+        }
+        (*this)(given, kept, kv, head, query, scale, terms, output, sums);
+        bool const any = !kept.empty() || terms.sink_logits != nullptr;
+        for (index_t i = 0; i < rows_; ++i) {
+            float& share = dropped(head + i, query);
+            share = sample.share(octaves(i, any), share);
+        }
+    }
+
 private:
+    /// Of the weight that row i has met, after a call with keys or a sink; else none.
+    [[nodiscard]] float octaves(index_t i, bool any) const noexcept {
+        using sufa::decode_block;
+        float* const state = states_ + i * chunks_ * decode_block::state_floats(value_dim_);
+        return any && decode_block::sum_of(state, value_dim_) > 0.0f
+                   ? decode_block::max_of(state, value_dim_) +
+                         std::log2(decode_block::sum_of(state, value_dim_))
+                   : -std::numeric_limits<float>::infinity();
+    }
     [[nodiscard]] static constexpr index_t chunks(index_t keys_most) noexcept {
         return ceil_div(std::max<index_t>(keys_most, 1), chunk);
     }

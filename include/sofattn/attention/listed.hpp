@@ -3,6 +3,7 @@
 #pragma once
 
 #include <sofattn/attention/attend_listed.hpp>
+#include <sofattn/attention/dropped_mass.hpp>
 #include <sofattn/attention/paged_problem.hpp>
 #include <sofattn/attention/problem.hpp>
 #include <sofattn/attention/softmax_sums.hpp>
@@ -82,6 +83,7 @@ struct listed_layout {
 ///        run        who does the work; a task is a KV head (or a query head) at a query
 /// out    output     [head, query, value_dim]; rows without a key are zero
 ///        sums       of each row, over its listed keys, where wanted
+///        dropped    of each row, where wanted
 /// pre    lists.fits(given.shape()), no ALiBi slopes, sizes fit, workspace is large enough (SOFATTN_ASSERT);
 ///        |logit| < 1e30
 /// error  none: allocates and throws nothing
@@ -91,8 +93,8 @@ struct listed_layout {
 template <key_value_problem Given, exec::parallel_for Run>
 void listed_attention(Given const& given, key_lists const& lists,
                       view<float, axis::head, axis::query, axis::value_dim> output,
-                      std::span<std::byte> workspace, Run const& run,
-                      softmax_sums const& sums = {}) noexcept {
+                      std::span<std::byte> workspace, Run const& run, softmax_sums const& sums = {},
+                      dropped_mass const& dropped = {}) noexcept {
     SOFATTN_ASSERT(given.is_valid());
     problem_shape const shape = given.extents();
     SOFATTN_ASSERT(lists.fits(shape));
@@ -121,6 +123,8 @@ void listed_attention(Given const& given, key_lists const& lists,
                                   ? lists.entries.extent<axis::key>()
                                   : std::clamp<index_t>(lists.counts(list, row), 0,
                                                         lists.entries.extent<axis::key>());
+        bool const estimates = dropped.data() != nullptr;
+        detail::dropped_sample sample(estimates ? sees : key_range{0, 0});
         index_t kept = 0;
         for (index_t slot = 0; slot < slots; ++slot) {
             index_t const entry = lists.entries(list, row, slot);
@@ -131,6 +135,9 @@ void listed_attention(Given const& given, key_lists const& lists,
             index_t const from = std::max(entry * lists.keys_each, sees.from);
             index_t const to = std::min((entry + 1) * lists.keys_each, sees.to);
             for (index_t key = from; key < to && kept < layout.keys_most; ++key) {
+                if (estimates) {
+                    sample.leave_out(key);
+                }
                 if constexpr (requires { given.table; }) {
                     keys[kept++] = given.table.row(key);
                 } else {
@@ -140,8 +147,13 @@ void listed_attention(Given const& given, key_lists const& lists,
         }
         detail::listed_rows const attend(scratch + layout.attend_at, layout.rows, layout.keys_most,
                                          shape.dim, shape.value_dim);
-        attend(given, {keys, static_cast<std::size_t>(kept)}, kv, head, query, shape.scale,
-               shape.terms, output, sums);
+        std::span<key_id const> const chosen(keys, static_cast<std::size_t>(kept));
+        if (estimates) {
+            attend(given, chosen, sample, kv, head, query, shape.scale, shape.terms, output, sums,
+                   dropped);
+        } else {
+            attend(given, chosen, kv, head, query, shape.scale, shape.terms, output, sums);
+        }
     });
 }
 

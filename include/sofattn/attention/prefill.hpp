@@ -3,6 +3,7 @@
 #pragma once
 
 #include <sofattn/attention/dense.hpp>
+#include <sofattn/attention/dropped_mass.hpp>
 #include <sofattn/attention/options.hpp>
 #include <sofattn/attention/prefill_block.hpp>
 #include <sofattn/attention/prefill_index.hpp>
@@ -45,6 +46,7 @@ struct ignore_kept_keys {
 ///                 same for all heads or one each
 ///        workspace at least workspace_bytes(shape, run.threads()) bytes
 /// out    output   [head, query, value_dim]; rows that see no key are zero
+///        dropped  of each row, where wanted and attention is not dense
 /// pre    finite inputs; options have passed `check`; sizes fit (SOFATTN_ASSERT)
 /// error  sofattn::error from `check` and `index` only
 /// events none: this is no circuit
@@ -140,9 +142,9 @@ public:
     void operator()(problem<Query, KeyValue> const& given,
                     std::span<prefill_index<Predictor> const> indexes,
                     view<float, axis::head, axis::query, axis::value_dim> output,
-                    std::span<std::byte> workspace, Run const& run,
-                    OnKept const& on_kept = {}) const noexcept {
-        (*this)(given, indexes, output, workspace, run, on_kept,
+                    std::span<std::byte> workspace, Run const& run, OnKept const& on_kept = {},
+                    dropped_mass const& dropped = {}) const noexcept {
+        (*this)(given, indexes, output, workspace, run, on_kept, dropped,
                 [&](index_t head) -> sads::budget const& { return options_.budget_of(head); });
     }
     /// The same with budgets of somebody else, who allocates nothing to hand them over: budget_of(query
@@ -153,7 +155,7 @@ public:
                     std::span<prefill_index<Predictor> const> indexes,
                     view<float, axis::head, axis::query, axis::value_dim> output,
                     std::span<std::byte> workspace, Run const& run, OnKept const& on_kept,
-                    BudgetOf const& budget_of) const noexcept {
+                    dropped_mass const& dropped, BudgetOf const& budget_of) const noexcept {
         SOFATTN_ASSERT(given.is_valid());
         problem_shape const shape = given.extents();
         SOFATTN_ASSERT(shape.window == 0 && !shape.terms.changes_logits());
@@ -223,7 +225,12 @@ public:
                     return output.template slice<axis::head>(row(i).head)
                         .template slice<axis::query>(row(i).query);
                 },
-                [&](index_t i) { return shape.terms.of(row(i).head, 0).sink; }, listen);
+                [&](index_t i) { return shape.terms.of(row(i).head, 0).sink; }, listen,
+                [&](index_t i, float of_row) {
+                    if (dropped.data() != nullptr) {
+                        dropped(row(i).head, row(i).query) = of_row;
+                    }
+                });
         });
     }
 

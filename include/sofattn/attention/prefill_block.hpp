@@ -76,14 +76,15 @@ public:
 
     /// Teams follow each other, rows of them are numbered through: team(t) makes a prefill_team,
     /// sees(i) says how many keys row i sees, not decreasing within a team, rule(i, line) makes its
-    /// budget, sink(i) its learned sink in octaves; on_kept(i, first key, kept keys of the tile).
+    /// budget, sink(i) its learned sink in octaves; on_kept(i, first key, kept keys of the tile);
+    /// dropped(i, share of the weights that stands for keys that are not kept).
     template <storage_float K, storage_float V, std::invocable<index_t> Team, class Query,
               std::invocable<index_t> Sees, class Rule, class Output, std::invocable<index_t> Sink,
-              class OnKept>
+              class OnKept, class Dropped>
     void operator()(index_t teams, Team team, double scale, Query query, Sees sees, Rule rule,
                     prefill_index<Predictor> const& index, key_view<K const> keys,
-                    value_view<V const> values, Output output, Sink sink,
-                    OnKept& on_kept) noexcept {
+                    value_view<V const> values, Output output, Sink sink, OnKept& on_kept,
+                    Dropped dropped) noexcept {
         index_t const rows = scores_.begin(teams, team, scale, query, sees, rule, index,
                                            [&](index_t t, std::span<float const> skipped) {
                                                if constexpr (Compensates) {
@@ -101,6 +102,7 @@ public:
             float const inverse =
                 sufa::row_end::of(row_at(i).reference, is_empty ? 0.0f : row_at(i).sum, sink(i))
                     .inverse;
+            dropped(i, row_at(i).dropped * inverse);
             auto const out = output(i);
             for (index_t d = 0; d < value_dim_; ++d) {
                 out(d) = is_empty ? 0.0f : output_[i * width_ + d] * inverse; // never -0
@@ -138,6 +140,7 @@ private:
     struct row_state {
         float reference = 0;       ///< octaves, of the best predicted score
         float sum = 0;             ///< of weights
+        float dropped = 0;         ///< of those, what stands for keys that are not kept
         std::int16_t computed = 0; ///< positions above it are
     };
     [[nodiscard]] row_state& row_at(index_t i) noexcept {
@@ -208,7 +211,7 @@ private:
         if (skipped > 0.0f) {
             auto const below = static_cast<float>(std::min(0, scores_.pages().top(t) - top));
             float const unit = std::exp2(below * static_cast<float>(1.0 / octave));
-            state.sum = skipped * unit;
+            state.sum = state.dropped = skipped * unit;
             for (index_t d = 0; d < width_; ++d) {
                 output[d] = stand_ins_[t * width_ + d] * unit;
             }
@@ -333,7 +336,9 @@ private:
         row_state& state = row_at(i);
         state.sum += tile.weigh(state.reference, scores_.query(i), scores_.key_width(), tile_keys_);
         if constexpr (Compensates) {
-            state.sum += tile.compensate(visible(i, first));
+            float const stands_in = tile.compensate(visible(i, first));
+            state.sum += stands_in;
+            state.dropped += stands_in;
         }
     }
 

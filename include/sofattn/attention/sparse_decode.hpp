@@ -4,6 +4,7 @@
 
 #include <sofattn/attention/attend_listed.hpp>
 #include <sofattn/attention/decode_selection.hpp>
+#include <sofattn/attention/dropped_mass.hpp>
 #include <sofattn/attention/options.hpp>
 #include <sofattn/attention/paged_problem.hpp>
 #include <sofattn/attention/problem.hpp>
@@ -16,6 +17,7 @@
 
 #include <algorithm>
 #include <cstddef>
+#include <limits>
 #include <memory>
 #include <span>
 
@@ -27,6 +29,47 @@ namespace detail {
 struct ignore_kept {
     void operator()(index_t, index_t, std::span<key_id const>) const noexcept {}
 };
+
+/// Nothing to begin with.
+struct no_reuse {
+    static constexpr double most_dropped = -1; ///< no share is as small
+    [[nodiscard]] std::span<key_id const> operator()(index_t, index_t) const noexcept { return {}; }
+    void reused(index_t, index_t, bool) const noexcept {}
+};
+
+/// Writes a former selection and the keys that are always kept, ascending, each once; how many. None where
+/// the former is not ascending, names a key that is not seen, or where there is no room for so many.
+[[nodiscard]] inline index_t with_always_kept(std::span<key_id const> former, index_t visible,
+                                              index_t sinks, index_t window, key_id* into,
+                                              index_t room) noexcept {
+    index_t const first_of_window = std::max(visible - window, std::min(sinks, visible));
+    index_t count = 0;
+    index_t next = 0; // the smallest key that may still come
+    auto const put = [&](index_t key) {
+        bool const fits = count < room;
+        if (fits) {
+            into[count++] = static_cast<key_id>(key);
+            next = key + 1;
+        }
+        return fits;
+    };
+    bool fits = true;
+    for (index_t key = 0; fits && key < std::min(sinks, visible); ++key) {
+        fits = put(key);
+    }
+    key_id before = -1;
+    for (key_id const key : former) {
+        fits = fits && key > before && key < visible;
+        before = key;
+        if (fits && key >= next && key < first_of_window) {
+            fits = put(key);
+        }
+    }
+    for (index_t key = first_of_window; fits && key < visible; ++key) {
+        fits = put(key);
+    }
+    return fits ? count : 0;
+}
 
 } // namespace detail
 
@@ -55,10 +98,15 @@ template <key_value_problem Given>
 ///        options    how many keys; sinks and window are part of them, and kept even if there are more
 ///        workspace  at least sparse_decode_workspace_bytes(given, options, run.threads()) bytes
 ///        run        who does the work; a task is a KV head (or four of its query heads) at a query
+///        reuse      of heads that select together: reuse(KV head, query) is a former selection. Where it is not
+///                   empty, its keys and those that are always kept are attended to, if the largest estimated
+///                   dropped share of the rows is at most reuse.most_dropped; else, or if they are more than
+///                   count + sinks + window, the index is scanned as ever. reuse.reused(KV head, query, whether)
 ///        on_kept    on_kept(query head, query, keys) per selection, of the group's first head where
 ///                   it selects together; keys ascend. Called by the thread that does the work
 /// out    output     [head, query, value_dim]; rows that see no key are zero
 ///        sums       of each row, over the kept keys, where wanted
+///        dropped    of each row, where wanted
 /// pre    shapes and sizes fit, the problem has no window and no ALiBi slopes, workspace is large enough (SOFATTN_ASSERT); |logit| < 1e30
 /// error  none: allocates and throws nothing
 /// exact  the kept set is that of a full sort of predict_scores (with pages: of the keys of the best
@@ -66,12 +114,13 @@ template <key_value_problem Given>
 ///        double-precision oracle on that set, and the same for any number of threads
 /// paper  not in the paper, which has no decode; stages as in Fig. 6
 template <decode_index Index, key_value_problem Given, exec::parallel_for Run,
-          class OnKept = detail::ignore_kept>
+          class OnKept = detail::ignore_kept, class Reuse = detail::no_reuse>
 void sparse_decode(Given const& given, std::span<Index const> indices,
                    sparse_decode_options const& options,
                    view<float, axis::head, axis::query, axis::value_dim> output,
                    std::span<std::byte> workspace, Run const& run, OnKept on_kept = {},
-                   softmax_sums const& sums = {}) noexcept {
+                   softmax_sums const& sums = {}, dropped_mass const& dropped = {},
+                   Reuse const& reuse = {}) noexcept {
     SOFATTN_ASSERT(given.is_valid());
     problem_shape const shape = given.extents();
     SOFATTN_ASSERT(std::ssize(indices) == shape.kv_heads);
@@ -80,6 +129,8 @@ void sparse_decode(Given const& given, std::span<Index const> indices,
     SOFATTN_ASSERT(output.extent<axis::value_dim>() == shape.value_dim);
     SOFATTN_ASSERT(shape.window == 0);
     SOFATTN_ASSERT(shape.terms.alibi_slopes == nullptr);
+    SOFATTN_ASSERT(reuse.most_dropped < 0 ||
+                   (dropped.data() != nullptr && options.scope == selection_scope::per_group));
     SOFATTN_ASSERT(options.count >= 0 && options.sinks >= 0 && options.window >= 0);
     SOFATTN_ASSERT(options.scanned_per_kept >= 1 && options.scanned_one_in >= 1);
     SOFATTN_ASSERT(workspace.size() >=
@@ -111,10 +162,14 @@ void sparse_decode(Given const& given, std::span<Index const> indices,
         index_t const rows = together ? group : std::min(rows_most, group - first);
         detail::listed_rows const attend(scratch + layout.attend_at, layout.rows, layout.kept_most,
                                          shape.dim, shape.value_dim);
-        detail::decode_selector const select(options, layout, scratch, visible);
-        select(index, group, first, rows, row, [&](index_t member, std::span<key_id const> kept) {
+        auto const attend_to = [&](index_t member, std::span<key_id const> kept) {
             index_t const head = kv * group + member;
             on_kept(head, query, kept);
+            bool const estimates = dropped.data() != nullptr;
+            detail::dropped_sample sample(estimates ? key_range{0, visible} : key_range{0, 0});
+            if (estimates) {
+                std::ranges::for_each(kept, [&](key_id key) { sample.leave_out(key); });
+            }
             if constexpr (requires { given.table; }) {
                 // The selector's own list, in this thread's scratch.
                 auto* const rows_of = reinterpret_cast<key_id*>(scratch + layout.keys_at);
@@ -122,8 +177,35 @@ void sparse_decode(Given const& given, std::span<Index const> indices,
                 std::ranges::transform(kept, rows_of,
                                        [&](key_id key) { return given.table.row(key); });
             }
-            attend(given, kept, kv, head, query, shape.scale, shape.terms, output, sums);
-        });
+            if (estimates) {
+                attend(given, kept, sample, kv, head, query, shape.scale, shape.terms, output, sums,
+                       dropped);
+            } else {
+                attend(given, kept, kv, head, query, shape.scale, shape.terms, output, sums);
+            }
+        };
+        if (reuse.most_dropped >= 0) {
+            std::span<key_id const> const former = reuse(kv, query);
+            auto* const keys = reinterpret_cast<key_id*>(scratch + layout.keys_at);
+            index_t const kept =
+                former.empty() ? 0
+                               : detail::with_always_kept(former, visible, options.sinks,
+                                                          options.window, keys, layout.kept_most);
+            float worst = kept > 0 ? 0.0f : std::numeric_limits<float>::infinity();
+            if (kept > 0) {
+                attend_to(0, {keys, static_cast<std::size_t>(kept)});
+                for (index_t i = 0; i < group; ++i) {
+                    worst = std::max(worst, dropped(kv * group + i, query));
+                }
+            }
+            bool const is_enough = static_cast<double>(worst) <= reuse.most_dropped;
+            reuse.reused(kv, query, is_enough);
+            if (is_enough) {
+                return;
+            }
+        }
+        detail::decode_selector const select(options, layout, scratch, visible);
+        select(index, group, first, rows, row, attend_to);
     });
 }
 

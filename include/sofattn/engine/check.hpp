@@ -178,6 +178,7 @@ inline void check_memory(checker& c, attention_desc const& d) noexcept {
     }
     c.aligned("row_max", d.row_max, 4);
     c.aligned("row_sum", d.row_sum, 4);
+    c.aligned("dropped_mass", d.dropped_mass, 4);
 }
 
 /// A number of each head.
@@ -230,13 +231,29 @@ inline void check_best_keys(checker& c, attention_desc const& d) noexcept {
         c.aligned("selected.counts", d.selected.counts, 4);
         c.in_range("selected.slots", d.selected.slots, 1, most_tokens, "from 1 to 2^31 - 1");
     }
+    bool const reuses = d.reuse.entries != nullptr;
+    if (reuses) {
+        c.aligned("reuse.entries", d.reuse.entries, 4);
+        c.aligned("reuse.reused", d.reuse.reused, 4);
+        c.in_range("reuse.slots", d.reuse.slots, 1, most_tokens, "from 1 to 2^31 - 1");
+        c.require(d.reuse.most_dropped >= 0 && d.reuse.most_dropped <= 1, status::out_of_range,
+                  "reuse.most_dropped", d.reuse.most_dropped, "from 0 to 1");
+        c.require(d.reuse.entries != d.selected.entries || d.reuse.slots == d.selected.slots,
+                  status::mismatch, "reuse.slots", static_cast<double>(d.reuse.slots),
+                  "selected.slots where both are one memory");
+        c.given("dropped_mass", d.dropped_mass, "given where reuse.entries is");
+        c.require(d.heads_together, status::unsupported, "heads_together", 0,
+                  "true where reuse.entries is given");
+    }
     if (!c.ok() || is_dense(d)) {
         return;
     }
-    c.require(d.selected.entries == nullptr ||
-                  d.selected.slots >= std::min(d.keys, std::max(d.count, d.sinks + d.recent)),
+    std::int64_t const most_kept =
+        reuses ? d.count + d.sinks + d.recent : std::max(d.count, d.sinks + d.recent);
+    c.require(d.selected.entries == nullptr || d.selected.slots >= std::min(d.keys, most_kept),
               status::mismatch, "selected.slots", static_cast<double>(d.selected.slots),
-              "at least the keys that are kept: the larger of count and sinks + recent");
+              "at least the keys that are kept: the larger of count and sinks + recent; with reuse "
+              "the sum of all three");
     c.require(d.mask == mask_kind::none || d.mask == mask_kind::causal, status::unsupported, "mask",
               static_cast<double>(d.mask), "none or causal with method::best_keys");
     c.given("codes", d.codes, "an index of the keys for each KV head");
@@ -324,6 +341,10 @@ inline void check_listed(checker& c, attention_desc const& d) noexcept {
     }
     c.require(d.selected.entries == nullptr || d.how == method::best_keys, status::unsupported,
               "selected.entries", 1, "null but with method::best_keys");
+    c.require(d.reuse.entries == nullptr || d.how == method::best_keys, status::unsupported,
+              "reuse.entries", 1, "null but with method::best_keys");
+    c.require(d.reuse.entries != nullptr || d.reuse.reused == nullptr, status::null_pointer,
+              "reuse.entries", 0, "given where reuse.reused is");
     c.require(d.selected.entries != nullptr || d.selected.counts == nullptr, status::null_pointer,
               "selected.entries", 0, "given where selected.counts is");
     c.require(!detail::multiplies_int8(d) || (d.row_max == nullptr && d.row_sum == nullptr),

@@ -86,6 +86,18 @@ struct list_output {
     std::int64_t slots = 0;
 };
 
+/// A former selection for method::best_keys, such as that of the step before: [kv_head, query, slot], in C
+/// order; ascending keys, then -1. It may lie where `selected` is written. With the first and last keys of
+/// now it is attended to where the largest estimate of the heads' dropped mass is at most `most_dropped`;
+/// else keys are selected anew. So they are, too, where the list is empty, not ascending or names keys that
+/// are not seen, and where it has grown beyond count + sinks + recent, which bounds its age.
+struct list_reuse {
+    std::int32_t const* entries = nullptr; ///< null: none
+    std::int64_t slots = 0;
+    double most_dropped = 0;        ///< in [0, 1]
+    std::int32_t* reused = nullptr; ///< [kv_head, query] 1 where it was, or null
+};
+
 /// Zero-initialised it is a valid start: `attention_desc d{};`, then the fields that differ. What a field
 /// asks for is done or refused by `check`, never ignored.
 struct attention_desc {
@@ -105,6 +117,9 @@ struct attention_desc {
     block_table pages{};
     float* row_max = nullptr; ///< [head, query], or null: m of each row, in logits (softmax_sums)
     float* row_sum = nullptr; ///< [head, query], or null: l of each row
+    /// [head, query], or null: estimated share of each row's softmax on keys that it does not attend to
+    /// (sofattn::dropped_mass says how); 0 where attention is dense.
+    float* dropped_mass = nullptr;
 
     // --- what the logits are ---
     mask_kind mask = mask_kind::causal;
@@ -133,6 +148,7 @@ struct attention_desc {
     std::int64_t recent = 64;         ///< last keys, always kept
     bool heads_together = true;       ///< the heads of a KV head share a selection
     list_output selected{};
+    list_reuse reuse{}; ///< needs heads_together and dropped_mass
 
     // --- method::budget ---
     prefill_codes const* prefill = nullptr; ///< [kv_head], of all keys

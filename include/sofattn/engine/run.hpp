@@ -4,6 +4,7 @@
 
 #include <sofattn/attention/decode.hpp>
 #include <sofattn/attention/dense.hpp>
+#include <sofattn/attention/dropped_mass.hpp>
 #include <sofattn/attention/listed.hpp>
 #include <sofattn/attention/options.hpp>
 #include <sofattn/attention/paged_problem.hpp>
@@ -173,6 +174,11 @@ verdict with_types(attention_desc const& d, F f) noexcept {
     return sums;
 }
 
+[[nodiscard]] inline dropped_mass dropped_of(attention_desc const& d) noexcept {
+    return d.dropped_mass == nullptr ? dropped_mass{}
+                                     : dropped_mass{d.dropped_mass, {d.heads, d.queries}};
+}
+
 /// The first NaN or infinity of rows [row, channel].
 template <class Rows>
 [[nodiscard]] verdict first_not_finite(Rows const& rows, index_t count, index_t dim,
@@ -266,6 +272,25 @@ using output_view = view<float, axis::head, axis::query, axis::value_dim>;
             {d.output.head_stride / 4, d.output.token_stride / 4, 1}};
 }
 
+/// The caller's former lists, as sparse_decode asks for them.
+struct list_reader {
+    attention_desc const& d;
+    double most_dropped;
+
+    [[nodiscard]] static list_reader of(attention_desc const& d) noexcept {
+        return {d, d.reuse.entries == nullptr ? -1.0 : d.reuse.most_dropped};
+    }
+    [[nodiscard]] std::span<key_id const> operator()(index_t kv, index_t query) const noexcept {
+        auto const* const row = d.reuse.entries + (kv * d.queries + query) * d.reuse.slots;
+        return {row, std::find_if(row, row + d.reuse.slots, [](key_id key) { return key < 0; })};
+    }
+    void reused(index_t kv, index_t query, bool whether) const noexcept {
+        if (d.reuse.reused != nullptr) {
+            d.reuse.reused[kv * d.queries + query] = whether ? 1 : 0;
+        }
+    }
+};
+
 template <class Given, class Run>
 void run_dense(Given const& given, attention_desc const& d, output_view output,
                std::span<std::byte> workspace, Run const& run) noexcept {
@@ -291,27 +316,40 @@ void perform(Given const& given, attention_desc const& d, std::span<std::byte> m
              Run const& run) noexcept {
     output_view const output = output_of(d);
     if (d.how == method::listed) {
-        listed_attention(given, lists_of(d), output, memory, run, sums_of(d));
+        listed_attention(given, lists_of(d), output, memory, run, sums_of(d), dropped_of(d));
     } else if (is_dense(d)) {
         run_dense(given, d, output, memory, run);
     } else if (d.how == method::best_keys) {
         sparse_decode(given, std::span(d.codes, static_cast<std::size_t>(d.kv_heads)),
-                      decode_options(d), output, memory, run, list_writer{d}, sums_of(d));
+                      decode_options(d), output, memory, run, list_writer{d}, sums_of(d),
+                      dropped_of(d), list_reader::of(d));
     } else if constexpr (!requires { given.table; }) {
         sparse_prefill<> const sparse(attention_options{}, d.dense_below, d.page_loss);
         sparse(given, std::span(d.prefill, static_cast<std::size_t>(d.kv_heads)), output, memory,
-               run, ignore_kept_keys{}, [&](index_t head) { return budget_of(d, head); });
+               run, ignore_kept_keys{}, dropped_of(d),
+               [&](index_t head) { return budget_of(d, head); });
     }
 }
 
-/// Where attention is dense, the lists of what was selected.
+/// Where attention is dense: all is seen, nothing is dropped.
 template <class Given, class Run>
 void list_all_seen(Given const& given, attention_desc const& d, Run const& run) noexcept {
-    if (is_dense(d) && d.selected.entries != nullptr) {
-        problem_shape const shape = given.extents();
-        run(shape.queries,
-            [&](index_t query, index_t) { list_writer{d}.nothing_selected(shape, query); });
+    bool const reuses = d.reuse.entries != nullptr;
+    if (!is_dense(d) || (d.selected.entries == nullptr && d.dropped_mass == nullptr && !reuses)) {
+        return;
     }
+    problem_shape const shape = given.extents();
+    run(shape.queries, [&](index_t query, index_t) {
+        if (d.selected.entries != nullptr) {
+            list_writer{d}.nothing_selected(shape, query);
+        }
+        for (index_t h = 0; d.dropped_mass != nullptr && h < d.heads; ++h) {
+            dropped_of(d)(h, query) = 0.0f;
+        }
+        for (index_t kv = 0; reuses && kv < d.kv_heads; ++kv) {
+            list_reader::of(d).reused(kv, query, false);
+        }
+    });
 }
 
 template <class Run>
