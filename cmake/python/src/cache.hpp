@@ -147,8 +147,7 @@ public:
                                          arguments const& from) {
         std::vector<sequence const*> each(all); // locked once, in an order that is everybody's
         std::ranges::sort(each, std::less<sequence const*>{});
-        auto const repeated = std::ranges::unique(each);
-        each.erase(repeated.begin(), repeated.end());
+        each.erase(std::unique(each.begin(), each.end()), each.end());
         std::vector<std::shared_lock<std::shared_mutex>> locks;
         locks.reserve(each.size());
         for (sequence const* s : each) {

@@ -61,8 +61,7 @@ public:
     /// Those that are not attended to, ascending; one may be there twice. Once, after all are left out.
     [[nodiscard]] std::span<key_id> keys() noexcept {
         auto const all = std::span(drawn_).first(static_cast<std::size_t>(count_));
-        auto const rest = std::ranges::remove(all, left_out);
-        return {all.begin(), rest.begin()};
+        return {all.begin(), std::remove(all.begin(), all.end(), left_out)};
     }
     /// Keys that one draw stands for.
     [[nodiscard]] double each() const noexcept {
