@@ -153,7 +153,7 @@ TEST_CASE("attention.dropped_mass: unbiased, and off by as much as its deviation
     double count = 0;
     double far = 0;
     for (int round = 0; round < 60; ++round) {
-        index_t const keys = random.integer<index_t>(300, 3000);
+        auto const keys = random.integer<index_t>(300, 3000);
         decode_case<> const layer(random, {2, 4, 4, keys, 16, 8, true});
         sparse_decode_options options;
         options.count = random.integer<index_t>(10, 100);
@@ -161,7 +161,7 @@ TEST_CASE("attention.dropped_mass: unbiased, and off by as much as its deviation
         estimated const e = by_best_keys(layer, options);
         for (auto const& [row, kept] : e.kept) {
             truth const t = truth_of(layer.given(), row.first, row.second, kept);
-            double const share = double{e.dropped(row.first, row.second)};
+            auto const share = double{e.dropped(row.first, row.second)};
             CHECK(share >= 0);
             CHECK(share < 1);
             double const z = (t.kept * share / (1 - share) - t.dropped) / t.deviation;
@@ -184,13 +184,13 @@ TEST_CASE("attention.dropped_mass: unbiased, and off by as much as its deviation
 TEST_CASE("attention.dropped_mass: of listed keys in any order, within windows") {
     SOFATTN_GENERATOR(random);
     for (int round = 0; round < 40; ++round) {
-        index_t const keys = random.integer<index_t>(5, 700);
-        index_t const queries = random.integer<index_t>(1, std::min<index_t>(keys, 9));
+        auto const keys = random.integer<index_t>(5, 700);
+        auto const queries = random.integer<index_t>(1, std::min<index_t>(keys, 9));
         decode_case<> const layer(random, {2, 2, queries, keys, 16, 8, true});
         problem<float> given = layer.given();
         given.window = random.chance(0.5) ? random.integer<index_t>(1, 256) : 0;
         problem_shape const s = given.shape();
-        index_t const slots = random.integer<index_t>(1, 40);
+        auto const slots = random.integer<index_t>(1, 40);
         std::vector<std::int32_t> entries(static_cast<std::size_t>(2 * queries * slots));
         for (index_t list = 0; list < 2 * queries; ++list) {
             std::set<std::int32_t> there; // none twice

@@ -53,7 +53,7 @@ TEST_CASE("core.crc32c: is polynomial division, in parts of any size") {
         }
         std::uint32_t const whole = crc32c(bytes);
         CHECK(whole == by_bits(bytes));
-        std::size_t const cut = random.integer<std::size_t>(0, bytes.size());
+        auto const cut = random.integer<std::size_t>(0, bytes.size());
         CHECK(crc32c(std::span(bytes).subspan(cut), crc32c(std::span(bytes).first(cut))) == whole);
         if (!bytes.empty()) {
             auto const bit = random.integer<unsigned>(0, 7);

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: MIT
 // A batch does what its descriptors do alone, to the bit, and says which of them is wrong.
 #include "engine/engine_case.hpp"
-#include "support/allocations.hpp"
+#include "support/allocation_counts.hpp"
 #include "support/generators.hpp"
 #include "support/guarded_workspace.hpp"
 #include "support/own_threads.hpp"

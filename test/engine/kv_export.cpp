@@ -140,7 +140,7 @@ TEST_CASE("engine.kv_export: damaged bytes are refused, and change nothing") {
     // Whole stretches of other bytes.
     for (int i = 0; i < 500; ++i) {
         auto bad = bytes;
-        std::size_t const first = random.integer<std::size_t>(0, bytes.size() - 9);
+        auto const first = random.integer<std::size_t>(0, bytes.size() - 9);
         for (std::size_t at = first; at < first + 9; ++at) {
             bad[at] = static_cast<std::byte>(random.integer(0, 255));
         }

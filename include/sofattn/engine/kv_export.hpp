@@ -309,7 +309,7 @@ private:
             return {};
         }
         for (std::byte const b : codes) {
-            unsigned const both = std::to_integer<unsigned>(b);
+            auto const both = std::to_integer<unsigned>(b);
             if (both % 16 == 0 || both / 16 == 0) {
                 return {status::foreign_data, "codes[]", static_cast<double>(both),
                         "two codes from 1 to 15"};

@@ -26,7 +26,7 @@ namespace sofattn::engine {
 namespace detail {
 template <storage_float T>
 struct kv_file; // what writes and reads exports
-}
+} // namespace detail
 
 /// Keys and values of a sequence in all layers of a model, one page table for all of them.
 ///
