@@ -84,10 +84,6 @@ io::table row_table(std::vector<hw::table_row> const& rows, numbered_notes& note
     return table;
 }
 
-std::string plural(std::size_t count, std::string const& what) {
-    return std::to_string(count) + " " + what + (count == 1 ? "" : "s");
-}
-
 /// What there is of each figure and table of the paper, in the order of their numbers.
 io::table index_table(report const& r) {
     struct entry {
@@ -206,7 +202,7 @@ std::string to_markdown(report const& r) {
     for (auto const& [name, count] : counts_of(r)) {
         summary += (summary.empty() ? "" : ", ") + std::to_string(count) + " " + name;
     }
-    out += "Figures compared: " + summary + ".\n\n" + markdown_of(index_table(r)) + "\n";
+    out += "Values compared: " + summary + ".\n\n" + markdown_of(index_table(r)) + "\n";
     if (auto const faults = faults_of(r); !faults.empty()) {
         out += "**Not computed:**\n\n";
         for (std::string const& fault : faults) {
@@ -249,7 +245,7 @@ std::string to_html(report const& r) {
     io::html_report page(title, introduction);
     std::vector<std::pair<std::string, std::string>> numbers;
     for (auto const& [name, count] : counts_of(r)) {
-        numbers.emplace_back(name, plural(count, "figure"));
+        numbers.emplace_back(name, std::to_string(count));
     }
     page.numbers(numbers);
     if (!r.stamp.empty()) {
@@ -270,10 +266,11 @@ std::string to_html(report const& r) {
     if (!r.recorded_note.empty()) {
         page.paragraph(r.recorded_note);
     }
-    if (has_points(r)) {
-        page.add(overview(r), "Every figure that both have. Equal values lie on the diagonal.");
+    if (r.is_whole && has_points(r)) {
+        page.add(overview(r), "Every value that both have. Equal ones lie on the diagonal.");
     }
-    page.table("Figures compared, by where the paper has them", index_table(r));
+    io::table const index = index_table(r);
+    page.table("Values compared, by where the paper has them", index.header(), index.rows(), 1);
     for (section const& s : r.sections) {
         page.heading(s.title);
         page.paragraph("Part " + s.name + ". Data: " + s.data + ".");
@@ -289,7 +286,7 @@ std::string to_html(report const& r) {
                 rows.push_back(hw::to_cells(row));
                 rows.back().push_back(row.reason);
             }
-            page.table("The paper's figures beside ours",
+            page.table("The paper's values beside ours",
                        {"figure", "paper", "ours", "unit", "deviation", "status", "note"}, rows, 1);
         }
         for (captioned_table const& t : s.found.tables) {

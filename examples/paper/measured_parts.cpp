@@ -76,9 +76,9 @@ double attention_count(json const& policy, char const* what) {
 findings figure5(inputs const& in, tools& run) {
     static constexpr std::array<index_t, 4> tiles{4, 8, 16, 64};
     findings found{.rows = rows_of(hw::paper_rows(), {"Fig. 5"})};
-    io::line_chart chart{.title = "Operations of FlashAttention-2 over plain softmax",
+    io::line_chart chart{.title = "FlashAttention-2 over plain softmax",
                          .x_name = "Bc, keys per tile",
-                         .y_name = "times, weights sofa_inferred",
+                         .y_name = "operations, times",
                          .log_x = true,
                          .log_y = true};
     for (index_t const tile : tiles) {
@@ -131,7 +131,7 @@ findings figure5(inputs const& in, tools& run) {
             }
         }
     }
-    found.figures.push_back({draw(chart), "Counted on the sample's layers."});
+    found.figures.push_back({draw(chart), "Counted on the sample's layers, under the weights sofa_inferred."});
     return found;
 }
 

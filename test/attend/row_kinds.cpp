@@ -55,7 +55,7 @@ TEST_CASE("attend.row_kinds: how many keys dominate and where decides") {
 }
 
 TEST_CASE("attend.row_kinds: scaling a row, or turning it round, changes no kind") {
-    test::generator random(7);
+    SOFATTN_GENERATOR(random);
     for (int n = 0; n < 200; ++n) {
         std::vector<double> weights(4 * static_cast<std::size_t>(random.integer(1, 40)));
         for (double& w : weights) {

@@ -276,6 +276,24 @@ TEST_CASE("io.figure: short numbers") {
     }
 }
 
+TEST_CASE("io.charts: a logarithmic axis is marked all along, whatever its range") {
+    SOFATTN_GENERATOR(random);
+    for (int n = 0; n < 500; ++n) {
+        double const low = std::pow(10.0, random.integer(-400, 400) / 100.0);
+        double const high = low * std::pow(10.0, random.integer(50, 800) / 100.0);
+        io::detail::chart_axis const axis(true, low, high, 0.0, 240.0);
+        auto const marks = axis.ticks();
+        REQUIRE(marks.size() >= 3);
+        CHECK(marks.size() <= 16);
+        double free = axis.at(marks.front()); // as far as from one end to the first mark
+        for (double const mark : marks) {
+            CHECK(axis.at(mark) - free <= 240.0 / 2);
+            free = axis.at(mark);
+        }
+        CHECK(240.0 - free <= 240.0 / 2);
+    }
+}
+
 TEST_CASE("io.svg: ticks lie on the axis, ascending, not too many") {
     SOFATTN_GENERATOR(random);
     for (int n = 0; n < 500; ++n) {

@@ -74,7 +74,7 @@ table_row row_of(double printed, double ours, status how = status::reproduced,
 } // namespace
 
 TEST_CASE("paper.document: the deviation is ours over the paper's, less one") {
-    test::generator random(3);
+    SOFATTN_GENERATOR(random);
     for (int n = 0; n < 100; ++n) {
         auto const printed = static_cast<double>(random.integer(1, 10000));
         auto const percent = static_cast<double>(random.integer(-99, 900));
@@ -118,7 +118,7 @@ TEST_CASE("paper.document: equal notes are one, numbered in the order of their u
 }
 
 TEST_CASE("paper.document: no text breaks a Markdown table or the page") {
-    test::generator random(11);
+    SOFATTN_GENERATOR(random);
     static constexpr std::string_view letters = "a|\\\n\r<&\"`*% \t";
     auto const text = [&] {
         std::string any;

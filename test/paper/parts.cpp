@@ -59,6 +59,9 @@ TEST_CASE("paper.parts: what a machine computes needs no program and comes with 
         auto const found = p.compute({}, run);
         CHECK_FALSE(found.rows.empty());
         CHECK(run.commands().empty() == (p.name == "rest"));
+        for (auto const& f : found.figures) {
+            CHECK(io::detail::text_width(f.of.title, 15) < f.of.width - 2 * io::detail::margin);
+        }
         for (hw::table_row const& r : found.rows) {
             CAPTURE(r.what);
             if (r.how == hw::status::contradicted) { // says why
