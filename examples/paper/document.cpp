@@ -8,6 +8,7 @@
 #include <algorithm>
 #include <array>
 #include <cstddef>
+#include <cstdlib>
 #include <map>
 #include <utility>
 
@@ -259,6 +260,7 @@ std::string to_html(report const& r) {
         page.list(faults);
     }
     std::vector<std::string> explained;
+    explained.reserve(meanings.size());
     for (auto const& [name, meaning] : meanings) {
         explained.push_back(std::string(name) + ": " + meaning + ".");
     }

@@ -13,6 +13,7 @@
 #include <array>
 #include <cmath>
 #include <cstddef>
+#include <iterator>
 #include <limits>
 #include <map>
 #include <utility>
@@ -131,7 +132,8 @@ findings figure5(inputs const& in, tools& run) {
             }
         }
     }
-    found.figures.push_back({draw(chart), "Counted on the sample's layers, under the weights sofa_inferred."});
+    found.figures.push_back(
+        {draw(chart), "Counted on the sample's layers, under the weights sofa_inferred."});
     return found;
 }
 
@@ -193,8 +195,9 @@ void add_row_kinds(findings& into, inputs const& in, tools& run) {
             continue;
         }
         std::string const model = n == 0 ? "encoder" : "decoder";
-        std::string const reason = rule + number("%.0f", all[n].layers) + " " + model + " layer" +
-                                   (all[n].layers == 1 ? "" : "s");
+        std::string reason = rule;
+        reason.append(number("%.0f", all[n].layers)).append(" ").append(model).append(" layer");
+        reason += all[n].layers == 1 ? "" : "s";
         auto const mean = [&](std::size_t kind) { return all[n].kinds[kind] / all[n].layers; };
         constexpr double points = 10;
         if (n == 1) { // printed for ViT, GPT-2 and Llama

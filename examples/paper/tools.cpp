@@ -7,7 +7,6 @@
 
 #include <fcntl.h>
 #include <poll.h>
-#include <signal.h>
 #include <sys/prctl.h>
 #include <sys/wait.h>
 #include <unistd.h>
@@ -16,8 +15,8 @@
 #include <array>
 #include <cerrno>
 #include <chrono>
+#include <csignal>
 #include <cstdint>
-#include <cstring>
 #include <system_error>
 
 namespace sofattn::paper {
@@ -117,13 +116,13 @@ void run_to_end(std::string const& name, words line, double most_seconds) {
                             in_time);
     } catch (...) {
         close(ends[0]);
-        kill(child, SIGKILL);
+        ::kill(child, SIGKILL);
         waitpid(child, nullptr, 0);
         throw;
     }
     close(ends[0]);
     if (!in_time) {
-        kill(child, SIGKILL);
+        ::kill(child, SIGKILL);
     }
     int status = 0;
     while (waitpid(child, &status, 0) < 0) {
