@@ -1,20 +1,21 @@
 // SPDX-License-Identifier: MIT
 // Parts that are measured on recorded data, by the programs beside this one.
 #include "attend/frontier.hpp"
-#include "dse/pictures.hpp"
+#include "attend/row_kinds.hpp"
 #include "hw/measured.hpp"
 #include "hw/report.hpp"
 #include "paper/part.hpp"
 #include <sofattn/core/error.hpp>
 #include <sofattn/io/charts.hpp>
 #include <sofattn/io/file.hpp>
+#include <sofattn/probe/complexity.hpp>
+#include <sofattn/probe/event.hpp>
 
 #include <algorithm>
 #include <array>
 #include <cmath>
 #include <cstddef>
 #include <iterator>
-#include <limits>
 #include <map>
 #include <utility>
 
@@ -73,6 +74,55 @@ double attention_count(json const& policy, char const* what) {
     return policy.at("operations").at("attention").at(what).get<double>();
 }
 
+double weight(probe::event of) { return probe::sofa_weights.of(of); }
+
+/// One layer's policies: tiled, then whole rows.
+struct both {
+    std::string name;
+    json const& layer;
+    json const& tiled;
+    json const& whole;
+
+    static both of(json const& layer) {
+        std::string const number = std::to_string(layer.at("layer").get<int>());
+        return {layer_name(layer.at("model"), number), layer, layer.at("policies").at(0),
+                layer.at("policies").at(1)};
+    }
+    [[nodiscard]] double times() const { return operations(tiled) / operations(whole); }
+    [[nodiscard]] std::string dim() const {
+        return "d = " + std::to_string(layer.at("head_dim").get<int>());
+    }
+    /// Of a row, what tiles cost more.
+    [[nodiscard]] double extra(char const* what) const {
+        return (attention_count(tiled, what) - attention_count(whole, what)) /
+               (layer.at("query_heads").get<double>() * layer.at("query_tokens").get<double>());
+    }
+};
+
+/// Bc = 4, where the paper has half as much work again.
+void add_overhead(findings& into, both const& b) {
+    into.rows.push_back(
+        judged("Fig. 5", "work at Bc = 4, " + b.name, 1.5, b.times(), "x", 0.15,
+               "of FlashAttention-2 over softmax of whole rows, " + b.dim() +
+                   number(", weights sofa_inferred, under which a product weighs %g; the paper "
+                          "names neither d nor its weights",
+                          weight(probe::event::multiply))));
+}
+
+/// Bc = 16, scaled to the paper's 2048 rows of 2048 keys; rows that see all keys.
+void add_extra_counts(findings& into, both const& b) {
+    constexpr double keys = 2048;
+    double const scale = keys / b.layer.at("key_tokens").get<double>(); // of a row's tiles
+    into.rows.push_back(
+        {"Fig. 5", "extra exp, counted", 9e6,
+         b.extra("exp_count") * scale * keys * weight(probe::event::exp), "ops", status::calibrated,
+         "counted on " + b.name + ", scaled to 2048 rows of 2048 keys; the same weight"});
+    into.rows.push_back(judged(
+        "Fig. 5", "extra compares, counted", 3e5, b.extra("compare_count") * keys, "ops", 1e5,
+        "counted likewise: a softmax of whole rows compares inside a tile as well, so only "
+        "one more per row remains"));
+}
+
 /// What FlashAttention-2 does more than a softmax over whole rows, counted.
 findings figure5(inputs const& in, tools& run) {
     static constexpr std::array<index_t, 4> tiles{4, 8, 16, 64};
@@ -90,45 +140,16 @@ findings figure5(inputs const& in, tools& run) {
                      "--no-ladder", "--quiet"},
                     "fig5_" + std::to_string(tile));
         for (std::size_t l = 0; l < result.at("layers").size(); ++l) {
-            json const& layer = result.at("layers")[l];
-            json const& tiled = layer.at("policies").at(0);
-            json const& whole = layer.at("policies").at(1);
-            std::string const name =
-                layer_name(layer.at("model"), std::to_string(layer.at("layer").get<int>()));
-            auto const dim = layer.at("head_dim").get<int>();
-            double const times = operations(tiled) / operations(whole);
+            both const b = both::of(result.at("layers")[l]);
             if (chart.lines.size() <= l) {
-                chart.lines.push_back({name + ", d = " + std::to_string(dim), {}});
+                chart.lines.push_back({b.name + ", " + b.dim(), {}});
             }
-            chart.lines[l].points.push_back({static_cast<double>(tile), times});
+            chart.lines[l].points.push_back({static_cast<double>(tile), b.times()});
             if (tile == 4) {
-                found.rows.push_back(judged(
-                    "Fig. 5", "work at Bc = 4, " + name, 1.5, times, "x", 0.15,
-                    "of FlashAttention-2 over softmax of whole rows, d = " + std::to_string(dim) +
-                        ", weights sofa_inferred, under which a product weighs 4; the paper names "
-                        "neither "
-                        "d nor its weights"));
+                add_overhead(found, b);
             }
-            bool const is_causal = layer.at("causal").get<bool>();
-            if (tile == 16 && !is_causal) {
-                auto const rows =
-                    layer.at("query_heads").get<double>() * layer.at("query_tokens").get<double>();
-                auto const per_row = [&](char const* what) {
-                    return (attention_count(tiled, what) - attention_count(whole, what)) / rows;
-                };
-                double const keys = layer.at("key_tokens").get<double>();
-                double const scale = 2048 / keys; // a row has so many times the tiles
-                found.rows.push_back({"Fig. 5", "extra exp, counted", 9e6,
-                                      per_row("exp_count") * scale * 2048 * 34, "ops",
-                                      status::calibrated,
-                                      "counted on " + name +
-                                          ", scaled to 2048 rows of 2048 keys; weight 34 as "
-                                          "above"});
-                found.rows.push_back(judged(
-                    "Fig. 5", "extra compares, counted", 3e5, per_row("compare_count") * 2048,
-                    "ops", 1e5,
-                    "counted likewise: a softmax of whole rows compares inside a tile as well, "
-                    "so only one more per row remains"));
+            if (tile == 16 && !b.layer.at("causal").get<bool>()) {
+                add_extra_counts(found, b);
             }
         }
     }
@@ -144,7 +165,14 @@ std::string recorded_data(inputs const& in) {
            io::shown(in.recorded) + "; segments on the sample, " + io::shown(in.sample);
 }
 
-constexpr double rule_mass = 0.8; // of attend::row_rule
+/// The rule of kinds, in words.
+std::string rule_text() {
+    attend::row_rule const rule;
+    return "the paper gives no rule; ours: a row's dominant keys are the fewest with " +
+           number("%.0f %% of its mass, up to ", 100 * rule.mass) + std::to_string(rule.few_keys) +
+           number(" are kind I, %.0f %% of more in one of ", 100 * rule.region_share) +
+           std::to_string(rule.regions) + " regions kind III; mean over ";
+}
 
 void add_row_kinds(findings& into, inputs const& in, tools& run) {
     json const result =
@@ -172,7 +200,7 @@ void add_row_kinds(findings& into, inputs const& in, tools& run) {
         few[name_of(one)][one.at("mass").get<double>()] = kinds_of(one)[0];
     }
     for (json const& one : result.at("row_kinds")) {
-        if (one.at("mass").get<double>() != rule_mass) {
+        if (one.at("mass").get<double>() != attend::row_rule{}.mass) {
             continue;
         }
         auto const kinds = kinds_of(one);
@@ -187,15 +215,12 @@ void add_row_kinds(findings& into, inputs const& in, tools& run) {
             of.kinds[n] += kinds[n];
         }
     }
-    std::string const rule =
-        "the paper gives no rule; ours: a row's dominant keys are the fewest with 80 % of its "
-        "mass, up to 4 are kind I, three quarters of more in one of 4 regions kind III; mean over ";
     for (std::size_t n = 0; n < all.size(); ++n) {
         if (all[n].layers == 0) {
             continue;
         }
         std::string const model = n == 0 ? "encoder" : "decoder";
-        std::string reason = rule;
+        std::string reason = rule_text();
         reason.append(number("%.0f", all[n].layers)).append(" ").append(model).append(" layer");
         reason += all[n].layers == 1 ? "" : "s";
         auto const mean = [&](std::size_t kind) { return all[n].kinds[kind] / all[n].layers; };
@@ -342,99 +367,6 @@ findings figure18(inputs const& in, tools& run) {
     return found;
 }
 
-// --- Algorithm 1 ---------------------------------------------------------------------------------
-
-std::vector<double> curve_of(json const& values) {
-    std::vector<double> curve;
-    for (json const& value : values) {
-        curve.push_back(value.is_null() ? std::numeric_limits<double>::infinity()
-                                        : value.get<double>());
-    }
-    return curve;
-}
-
-/// A made-up objective on the paper's space, whose least value is known.
-void add_synthetic(findings& into, tools& run) {
-    json const result =
-        run.run("sofattn-dse", {"synthetic", "--seeds", "5", "--evaluations", "200", "--quiet"},
-                "algorithm1_synthetic");
-    constexpr double converged = 0.05;
-    io::table table({"search", "gap at 50", "100", "200", "evaluations to 0.05"});
-    std::vector<dse::named_curve> curves;
-    for (auto const& [name, method] : result.at("methods").items()) {
-        auto const gaps = curve_of(method.at("mean_gaps"));
-        auto const below = std::ranges::find_if(gaps, [](double gap) { return gap <= converged; });
-        auto const needed = static_cast<double>(below - gaps.begin() + 1);
-        curves.push_back({name, gaps});
-        if (name == "bayesian") {
-            into.rows.push_back(
-                {"Algorithm 1", "iterations to converge", 200, below == gaps.end() ? 0 : needed,
-                 "evaluations", below == gaps.end() ? status::contradicted : status::reproduced,
-                 "at most the paper's 200: mean gap of 0.05 or less over 5 seeds, on a made-up "
-                 "objective on its space (12 tile counts, one keep ratio)"});
-        }
-        if (name == "dlib") {
-            continue; // not installed everywhere: in the picture only
-        }
-        auto const at = [&](std::size_t n) { return number("%.4f", gaps.at(n - 1)); };
-        table.add(
-            {name, at(50), at(100), at(200), below == gaps.end() ? "-" : number("%.0f", needed)});
-    }
-    static constexpr double least = 1e-4; // the axis is logarithmic, and a gap may be 0
-    into.figures.push_back(
-        {dse::draw_convergence("Gap to the least value, mean of 5 seeds", "gap", curves,
-                               [](double gap) { return std::max(gap, least); }),
-         "0.0001 and below as 0.0001."});
-    into.tables.push_back(
-        {"Gap to the least value of the made-up objective, mean of 5 seeds:", std::move(table)});
-}
-
-/// Eq. 2 on a recorded layer: as printed, and with its last term as a share.
-void add_layer(findings& into, inputs const& in, tools& run) {
-    io::table table({"objective", "Tc", "k", "output error", "evaluations to its least"});
-    for (char const* goal : {"printed", "balanced"}) {
-        json const result =
-            run.run("sofattn-dse",
-                    {"layers", io::shown(in.sample), "--model", "gte", "--queries", "64",
-                     "--objective", goal, "--eq2", "bert", "--evaluations", "60", "--quiet"},
-                    std::string("algorithm1_") + goal);
-        std::vector<dse::named_curve> curves;
-        for (auto const& [name, method] : result.at("methods").items()) {
-            curves.push_back({name, curve_of(method.at("best_objectives"))});
-        }
-        into.figures.push_back(
-            {dse::draw_convergence(std::string("Eq. 2, ") + (goal == std::string("printed")
-                                                                 ? "as printed"
-                                                                 : "last term as a share"),
-                                   "objective", curves, [](double value) { return value; }),
-             "gte-small layer 5, last 64 queries, alpha and beta of BERT."});
-        for (json const& setting : result.at("settings")) {
-            if (setting.at("name") != "bayesian") {
-                continue;
-            }
-            json const& layer = setting.at("layers").at(0);
-            auto const best = curve_of(result.at("methods").at("bayesian").at("best_objectives"));
-            auto const first = std::ranges::find(best, best.back());
-            table.add({goal, std::to_string(layer.at("tiles_count").get<int>()),
-                       number("%.0f %%", 100 * layer.at("kept_share").get<double>()),
-                       number("%.4f", setting.at("output_error_relative").get<double>()),
-                       std::to_string(first - best.begin() + 1)});
-        }
-    }
-    into.tables.push_back({"What the search finds for gte-small layer 5:", std::move(table)});
-    into.notes.emplace_back(
-        "Eq. 2 as printed asks for the fewest tiles and most keys: the keep ratio cancels out of "
-        "its L_cmp, and its L_exp counts tiles without a scale. \"balanced\" takes that term as a "
-        "share; the keep ratio still costs nothing.");
-}
-
-findings algorithm1(inputs const& in, tools& run) {
-    findings found;
-    add_synthetic(found, run);
-    add_layer(found, in, run);
-    return found;
-}
-
 } // namespace
 
 std::vector<part> measured_parts() {
@@ -444,11 +376,7 @@ std::vector<part> measured_parts() {
         {"fig17", "Fig. 17 and Sec. III-C: complexity", sample_data, figure17},
         {"fig18", "Fig. 18: kept work against loss", sample_data, figure18},
         {"fig20", "Fig. 20a: memory accesses", sample_data, figure20},
-        {"algorithm1", "Algorithm 1: the search converges",
-         [](inputs const& in) {
-             return "a made-up objective; gte-small layer 5 of " + io::shown(in.sample);
-         },
-         algorithm1},
+        search_part(),
     };
 }
 

@@ -52,6 +52,7 @@ struct part {
 /// Those that need no data but the paper's, and those that measure.
 [[nodiscard]] std::vector<part> machine_parts();
 [[nodiscard]] std::vector<part> measured_parts();
+[[nodiscard]] part search_part(); ///< of measured_parts: Algorithm 1
 
 /// Rows of these tables or figures, in their order.
 [[nodiscard]] std::vector<hw::table_row> rows_of(std::vector<hw::table_row> const& rows,
