@@ -163,8 +163,8 @@ void declare(CLI::App& app, arguments& a) {
         app.add_option("--study", a.study,
                        "ranking: predictors at 5, 10, 20 %; keys: K predicted from X and Wk; "
                        "frontier: kept share against error (minutes); certificates: bounds and "
-                       "estimates of every row against the truth")
-            ->check(CLI::IsMember({"ranking", "keys", "frontier", "certificates"}))
+                       "estimates of every row against the truth; rows: their kinds (Fig. 8)")
+            ->check(CLI::IsMember({"ranking", "keys", "frontier", "certificates", "rows"}))
             ->group("Studies");
     app.add_option("--expect", a.expect, "Compare a study with the figures in this JSON file")
         ->needs(study)
@@ -192,7 +192,7 @@ void refuse_ignored(CLI::App const& app, arguments const& a) {
                 "--select-per", "--weights", "--no-ladder", "--groups"},
                "a study has its own policies, budgets and tables");
     }
-    if (a.study == "frontier" || a.study == "certificates") {
+    if (a.study == "frontier" || a.study == "certificates" || a.study == "rows") {
         refuse({"--expect"}, "this study has no figures to compare with");
     } else if (!a.study.empty()) {
         refuse({"--json"}, "this study prints its table only");

@@ -9,6 +9,7 @@
 #include "attend/frontier.hpp"
 #include "attend/progress.hpp"
 #include "attend/report.hpp"
+#include "attend/row_kinds.hpp"
 #include "attend/runner.hpp"
 #include "attend/study.hpp"
 #include <sofattn/attention/presets.hpp>
@@ -352,6 +353,18 @@ int run_certificates(dataset const& data, std::vector<std::size_t> const& layers
     return holds ? 0 : 1;
 }
 
+int run_row_kinds(dataset const& data, std::vector<std::size_t> const& layers, arguments const& a,
+                  progress_bar& bar) {
+    require_writable(a.json);
+    auto const kinds =
+        study_row_kinds(data, layers, first_row_of_study(data, layers, a),
+                        [&](double share, std::string const& what) { bar.update(share, what); });
+    bar.clear();
+    write(a.json, text_of(to_json(kinds)));
+    std::fputs(to_text(kinds).c_str(), stdout);
+    return 0;
+}
+
 int run_study(dataset const& data, std::vector<std::size_t> const& layers, arguments const& a,
               progress_bar& bar) {
     if (a.study == "frontier") {
@@ -359,6 +372,9 @@ int run_study(dataset const& data, std::vector<std::size_t> const& layers, argum
     }
     if (a.study == "certificates") {
         return run_certificates(data, layers, a, bar);
+    }
+    if (a.study == "rows") {
+        return run_row_kinds(data, layers, a, bar);
     }
     if (!a.expect.empty()) {
         require_json(a.expect);

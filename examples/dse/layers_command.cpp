@@ -241,6 +241,10 @@ int layers_command(arguments const& a) {
     for (judged const& j : all) {
         settings.push_back(to_json(j, problem));
     }
+    json& methods = result["methods"] = json::object();
+    for (named_curve const& curve : curves_of(runs)) { // null before any setting is allowed
+        methods[curve.name] = {{"best_objectives", curve.best}};
+    }
     result["saved_share"] =
         uniform ? json(1 - found->figures.operations / uniform->figures.operations) : json();
     write_text(a.result, result.dump(2) + "\n");

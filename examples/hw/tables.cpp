@@ -313,6 +313,11 @@ void add_exchange(rows& into) {
         status::contradicted, "RASS's 1.14 takes data: the baseline's loads are not described");
 }
 
+std::string deviation_text(double percent) {
+    constexpr double least_shown = 0.005;
+    return std::abs(percent) < least_shown ? "0.00 %" : number("%+.2f %%", percent);
+}
+
 std::string value_text(double value) {
     return number(std::abs(value) >= 1e6    ? "%.2e"
                   : std::abs(value) >= 1000 ? "%.0f"
@@ -340,6 +345,17 @@ std::vector<table_row> paper_rows() {
     return all;
 }
 
+std::vector<std::string> to_cells(table_row const& row) {
+    auto const text = [](double value) { return value != 0 ? value_text(value) : "-"; };
+    bool const is_compared = row.paper != 0 && row.ours != 0;
+    return {row.table + ": " + row.what,
+            text(row.paper),
+            text(row.ours),
+            row.unit,
+            is_compared ? deviation_text(row.deviation_percent()) : "-",
+            to_string(row.how)};
+}
+
 std::string to_text(std::vector<table_row> const& rows) {
     io::table table({"figure", "paper", "ours", "unit", "deviation", "status", "note"});
     std::vector<std::string> notes;
@@ -355,11 +371,9 @@ std::string to_text(std::vector<table_row> const& rows) {
             }
             mark = std::to_string(n + 1);
         }
-        bool const is_there = r.ours != 0;
-        table.add({r.table + ": " + r.what, value_text(r.paper),
-                   is_there ? value_text(r.ours) : "-", r.unit,
-                   is_there ? number("%+.2f %%", r.deviation_percent()) : "-", to_string(r.how),
-                   mark});
+        std::vector<std::string> cells = to_cells(r);
+        cells.push_back(mark);
+        table.add(std::move(cells));
     }
     std::string out = table.text();
     out += "\nnotes\n";

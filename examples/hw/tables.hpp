@@ -20,8 +20,8 @@ enum class status {
 struct table_row {
     std::string table; ///< "Table II", "Fig. 15"
     std::string what;
-    double paper = 0;
-    double ours = 0;
+    double paper = 0; ///< 0: none
+    double ours = 0;  ///< 0: none
     std::string unit;
     status how = status::reproduced;
     std::string reason{};
@@ -34,6 +34,9 @@ struct table_row {
 
 [[nodiscard]] std::vector<table_row> paper_rows();
 
+/// A row as text: figure ("Fig. 15: loads"), paper's value, ours, unit, deviation, status; "-" for a
+/// value that is 0, which stands for none.
+[[nodiscard]] std::vector<std::string> to_cells(table_row const& row);
 [[nodiscard]] std::string to_text(std::vector<table_row> const& rows);
 [[nodiscard]] std::string to_csv(std::vector<table_row> const& rows);
 [[nodiscard]] json to_json(std::vector<table_row> const& rows);

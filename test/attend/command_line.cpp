@@ -603,6 +603,25 @@ TEST_CASE("attend: certificates of every row are held against the truth") {
             {"--expect", "no figures to compare with"});
 }
 
+TEST_CASE("attend: every judged row is of one of three kinds") {
+    recorded_folder const recorded;
+    fs::path const result = recorded.folder / "k.json";
+    outcome const run = accepted(recorded.given({"--study", "rows", "--json", result.string()}));
+    CHECK(holds(run.out, "tiny 5"));
+    json const report = json::parse(read_bytes(result));
+    REQUIRE(report.at("row_kinds").size() == 2 * 3); // layers and masses
+    for (auto const& one : report.at("row_kinds")) {
+        CAPTURE(one.dump());
+        CHECK(one.at("rows_count") == 4 * 6);
+        double const sum = one.at("few_share").get<double>() +
+                           one.at("spread_share").get<double>() +
+                           one.at("concentrated_share").get<double>();
+        CHECK(sum == doctest::Approx(1));
+    }
+    refused(recorded.folder, recorded.given({"--study", "rows", "--tile", "4"}),
+            {"--tile", "its own policies"});
+}
+
 TEST_CASE("attend: reused scores change the output a little, the keys not, and load fewer") {
     recorded_folder const recorded;
     fs::path const result = recorded.folder / "r.json";

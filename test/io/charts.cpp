@@ -276,6 +276,26 @@ TEST_CASE("io.figure: short numbers") {
     }
 }
 
+TEST_CASE("io.charts: a logarithmic axis is marked all along, whatever its range") {
+    SOFATTN_GENERATOR(random);
+    for (int n = 0; n < 500; ++n) {
+        double const low = std::pow(10.0, random.integer(-400, 400) / 100.0);
+        double const high = low * std::pow(10.0, random.integer(50, 800) / 100.0);
+        io::detail::chart_axis const axis(true, low, high, 0.0, 240.0);
+        auto const marks = axis.ticks();
+        REQUIRE(marks.size() >= 3);
+        CHECK(marks.size() <= 16);
+        constexpr double most = 0.6 * 240.0; // without a mark
+        CHECK(axis.at(marks.front()) <= most);
+        double free = axis.at(marks.front());
+        for (double const mark : marks) {
+            CHECK(axis.at(mark) - free <= most);
+            free = axis.at(mark);
+        }
+        CHECK(240.0 - free <= most);
+    }
+}
+
 TEST_CASE("io.svg: ticks lie on the axis, ascending, not too many") {
     SOFATTN_GENERATOR(random);
     for (int n = 0; n < 500; ++n) {

@@ -117,3 +117,15 @@ TEST_CASE("io.pipeline_figures: shares of the cycles, and a timeline of the firs
         }
     }
 }
+
+TEST_CASE("io.html_report: names in tables break between their words only") {
+    io::html_report report("t", "s");
+    report.table("c", {"name"},
+                 {{"attention.exp_units"}, {"Fig. 5: work"}, {"TinyLlama-1.1B"}, {"end."}});
+    std::string const text = report.text();
+    for (char const* name :
+         {">attention.<wbr/>exp_<wbr/>units<", ">Fig. 5: work<", ">TinyLlama-1.1B<", ">end.<"}) {
+        CAPTURE(name);
+        CHECK(text.find(name) != std::string::npos);
+    }
+}

@@ -143,9 +143,13 @@ public:
     [[nodiscard]] double at(double value) const {
         return is_log_ ? log_.at(value) : linear_.at(value);
     }
-    /// A narrow logarithmic range holds few of 1, 2 and 5: then it is divided like a linear one.
+    /// Less than three powers of ten: 2 and 5 times them, too, though they be more than seven. A
+    /// narrow range holds few of either: then it is divided like a linear one.
     [[nodiscard]] std::vector<double> ticks() const {
         std::vector<double> marks = is_log_ ? log_.ticks(7) : linear_.ticks();
+        if (marks.size() < 3 && is_log_) {
+            marks = log_.ticks();
+        }
         if (marks.size() < 3 && is_log_) {
             double const range = log_.high - log_.low;
             double step = std::pow(10.0, std::floor(std::log10(range / 3.0)));

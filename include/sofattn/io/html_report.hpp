@@ -165,12 +165,16 @@ tbody th { white-space: normal; min-width: 7.5em; max-width: 12em }
 }
 )";
 
-    /// A name that may be broken between its words, where a line is too short.
+    /// A name that may be broken between its words, where a line is too short: not "Fig. 5", "1.1B".
     [[nodiscard]] static std::string breakable(std::string_view name) {
         std::string out;
-        for (char const c : svg_escaped(name)) {
-            out += c;
-            out += c == '_' || c == '.' ? "<wbr/>" : "";
+        std::string const text = svg_escaped(name);
+        for (std::size_t at = 0; at < text.size(); ++at) {
+            out += text[at];
+            bool const ends_word =
+                text[at] == '.' && at + 1 < text.size() &&
+                ((text[at + 1] >= 'a' && text[at + 1] <= 'z') || text[at + 1] == '_');
+            out += text[at] == '_' || ends_word ? "<wbr/>" : "";
         }
         return out;
     }
