@@ -118,7 +118,6 @@ int model_command(arguments const& a) {
     identity.options.seed = a.seed;
     std::filesystem::path runs_file = a.state;
     if (!runs_file.empty()) {
-        static_cast<void>(read_state(a.state, identity)); // foreign ones are known at once
         runs_file += ".runs";
     }
     run_log log(runs_file, purpose);
@@ -126,6 +125,9 @@ int model_command(arguments const& a) {
     workers.most_seconds = 0; // what all else is compared with
     model_search search(problem, log, {workers, !a.quiet}, workers.threads_each);
     identity.options.suggested = {search.even()};
+    if (!a.state.empty()) {
+        static_cast<void>(read_state(a.state, identity)); // a foreign one is known at once
+    }
 
     search.measure(a.most_kl);
     auto const runs = run_methods(

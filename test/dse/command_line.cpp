@@ -217,18 +217,12 @@ struct language {
     [[nodiscard]] std::string file(char const* name) const {
         return (model.folder / name).string();
     }
-    [[nodiscard]] words search(words const& more) const {
-        return words{"model", model.folder.path().string(),
-                     text,    "--kl",
-                     "0.02",  "--context",
-                     "96",    "--first",
-                     "48",    "--search-windows",
-                     "1",     "--settle-windows",
-                     "2",     "--judge-windows",
-                     "2",     "--evaluations",
-                     "12",    "--batch",
-                     "2",     "--quiet"} +
-               more;
+    [[nodiscard]] words search(words const& more, char const* kl = "0.02",
+                               char const* judge_windows = "2") const {
+        return words{"model", model.folder.path().string(), text, "--quiet", "--kl", kl} +
+               words{"--context", "96", "--first", "48", "--search-windows", "1"} +
+               words{"--settle-windows", "2", "--judge-windows", judge_windows} +
+               words{"--evaluations", "12", "--batch", "2"} + more;
     }
 };
 
@@ -284,17 +278,15 @@ TEST_CASE("dse: a search of a model, killed and started again, ends with the sam
     auto const state = l.file("s3.json");
     auto const before = read_bytes(state);
     refused(l.model.folder, l.search({"--state", state, "--seed", "2"}), {"s3.json", "seed"});
-    refused(l.model.folder, l.search({"--state", state, "--kl", "0.01"}),
-            {"s3.json", "most_kl_nats"});
+    refused(l.model.folder, l.search({"--state", state}, "0.01"), {"s3.json", "most_kl_nats"});
     CHECK(read_bytes(state) == before);
 }
 
 TEST_CASE("dse: a model, text or KL that cannot be is refused in one line") {
     language const l;
-    refused(l.model.folder, l.search({"--judge-windows", "9"}),
-            {"windows of 96 tokens", "7", "12"});
-    refused(l.model.folder, l.search({"--kl", "1e-9"}), {"mean KL to reach", "1e-09", "at least"});
-    refused(l.model.folder, l.search({"--kl", "0"}), {"--kl"});
+    refused(l.model.folder, l.search({}, "0.02", "9"), {"windows of 96 tokens", "7", "12"});
+    refused(l.model.folder, l.search({}, "1e-9"), {"mean KL to reach", "1e-09", "at least"});
+    refused(l.model.folder, l.search({}, "0"), {"--kl"});
     refused(l.model.folder, l.search({"--out", l.file("none/b.json")}), {"b.json", "not writable"});
     refused(l.model.folder, {"model", l.file("none"), l.text}, {"config.json"});
     refused(l.model.folder, {"model", l.model.folder.path().string(), l.file("none.txt")},
