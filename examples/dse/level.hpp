@@ -32,6 +32,8 @@ template <std::invocable<double> F>
     double const aim = std::log(wanted.most * (1 - wanted.tolerance / 2));
     std::optional<place> below;
     std::optional<place> above;
+    std::optional<place> last;
+    double slope = wanted.slope;
     double x = std::clamp(wanted.first, wanted.least_at, wanted.most_at);
     for (int tries = 0; tries < 20; ++tries) {
         double const value = quantity(x);
@@ -61,10 +63,15 @@ template <std::invocable<double> F>
             // A quantity that is no power: never the same end again and again.
             x = below->x + width * std::clamp(share, 0.05, 0.95);
         } else {
-            constexpr double longest = 2; // a factor of 7
-            x = std::clamp(x + std::clamp((aim - here.log_value) / wanted.slope, -longest, longest),
-                           wanted.least_at, wanted.most_at);
+            if (last && std::abs(x - last->x) > 1e-9) { // what the curve does here
+                slope = std::clamp((here.log_value - last->log_value) / (x - last->x),
+                                   wanted.slope / 8, wanted.slope * 8);
+            }
+            // A bit beyond, so that the next one lies on the other side; a factor of 7 at most.
+            double const step = std::clamp(1.1 * (aim - here.log_value) / slope, -2.0, 2.0);
+            x = std::clamp(x + step, wanted.least_at, wanted.most_at);
         }
+        last = here;
     }
     return below ? std::optional(below->x) : std::nullopt;
 }

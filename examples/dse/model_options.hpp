@@ -11,11 +11,11 @@ namespace sofattn::dse {
 enum class part { search, settle, judge };
 
 struct model_options {
-    index_t context = 2048;     ///< tokens of a window
-    index_t first = 256;        ///< tokens before are context only
-    index_t search_windows = 2; ///< heads are measured and budgets searched on these
-    index_t settle_windows = 8; ///< how large the budgets are altogether is decided on these
-    index_t judge_windows = 8;
+    index_t context = 2048;      ///< tokens of a window
+    index_t first = 256;         ///< tokens before are context only
+    index_t search_windows = 2;  ///< heads are measured and budgets searched on these
+    index_t settle_windows = 16; ///< how large the budgets are altogether is decided on these
+    index_t judge_windows = 16;
     bool begins_with_bos = true;
 
     [[nodiscard]] index_t windows_of(part p) const noexcept {

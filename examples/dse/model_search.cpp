@@ -70,9 +70,9 @@ std::vector<head_sample> samples_from(json const& list) {
 
 } // namespace
 
-model_search::model_search(model_problem const& problem, run_log& log, run_options options,
+model_search::model_search(model_problem const& problem, run_log& log, run_options const& options,
                            index_t threads)
-    : problem_(&problem), log_(&log), options_(std::move(options)), threads_(threads) {}
+    : problem_(&problem), log_(&log), options_(options), threads_(threads) {}
 
 search_space model_search::space_of(index_t layers) {
     std::vector<dimension> all;
@@ -130,7 +130,7 @@ model_level model_search::uniform(part p, uniform_budget kind, double most_kl) {
     wanted.first = std::log(is_mass ? 0.08 : 0.006);
     wanted.least_at = std::log(is_mass ? 1e-6 : 1e-7);
     wanted.most_at = std::log(is_mass ? 0.99 : 100.0);
-    wanted.slope = is_mass ? 1.5 : 2;
+    wanted.slope = is_mass ? 1 : 2; // about, on minimind2-small
     auto const x = find_level(kl_at, wanted);
     if (!x) {
         throw unreachable(most_kl, least_kl,

@@ -31,7 +31,8 @@ enum class uniform_budget { mass, output_error };
 class model_search {
 public:
     /// All must outlive this. `threads` of OpenMP per run; 0: its own choice.
-    model_search(model_problem const& problem, run_log& log, run_options options, index_t threads);
+    model_search(model_problem const& problem, run_log& log, run_options const& options,
+                 index_t threads);
 
     [[nodiscard]] static search_space space_of(index_t layers);
     [[nodiscard]] search_space space() const { return space_of(problem_->model().layers); }
