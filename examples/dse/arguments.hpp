@@ -1,8 +1,9 @@
 // SPDX-License-Identifier: MIT
-// The command line of sofattn-dse, and its three commands.
+// The command line of sofattn-dse, and its commands.
 #pragma once
 
 #include "dse/drive.hpp"
+#include "dse/model_options.hpp"
 #include <sofattn/core/types.hpp>
 
 #include <cstdint>
@@ -47,6 +48,12 @@ struct arguments {
     std::string eq2_model = "llama_7b";
     std::optional<double> most_error;
     bool one_ratio = false;
+    // model
+    std::filesystem::path text;
+    std::filesystem::path budgets_out;
+    model_options model_windows{};
+    double most_kl = 0.003;
+    bool no_bos = false;
     // synthetic
     index_t seeds = 20;
 };
@@ -82,6 +89,7 @@ void write_text(std::filesystem::path const& file, std::string const& text);
 
 int hardware_command(arguments const& a);
 int layers_command(arguments const& a);
+int model_command(arguments const& a); ///< where sofattn-lm is built
 int synthetic_command(arguments const& a);
 
 } // namespace sofattn::dse

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: MIT
-// sofattn-dse: searches for machines, tile counts and keep ratios.
+// sofattn-dse: searches for machines, tile counts, keep ratios and budgets.
 #include "attend/command.hpp"
 #include "dse/arguments.hpp"
 #include <sofattn/core/error.hpp>
@@ -26,13 +26,16 @@ constexpr char const* reading =
     "  sofattn-dse hardware --objective latency --objective energy --max-area 8\n"
     "  sofattn-dse hardware --vary attention.exp_units_count=1,4,16 --vary tile_keys_count=64,128\n"
     "  sofattn-dse layers examples/data --model TinyLlama --workers 2 --batch 2 --state s.json\n"
+    "  sofattn-dse model MODEL wiki.txt --kl 0.003 --out budgets.json --state s.json\n"
     "  sofattn-dse synthetic --seeds 20\n"
     "\n"
     "Exit codes: 0 done, 2 bad input (one line on standard error).";
 
 void declare_search(CLI::App* command, arguments& a) {
     constexpr index_t most = 100000;
-    command->add_option("--evaluations", a.evaluations, "Points to evaluate, per method")
+    command
+        ->add_option("--evaluations", a.evaluations,
+                     "Points to evaluate, per method; default 200, of a model 24")
         ->check(CLI::Range(index_t{1}, most));
     command->add_option("--batch", a.batch, "Points asked at a time; changes the result")
         ->check(CLI::Range(index_t{1}, index_t{1024}));
@@ -102,6 +105,39 @@ void declare(CLI::App& app, arguments& a) {
         ->check(CLI::Range(1e-6, 10.0));
     layers->add_flag("--one-ratio", a.one_ratio, "The same k in all layers, as in Algorithm 1");
 
+#ifdef SOFATTN_HAS_LM
+    auto* model = app.add_subcommand("model", "Budgets per layer and head of a language model, as "
+                                              "sofattn-lm --budgets reads them");
+    declare_search(model, a);
+    declare_workers(model, a);
+    model->add_option("MODEL", a.folder, "Folder of the model, as for sofattn-lm")->required();
+    model->add_option("TEXT", a.text, "Text file, or token ids in a .npy file")->required();
+    model->add_option("--out", a.budgets_out, "Write the table of budgets to this file");
+    model->add_option("--kl", a.most_kl, "Mean KL from the dense model to reach, nats")
+        ->check(CLI::Range(1e-9, 10.0))
+        ->capture_default_str();
+    model_options& windows = a.model_windows;
+    model->add_option("--context", windows.context, "Tokens of a window")
+        ->check(CLI::Range(2, 1 << 30))
+        ->capture_default_str();
+    model->add_option("--first", windows.first, "Judge tokens of a window from here on")
+        ->check(CLI::Range(1, 1 << 30))
+        ->capture_default_str();
+    auto const some = CLI::Range(1, 100000);
+    model->add_option("--search-windows", windows.search_windows, "To measure heads and search on")
+        ->check(some)
+        ->capture_default_str();
+    model
+        ->add_option("--settle-windows", windows.settle_windows,
+                     "Others, to choose all budgets' common size on")
+        ->check(some)
+        ->capture_default_str();
+    model->add_option("--judge-windows", windows.judge_windows, "Others, for the result")
+        ->check(some)
+        ->capture_default_str();
+    model->add_flag("--no-bos", a.no_bos, "Do not begin with the model's first token");
+#endif
+
     auto* synthetic =
         app.add_subcommand("synthetic", "Searches compared on a function with a known least value");
     declare_search(synthetic, a);
@@ -115,6 +151,15 @@ int run(CLI::App const& app, arguments const& a) {
                     "at most --batch, " + std::to_string(a.batch) +
                         ", since a batch is asked as a whole");
     }
+#ifdef SOFATTN_HAS_LM
+    if (auto const* model = app.get_subcommand("model"); model->parsed()) {
+        arguments with_defaults = a;
+        if (model->count("--evaluations") == 0) {
+            with_defaults.evaluations = 24; // of seconds each
+        }
+        return model_command(with_defaults);
+    }
+#endif
     return app.got_subcommand("hardware") ? hardware_command(a)
            : app.got_subcommand("layers") ? layers_command(a)
                                           : synthetic_command(a);

@@ -70,7 +70,8 @@ std::string inner_name(std::string const& where, std::string const& name) {
     return where + (where.ends_with(": ") ? "" : ".") + name;
 }
 
-/// Where two descriptions differ first, as "options.seed".
+} // namespace
+
 void check_same(json const& found, json const& wanted, std::string const& where) {
     if (found == wanted) {
         return;
@@ -93,8 +94,6 @@ void check_same(json const& found, json const& wanted, std::string const& where)
     }
     throw error(where, short_text(found), short_text(wanted) + ", as in this run");
 }
-
-} // namespace
 
 json to_json(outcome const& result) {
     json object = {{"status", name_of(result.status)}};

@@ -10,6 +10,7 @@
 
 #include <filesystem>
 #include <optional>
+#include <string>
 #include <vector>
 
 namespace sofattn::dse {
@@ -30,6 +31,9 @@ struct search_state {
     std::vector<trial> trials{};
     std::vector<json> details{}; ///< [trial]
 };
+
+/// Throws `error` where two descriptions differ first, as "options.seed", in the name of `where`.
+void check_same(json const& found, json const& wanted, std::string const& where);
 
 [[nodiscard]] json to_json(outcome const& result);
 /// Throws `error` in the name of `where`.

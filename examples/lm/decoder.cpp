@@ -182,23 +182,34 @@ std::size_t decoder::weight_bytes() const noexcept {
 
 std::vector<float> decoder::operator()(std::span<token_id const> tokens, kv_cache& cache,
                                        attend_layer const& attend, exec::openmp const& run) const {
-    model_config const& c = config_;
-    auto const count = std::ssize(tokens);
-    index_t const first = cache.size();
-    SOFATTN_ASSERT(first + count <= cache.capacity());
+    return run_layers(embed(tokens), 0, cache, attend, run);
+}
+
+std::vector<float> decoder::embed(std::span<token_id const> tokens) const {
     for (token_id const id : tokens) {
-        if (id < 0 || id >= c.vocabulary) {
+        if (id < 0 || id >= config_.vocabulary) {
             throw error("token", std::to_string(id),
-                        "below the size of the vocabulary, " + std::to_string(c.vocabulary));
+                        "below the size of the vocabulary, " + std::to_string(config_.vocabulary));
         }
     }
+    std::vector<float> state(tokens.size() * static_cast<std::size_t>(config_.hidden));
+    for (std::size_t t = 0; t < tokens.size(); ++t) {
+        embedding_.row(tokens[t], state.data() + static_cast<index_t>(t) * config_.hidden);
+    }
+    return state;
+}
+
+std::vector<float> decoder::run_layers(std::vector<float> state, index_t from, kv_cache& cache,
+                                       attend_layer const& attend, exec::openmp const& run,
+                                       see_state const& seen) const {
+    model_config const& c = config_;
+    index_t const count = std::ssize(state) / c.hidden;
+    index_t const first = cache.size();
+    SOFATTN_ASSERT(from >= 0 && from <= c.layers && count * c.hidden == std::ssize(state));
+    SOFATTN_ASSERT(first + count <= cache.capacity());
     auto const floats = [&](index_t width) {
         return std::vector<float>(static_cast<std::size_t>(count * width));
     };
-    std::vector<float> state = floats(c.hidden);
-    for (index_t t = 0; t < count; ++t) {
-        embedding_.row(tokens[static_cast<std::size_t>(t)], state.data() + t * c.hidden);
-    }
     index_t const q_width = c.heads * c.head_dim;
     index_t const kv_width = c.kv_heads * c.head_dim;
     std::vector<float> normed;
@@ -211,8 +222,11 @@ std::vector<float> decoder::operator()(std::span<token_id const> tokens, kv_cach
     std::vector<float> step = floats(c.hidden);
     rotation const rotate(frequencies_, first, count);
 
-    for (index_t n = 0; n < c.layers; ++n) {
+    for (index_t n = from; n < c.layers; ++n) {
         layer const& l = layers_[static_cast<std::size_t>(n)];
+        if (seen) {
+            seen(n, state);
+        }
         rms_norm(state, l.attention_norm, c.norm_epsilon, normed, run);
         l.query(normed.data(), count, q.data(), run);
         l.key(normed.data(), count, k.data(), run);

@@ -25,6 +25,9 @@ using attention_output = view<float, axis::head, axis::query, axis::value_dim>;
 using attend_layer =
     std::function<void(index_t layer, problem<float> const& given, attention_output output)>;
 
+/// state [token, hidden] that a layer is given
+using see_state = std::function<void(index_t layer, std::span<float const> state)>;
+
 /// Weights in memory as in the file, and the arithmetic between attentions, in f32.
 class decoder {
 public:
@@ -47,6 +50,20 @@ public:
     [[nodiscard]] std::vector<float> operator()(std::span<token_id const> tokens, kv_cache& cache,
                                                 attend_layer const& attend,
                                                 exec::openmp const& run) const;
+
+    /// What the first layer is given, [token, hidden].
+    /// error  a token that the vocabulary does not have
+    [[nodiscard]] std::vector<float> embed(std::span<token_id const> tokens) const;
+
+    /// The same from the middle: layers `from` on, given their state for tokens that follow those of
+    /// the cache. Layers before `from` write nothing to the cache.
+    ///
+    /// in     state   [token, hidden]
+    ///        seen    told what every layer is given, before it runs; may be empty
+    [[nodiscard]] std::vector<float> run_layers(std::vector<float> state, index_t from,
+                                                kv_cache& cache, attend_layer const& attend,
+                                                exec::openmp const& run,
+                                                see_state const& seen = {}) const;
 
     /// states [row, hidden] -> logits [row, vocabulary]
     void logits(float const* states, index_t rows, float* to, exec::openmp const& run) const {

@@ -3,14 +3,12 @@
 #include "attend/command.hpp"
 #include "attend/json.hpp"
 #include "attend/progress.hpp"
-#include "lm/decoder.hpp"
 #include "lm/generate.hpp"
-#include "lm/json_input.hpp"
 #include "lm/method.hpp"
+#include "lm/model_folder.hpp"
 #include "lm/perplexity.hpp"
 #include "lm/record.hpp"
 #include "lm/tasks.hpp"
-#include "lm/tokenizer.hpp"
 #include <sofattn/core/error.hpp>
 #include <sofattn/io/file.hpp>
 #include <sofattn/io/npy.hpp>
@@ -39,6 +37,7 @@ struct arguments {
     std::vector<std::string> tasks;
     index_t samples = 4;
     std::vector<std::string> methods;
+    std::vector<std::string> budgets;
     std::string prefill = "dense";
     perplexity_options windows;
     generate_options generation;
@@ -67,7 +66,8 @@ constexpr char const* reading =
     "of\n"
     "the best (with /dropped, dropped keys are not stood in for; with /computed, predicted scores "
     "are\n"
-    "not reused as logits); budgets:FILE is a table of sofattn-calibrate; paper:RATIO is the "
+    "not reused as logits); budgets:FILE is a table of sofattn-dse or sofattn-calibrate; "
+    "paper:RATIO is the "
     "paper's own, on the slow reference executor.\n"
     "\n"
     "Reading the table: KL is the divergence from the dense model's prediction, in nats; same top, "
@@ -82,7 +82,8 @@ constexpr char const* reading =
     "p.json\n"
     "  sofattn-lm record MODEL wiki.txt DIR --skip 100000\n"
     "  sofattn-calibrate DIR --kept 0.1 --out budgets.json\n"
-    "  sofattn-lm perplexity MODEL wiki.txt --attention budgets:budgets.json\n"
+    "  sofattn-lm perplexity MODEL wiki.txt --budgets budgets.json\n"
+    "  sofattn-dse model MODEL wiki.txt --out found.json    # searched on the model itself\n"
     "  sofattn-lm tasks MODEL --task needle --context 4096\n"
     "  sofattn-lm generate MODEL 'Once upon a time' --tokens 200 --temperature 0.8 --seed 1\n"
     "\n"
@@ -92,6 +93,30 @@ constexpr char const* reading =
 /// close to the first, what it loses without stand-ins, and the paper's rule.
 std::vector<std::string> const usual_methods{"error:0.004", "error:0.01", "mass:0.95",
                                              "mass:0.95/dropped", "paper:0.1"};
+
+void declare_budgets(CLI::App& command, arguments& a) {
+    command
+        .add_option("--budgets", a.budgets,
+                    "The same as --attention budgets:FILE, of sofattn-dse or sofattn-calibrate; "
+                    "repeatable")
+        ->type_name("FILE")
+        ->allow_extra_args(false)
+        ->take_all();
+}
+
+/// Those that were asked for, or else `usual`.
+std::vector<attention_method> methods_of(arguments const& a,
+                                         std::vector<std::string> const& usual) {
+    std::vector<std::string> names = a.methods;
+    for (std::string const& file : a.budgets) {
+        names.push_back("budgets:" + file);
+    }
+    std::vector<attention_method> methods{dense_method()};
+    for (std::string const& name : names.empty() ? usual : names) {
+        methods.push_back(find_method(name, a.dense_below));
+    }
+    return methods;
+}
 
 void declare_machine(CLI::App& command, arguments& a) {
     command.add_option("--threads", a.threads, "Threads; default: as many as OpenMP would take")
@@ -122,6 +147,7 @@ void declare(CLI::App& app, arguments& a) {
                      "mass:0.95 mass:0.95/dropped paper:0.1")
         ->allow_extra_args(false)
         ->take_all();
+    declare_budgets(*judge, a);
     judge->add_option("--context", a.windows.context, "Tokens of a window")
         ->check(CLI::Range(2, 1 << 30))
         ->capture_default_str();
@@ -177,6 +203,7 @@ void declare(CLI::App& app, arguments& a) {
     test->add_option("--attention", a.methods, "As for perplexity; default error:0.004 mass:0.95")
         ->allow_extra_args(false)
         ->take_all();
+    declare_budgets(*test, a);
     test->add_option("--context", a.windows.context, "Tokens of a sample at most")
         ->check(CLI::Range(2, 1 << 30))
         ->capture_default_str();
@@ -187,35 +214,6 @@ void declare(CLI::App& app, arguments& a) {
     test->add_option("--out", a.folder,
                      "Only write the samples there: tokens as .npy, and tasks.json");
     declare_common(*test, a);
-}
-
-struct engine {
-    decoder model;
-    tokenizer text;
-
-    explicit engine(std::filesystem::path const& folder)
-        : model(folder), text(tokenizer::read(folder)) {
-        if (text.size() > model.config().vocabulary) {
-            throw error(io::shown(folder / "tokenizer.json") + ": largest id",
-                        std::to_string(text.size() - 1),
-                        "below vocab_size of config.json, " +
-                            std::to_string(model.config().vocabulary));
-        }
-    }
-};
-
-std::vector<token_id> tokens_of(std::filesystem::path const& file, engine const& e) {
-    if (file.extension() == ".npy") {
-        auto const array = io::read_npy(file);
-        if (array.shape().size() != 1) {
-            throw error(array.name() + ": shape", io::shape_text(array.shape()),
-                        "that of a list of tokens");
-        }
-        auto const ids = array.values<std::int32_t>();
-        return {ids.begin(), ids.end()};
-    }
-    constexpr std::uintmax_t most_bytes = 1 << 30;
-    return e.text.encode(read_text(file, most_bytes));
 }
 
 void write_json(std::filesystem::path const& file, nlohmann::ordered_json const& content) {
@@ -233,22 +231,19 @@ void try_to_write(std::filesystem::path const& file) {
     }
 }
 
-void check_fit(attention_method const& method, engine const& e) {
+void check_fit(attention_method const& method, arguments const& a, model_folder const& e) {
     if (method.check) {
-        method.check(e.model.config().layers, e.model.config().heads);
+        method.check({model_name(a.model), e.model.config().layers, e.model.config().heads});
     }
 }
 
 int run_perplexity(arguments const& a) {
-    std::vector<attention_method> methods{dense_method()};
-    for (auto const& name : a.methods.empty() ? usual_methods : a.methods) {
-        methods.push_back(find_method(name, a.dense_below));
-    }
+    auto const methods = methods_of(a, usual_methods);
     try_to_write(a.json_file);
-    engine const e(a.model);
-    auto const tokens = tokens_of(a.text, e);
+    model_folder const e(a.model);
+    auto const tokens = e.tokens_of(a.text);
     for (auto const& method : methods) {
-        check_fit(method, e);
+        check_fit(method, a, e);
     }
     perplexity_options options = a.windows;
     options.begins_with_bos = !a.no_bos;
@@ -267,8 +262,8 @@ int run_perplexity(arguments const& a) {
 int run_generate(arguments const& a) {
     auto const prefill = find_method(a.prefill, a.dense_below);
     try_to_write(a.json_file);
-    engine const e(a.model);
-    check_fit(prefill, e);
+    model_folder const e(a.model);
+    check_fit(prefill, a, e);
     std::vector<token_id> prompt;
     if (!a.no_bos && e.model.config().bos) {
         prompt.push_back(*e.model.config().bos);
@@ -304,8 +299,8 @@ int run_generate(arguments const& a) {
 }
 
 int run_record(arguments const& a) {
-    engine const e(a.model);
-    auto const text = tokens_of(a.text, e);
+    model_folder const e(a.model);
+    auto const text = e.tokens_of(a.text);
     bool const has_bos = !a.no_bos && e.model.config().bos;
     std::vector<token_id> window;
     if (has_bos) {
@@ -318,11 +313,8 @@ int run_record(arguments const& a) {
     }
     window.insert(window.end(), text.begin() + a.skip, text.begin() + a.skip + wanted);
     attend::progress_bar bar(!a.quiet);
-    // A folder's own name says more than the path to it.
-    auto const name = std::filesystem::absolute(a.model).lexically_normal();
     record(e.model, window, a.folder,
-           {io::shown(name.has_filename() ? name.filename() : name.parent_path().filename()),
-            io::shown(a.text.filename()), a.recorded_layers},
+           {model_name(a.model), io::shown(a.text.filename()), a.recorded_layers},
            exec::openmp(a.threads), [&](double share) { bar.update(share, "recording"); });
     bar.clear();
     std::printf("%zu tokens recorded in %s\n", window.size(), io::shown(a.folder).c_str());
@@ -360,15 +352,11 @@ int run_tasks(arguments const& a) {
             kinds.push_back(find_task(name));
         }
     }
-    std::vector<attention_method> methods{dense_method()};
-    for (auto const& name :
-         a.methods.empty() ? std::vector<std::string>{"error:0.004", "mass:0.95"} : a.methods) {
-        methods.push_back(find_method(name, a.dense_below));
-    }
+    auto const methods = methods_of(a, {"error:0.004", "mass:0.95"});
     try_to_write(a.json_file);
-    engine const e(a.model);
+    model_folder const e(a.model);
     for (auto const& method : methods) {
-        check_fit(method, e);
+        check_fit(method, a, e);
     }
     auto const bos = a.no_bos ? std::nullopt : e.model.config().bos;
     std::vector<task_sample> samples;

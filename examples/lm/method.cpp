@@ -113,6 +113,33 @@ std::vector<sads::budget> head_budgets(attend::budget_table const& table,
     return attend::budgets_of(table, file, info, presets::recommended::options().budget);
 }
 
+/// Throws `error` for budgets of another model. A layer or a head too many is one as well.
+void check_is_of(attend::budget_table const& table, std::filesystem::path const& file,
+                 model_shape const& model) {
+    std::string const where = io::shown(file) + ": ";
+    if (table.layers.front().model != model.name) {
+        throw error(where + "model", io::quoted(table.layers.front().model),
+                    "that of the model's folder, " + io::quoted(model.name));
+    }
+    for (index_t layer = 0; layer < model.layers; ++layer) {
+        static_cast<void>(head_budgets(table, file, layer, model.heads));
+    }
+    for (auto const& layer : table.layers) {
+        std::string const number = std::to_string(layer.layer);
+        if (layer.layer < 0 || layer.layer >= model.layers) {
+            throw error(where + "layer", number,
+                        "from 0 to the model's last, " + std::to_string(model.layers - 1));
+        }
+        for (auto const& head : layer.heads) {
+            if (head.query_head < 0 || head.query_head >= model.heads) {
+                throw error(where + "layer " + number + ", query head",
+                            std::to_string(head.query_head),
+                            "from 0 to the model's last, " + std::to_string(model.heads - 1));
+            }
+        }
+    }
+}
+
 std::optional<attention_method> calibrated(std::string_view name, index_t dense_below) {
     constexpr std::string_view prefix = "budgets:";
     if (!name.starts_with(prefix)) {
@@ -120,10 +147,9 @@ std::optional<attention_method> calibrated(std::string_view name, index_t dense_
     }
     std::filesystem::path const file(name.substr(prefix.size()));
     auto const table = attend::read_budgets(file);
-    // What sofattn-calibrate calls the stages that sparse_prefill runs.
-    constexpr std::string_view policy = "rotated_int8/adaptive/sufa_reusing/segment_means";
-    if (table.policy != policy) {
-        throw error(io::shown(file) + ": policy", io::quoted(table.policy), std::string(policy));
+    if (table.policy != budget_policy) {
+        throw error(io::shown(file) + ": policy", io::quoted(table.policy),
+                    std::string(budget_policy));
     }
     if (table.layers.empty()) {
         throw error(io::shown(file) + ": layers", "an empty array", "of at least one layer");
@@ -141,11 +167,7 @@ std::optional<attention_method> calibrated(std::string_view name, index_t dense_
         options.head_budgets = head_budgets(table, file, call.layer, call.given.shape().heads);
         return detail::attend_reused_with_tail(call, options, dense_below);
     };
-    m.check = [table, file](index_t layers, index_t heads) {
-        for (index_t layer = 0; layer < layers; ++layer) {
-            static_cast<void>(head_budgets(table, file, layer, heads));
-        }
-    };
+    m.check = [table, file](model_shape const& model) { check_is_of(table, file, model); };
     return m;
 }
 
@@ -182,6 +204,26 @@ std::uint64_t detail::visible_pairs(problem_shape const& shape, index_t first_ro
 std::string method_names() {
     return "dense, dense/bf16, dense/int8; mass:P, error:E or radius:R, alone or with /computed "
            "and /dropped; budgets:FILE; paper:RATIO";
+}
+
+std::string model_name(std::filesystem::path const& folder) {
+    auto const full = std::filesystem::absolute(folder).lexically_normal();
+    return io::shown(full.has_filename() ? full.filename() : full.parent_path().filename());
+}
+
+attention_method with_output_errors(std::string name, std::vector<std::vector<double>> spreads,
+                                    index_t dense_below) {
+    attention_method m;
+    m.name = std::move(name);
+    m.what = "int8 prediction of rotated keys; logits reused; output errors per layer and head";
+    m.attend = [spreads = std::move(spreads), dense_below](method_call const& call) {
+        attention_options options;
+        for (double const error : spreads.at(static_cast<std::size_t>(call.layer))) {
+            options.head_budgets.push_back(presets::recommended::options(error).budget);
+        }
+        return detail::attend_reused_with_tail(call, options, dense_below);
+    };
+    return m;
 }
 
 attention_method find_method(std::string_view name, index_t dense_below) {

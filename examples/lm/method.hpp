@@ -9,9 +9,11 @@
 #include <sofattn/exec/parallel.hpp>
 
 #include <cstdint>
+#include <filesystem>
 #include <functional>
 #include <string>
 #include <string_view>
+#include <vector>
 
 namespace sofattn::lm {
 
@@ -39,6 +41,16 @@ struct method_call {
     exec::openmp const& run;
 };
 
+/// What a table of budgets must be of.
+struct model_shape {
+    std::string name; ///< as `model_name` says
+    index_t layers = 0;
+    index_t heads = 0;
+};
+
+/// What recorded data and budgets call a model: its folder's own name, which says more than the path.
+[[nodiscard]] std::string model_name(std::filesystem::path const& folder);
+
 /// A way to attend to all keys of a problem.
 struct attention_method {
     std::string name; ///< as it was given
@@ -49,8 +61,8 @@ struct attention_method {
     /// error  a budget that does not fit the problem
     std::function<pair_counts(method_call const&)> attend;
     /// Asked once before a model runs; may be empty.
-    /// error  a table of budgets that lacks a layer or a head of the model
-    std::function<void(index_t layers, index_t heads)> check;
+    /// error  a table of budgets of another model: by name, or by layers and heads
+    std::function<void(model_shape const&)> check;
 };
 
 /// What a name may be, for --help.
@@ -64,6 +76,17 @@ struct attention_method {
 /// error  no such name, or a number out of range; a file that is no table of budgets, of another
 ///        policy, or of several models
 [[nodiscard]] attention_method find_method(std::string_view name, index_t dense_below);
+
+/// What budgets:FILE does, with an output error per layer and query head, in spreads of the values.
+///
+/// in     spreads  [layer][head], all of a model's, above 0
+[[nodiscard]] attention_method
+with_output_errors(std::string name, std::vector<std::vector<double>> spreads, index_t dense_below);
+
+/// The policy of budgets that budgets:FILE takes: what sofattn-calibrate calls the stages that
+/// sparse_prefill runs.
+inline constexpr std::string_view budget_policy =
+    "rotated_int8/adaptive/sufa_reusing/segment_means";
 
 /// The method that others are compared with.
 [[nodiscard]] inline attention_method dense_method() { return find_method("dense", 0); }

@@ -83,25 +83,42 @@ std::vector<window_outcome> judge_window(decoder const& model, std::span<token_i
         outcome.total_seconds = seconds_since(start);
     }
 
+    auto judged_methods = judge_states(model, window, first, states, run, [&](double share) {
+        progress((done + static_cast<double>(methods.size()) * share) / steps, "comparing");
+    });
+    for (std::size_t m = 0; m < methods.size(); ++m) {
+        outcomes[m].tokens = std::move(judged_methods[m].tokens);
+        outcomes[m].total_seconds += judged_methods[m].seconds;
+    }
+    return outcomes;
+}
+
+std::vector<judged_states> judge_states(decoder const& model, std::span<token_id const> window,
+                                        index_t first, std::span<std::vector<float> const> states,
+                                        exec::openmp const& run,
+                                        std::function<void(double share)> const& on_rows) {
+    auto const& config = model.config();
+    auto const count = std::ssize(window);
+    SOFATTN_ASSERT(first >= 1 && first < count && !states.empty());
+    std::vector<judged_states> all(states.size());
     constexpr index_t rows_most = 128; // their logits fit memory whatever the vocabulary
     auto const vocabulary = static_cast<std::size_t>(config.vocabulary);
     std::vector<float> truth(static_cast<std::size_t>(rows_most) * vocabulary);
-    std::vector<float> others(methods.size() > 1 ? truth.size() : 0);
+    std::vector<float> others(states.size() > 1 ? truth.size() : 0);
     auto const row_of = [&](std::vector<float> const& logits, index_t r) {
         return std::span(logits).subspan(static_cast<std::size_t>(r) * vocabulary, vocabulary);
     };
     for (index_t at = first - 1; at < count - 1; at += rows_most) {
         index_t const rows = std::min(rows_most, count - 1 - at);
-        for (std::size_t m = 0; m < methods.size(); ++m) {
-            progress((done + static_cast<double>(methods.size()) * static_cast<double>(at) /
-                                 static_cast<double>(count)) /
-                         steps,
-                     "comparing");
+        if (on_rows) {
+            on_rows(static_cast<double>(at) / static_cast<double>(count));
+        }
+        for (std::size_t m = 0; m < states.size(); ++m) {
             auto& logits = m == 0 ? truth : others;
             auto const start = clock::now();
             model.logits(states[m].data() + at * config.hidden, rows, logits.data(), run);
-            outcomes[m].total_seconds += seconds_since(start);
-            auto& tokens = outcomes[m].tokens;
+            all[m].seconds += seconds_since(start);
+            auto& tokens = all[m].tokens;
             auto const begin = static_cast<index_t>(tokens.size());
             tokens.resize(static_cast<std::size_t>(begin + rows));
             run(rows, [&](index_t r, index_t) {
@@ -111,12 +128,9 @@ std::vector<window_outcome> judge_window(decoder const& model, std::span<token_i
             });
         }
     }
-    return outcomes;
+    return all;
 }
 
-namespace {
-
-/// The windows, each with its first token.
 std::vector<std::vector<token_id>> windows_of(model_config const& config,
                                               std::span<token_id const> text,
                                               perplexity_options const& options) {
@@ -144,6 +158,8 @@ std::vector<std::vector<token_id>> windows_of(model_config const& config,
     }
     return windows;
 }
+
+namespace {
 
 /// The value that 99 % of them do not exceed.
 double ninety_ninth(std::vector<double> values) {

@@ -47,6 +47,23 @@ judge_window(decoder const& model, std::span<token_id const> window, index_t fir
              std::span<attention_method const> methods, exec::openmp const& run,
              on_progress const& progress);
 
+/// Predictions judged, and the seconds that their logits took.
+struct judged_states {
+    std::vector<token_judgement> tokens; ///< [token - first]
+    double seconds = 0;
+};
+
+/// Judges the predictions of tokens `first` on, from what the decoder returned for a window under
+/// several ways to attend.
+///
+/// in     states    [way][token, hidden], at least one; the first is what others are compared with
+///        on_rows   share of the tokens that are done, in [0, 1]; may be empty
+/// out    [way]
+[[nodiscard]] std::vector<judged_states>
+judge_states(decoder const& model, std::span<token_id const> window, index_t first,
+             std::span<std::vector<float> const> states, exec::openmp const& run,
+             std::function<void(double share)> const& on_rows = {});
+
 /// One method on all windows.
 struct method_report {
     std::string method;
@@ -82,10 +99,18 @@ struct perplexity_options {
     bool begins_with_bos = true;
 };
 
-/// Cuts a text into windows of `context` tokens, each after the model's BOS where it has one, and
-/// judges every method on them. What is left at the end makes no window, unless it is all there is.
+/// Cuts a text into windows of `context` tokens, each after the model's BOS where it has one. What is
+/// left at the end makes no window, unless it is all there is.
 ///
-/// error  a window longer than the model was made for, or no longer than `first`; as judge_window
+/// out    [window][token], all of the text whatever `options.windows`
+/// error  a window longer than the model was made for, or no longer than `first`
+[[nodiscard]] std::vector<std::vector<token_id>> windows_of(model_config const& config,
+                                                            std::span<token_id const> text,
+                                                            perplexity_options const& options);
+
+/// Judges every method on the windows of a text.
+///
+/// error  as windows_of and judge_window
 [[nodiscard]] perplexity_report perplexity(decoder const& model, std::span<token_id const> text,
                                            std::span<attention_method const> methods,
                                            perplexity_options const& options,

@@ -1,5 +1,9 @@
 // SPDX-License-Identifier: MIT
 // sofattn-dse as its users run it.
+#ifdef SOFATTN_HAS_LM
+#include "lm/method.hpp"
+#include "lm/tiny_model.hpp"
+#endif
 #include "support/tool.hpp"
 
 #include <doctest/doctest.h>
@@ -9,6 +13,7 @@
 
 #include <chrono>
 #include <csignal>
+#include <cstddef>
 #include <string>
 #include <thread>
 
@@ -60,7 +65,7 @@ void run_and_kill(words const& arguments, fs::path const& state, std::size_t tri
         }
         json const now = json::parse(read_bytes(state), nullptr, false);
         std::size_t told = 0;
-        for (auto const& t : now.at("trials")) {
+        for (auto const& t : now.value("trials", json::array())) {
             told += t.at("status") == "pending" ? 0u : 1u;
         }
         if (told >= trials) {
@@ -192,6 +197,102 @@ TEST_CASE("dse: recorded layers") {
         }
     }
 }
+
+#ifdef SOFATTN_HAS_LM
+namespace {
+
+/// A model and a text of a few windows.
+struct language {
+    tiny_model model;
+    std::string text = (model.folder / "text.txt").string();
+
+    language() {
+        generator random;
+        std::string words;
+        for (int i = 0; i < 700; ++i) {
+            words += static_cast<char>('a' + random.integer(0, 25));
+        }
+        write_bytes(text, words);
+    }
+    [[nodiscard]] std::string file(char const* name) const {
+        return (model.folder / name).string();
+    }
+    [[nodiscard]] words search(words const& more, char const* kl = "0.02",
+                               char const* judge_windows = "2") const {
+        return words{"model", model.folder.path().string(), text, "--quiet", "--kl", kl} +
+               words{"--context", "96", "--first", "48", "--search-windows", "1"} +
+               words{"--settle-windows", "2", "--judge-windows", judge_windows} +
+               words{"--evaluations", "12", "--batch", "2"} + more;
+    }
+};
+
+} // namespace
+
+TEST_CASE("dse: budgets of a language model are found, judged and read by sofattn-lm") {
+    language const l;
+    auto const run = accepted(l.search(
+        {"--out", l.file("b.json"), "--json", l.file("r.json"), "--html", l.file("r.html")}));
+    for (char const* part :
+         {"uniform mass", "uniform output error", "found", "dense", "fewer keys", "one_plus_one"}) {
+        CAPTURE(part);
+        CHECK(holds(run.out, part));
+    }
+    CHECK(holds(read_bytes(l.file("r.html")), "Best weights so far"));
+    json const result = json::parse(read_bytes(l.file("r.json")));
+    json const& settings = result.at("settings");
+    REQUIRE(settings.size() == 4);
+    json const& found = settings[3];
+    CHECK(found.at("name") == "found");
+    CHECK(found.at("windows_kl_nats").size() == 2);
+    double const kl = found.at("mean_kl_nats");
+    for (int i = 0; i < 3; ++i) { // rivals at the same KL
+        CHECK(settings[static_cast<std::size_t>(i)].at("mean_kl_nats").get<double>() <= kl);
+        CHECK(settings[static_cast<std::size_t>(i)].at("mean_kl_nats").get<double>() > 0.8 * kl);
+    }
+    double const kept = found.at("kept_share");
+    double const rival = settings[0].at("kept_share");
+    CHECK(result.at("saved_share_of_uniform_mass") == doctest::Approx(1 - kept / rival));
+    CHECK(result.at("methods").at("bayesian").size() == 12);
+
+    auto const method = sofattn::lm::find_method("budgets:" + l.file("b.json"), 0);
+    auto const name = sofattn::lm::model_name(l.model.folder.path());
+    method.check({name, 2, 4});
+    CHECK_THROWS_AS(method.check({name, 2, 8}), sofattn::error);
+}
+
+TEST_CASE("dse: a search of a model, killed and started again, ends with the same budgets") {
+    language const l;
+    static_cast<void>(accepted(l.search({"--no-baselines", "--out", l.file("whole.json")})));
+    // Amid the search; and amid what is measured before it.
+    for (std::size_t const trials : {0u, 3u}) {
+        CAPTURE(trials);
+        auto const state = l.model.folder / ("s" + std::to_string(trials) + ".json");
+        words const arguments =
+            l.search({"--no-baselines", "--state", state.string(), "--out", l.file("resumed.json"),
+                      "--workers", "2", "--json", l.file("r.json")});
+        run_and_kill(arguments, trials == 0 ? fs::path(state.string() + ".runs") : state, trials);
+        static_cast<void>(accepted(arguments));
+        CHECK(read_bytes(l.file("resumed.json")) == read_bytes(l.file("whole.json")));
+    }
+    // Of another search: refused at once, and left as it is.
+    auto const state = l.file("s3.json");
+    auto const before = read_bytes(state);
+    refused(l.model.folder, l.search({"--state", state, "--seed", "2"}), {"s3.json", "seed"});
+    refused(l.model.folder, l.search({"--state", state}, "0.01"), {"s3.json", "most_kl_nats"});
+    CHECK(read_bytes(state) == before);
+}
+
+TEST_CASE("dse: a model, text or KL that cannot be is refused in one line") {
+    language const l;
+    refused(l.model.folder, l.search({}, "0.02", "9"), {"windows of 96 tokens", "7", "12"});
+    refused(l.model.folder, l.search({}, "1e-9"), {"mean KL to reach", "1e-09", "at least"});
+    refused(l.model.folder, l.search({}, "0"), {"--kl"});
+    refused(l.model.folder, l.search({"--out", l.file("none/b.json")}), {"b.json", "not writable"});
+    refused(l.model.folder, {"model", l.file("none"), l.text}, {"config.json"});
+    refused(l.model.folder, {"model", l.model.folder.path().string(), l.file("none.txt")},
+            {"none.txt"});
+}
+#endif
 
 TEST_CASE("dse: searches are compared on a known function") {
     temporary_folder const folder;

@@ -140,13 +140,38 @@ TEST_CASE("lm: what record writes, attend reads; a table of budgets must fit the
             {"--layers", "7", "from 0 to 1"});
 
     auto const budgets = (s.model.folder / "budgets.json").string();
-    write_bytes(budgets, R"({"format": "sofattn-budgets-1", "layers": [{"model": "m", "layer": 0,
-        "heads": [{"query_head": 0, "output_error_spreads": 0.1}]}],
-        "policy": "rotated_int8/adaptive/sufa_reusing/segment_means"})");
-    refused(s.model.folder, {"perplexity", s.folder, s.text, "--attention", "budgets:" + budgets},
-            {"budgets.json", "layer 0, query head 1", "missing"});
+    auto const write_budgets = [&](std::string const& model, int heads, int layers) {
+        json table = {{"format", "sofattn-budgets-1"},
+                      {"policy", "rotated_int8/adaptive/sufa_reusing/segment_means"},
+                      {"layers", json::array()}};
+        for (int l = 0; l < layers; ++l) {
+            json list = json::array();
+            for (int h = 0; h < heads; ++h) {
+                list.push_back({{"query_head", h}, {"output_error_spreads", 0.1}});
+            }
+            table["layers"].push_back({{"model", model}, {"layer", l}, {"heads", list}});
+        }
+        write_bytes(budgets, table.dump());
+    };
+    std::string const name = s.model.folder.path().filename().string();
+    words const judge{"perplexity", s.folder,  s.text, "--context", "64",   "--windows",
+                      "1",          "--first", "8",    "--budgets", budgets};
+    write_budgets(name, 4, 2);
+    auto const run = accepted(judge + words{"--attention", "error:0.1", "--json", s.result});
+    CHECK(holds(run.out, "| budgets:" + budgets));
+    json const methods = s.read().at("methods");
+    REQUIRE(methods.size() == 3);
+    CHECK(methods[1].at("mean_kl_nats") == methods[2].at("mean_kl_nats"));
+    write_budgets(name, 1, 1);
+    refused(s.model.folder, judge, {"budgets.json", "layer 0, query head 1", "missing"});
     refused(s.model.folder, {"generate", s.folder, "a", "--attention", "budgets:" + budgets},
             {"budgets.json", "query head 1"});
+    write_budgets("llama", 4, 2);
+    refused(s.model.folder, judge, {"budgets.json", "model", "\"llama\"", name});
+    write_budgets(name, 4, 3);
+    refused(s.model.folder, judge, {"budgets.json", "layer is 2", "from 0 to", "1"});
+    write_budgets(name, 6, 2);
+    refused(s.model.folder, judge, {"budgets.json", "layer 0, query head is 4", "3"});
 }
 
 TEST_CASE("lm: tasks are judged, or written as tokens") {

@@ -122,10 +122,17 @@ TEST_CASE("lm.method: budgets per head are read from a table, and must be those 
         return lm::find_method("budgets:" + file.string(), 0);
     };
     auto const method = written(table_of(2, 4, 0.05));
-    method.check(2, 4);
-    method.check(1, 3); // a smaller model would do
-    CHECK_THROWS_AS(method.check(3, 4), error);
-    CHECK_THROWS_AS(method.check(2, 5), error);
+    method.check({"tiny", 2, 4});
+    for (lm::model_shape const& other : {lm::model_shape{"tiny", 3, 4},
+                                         {"tiny", 2, 5},
+                                         {"tiny", 1, 4},
+                                         {"tiny", 2, 3},
+                                         {"small", 2, 4}}) {
+        CAPTURE(other.name);
+        CAPTURE(other.layers);
+        CAPTURE(other.heads);
+        CHECK_THROWS_AS(method.check(other), error);
+    }
 
     // One budget for all heads is what error:E says.
     SOFATTN_GENERATOR(random);
@@ -144,6 +151,10 @@ TEST_CASE("lm.method: budgets per head are read from a table, and must be those 
     auto uneven = table_of(2, 4, 0.05);
     uneven.layers[1].heads[2].output_error_spreads = 0.5;
     auto const other = written(uneven);
+    auto const as_numbers =
+        lm::with_output_errors("uneven", {{0.05, 0.05, 0.05, 0.05}, {0.05, 0.05, 0.5, 0.05}}, 0);
+    CHECK(output_of(as_numbers, 0) == output_of(other, 0));
+    CHECK(output_of(as_numbers, 1) == output_of(other, 1));
     CHECK(output_of(other, 0) == output_of(method, 0));
     CHECK(output_of(other, 1) != output_of(method, 1));
 
