@@ -2,10 +2,13 @@
 // sofattn-dse: searches for machines, tile counts and keep ratios.
 #include "attend/command.hpp"
 #include "dse/arguments.hpp"
+#include "dse/ranks.hpp"
 #include <sofattn/core/error.hpp>
 
 #include <CLI/CLI.hpp>
 
+#include <cstdio>
+#include <exception>
 #include <limits>
 #include <string>
 
@@ -17,7 +20,8 @@ constexpr char const* introduction = "Design-space exploration (SOFA, section II
                                      "random and (1+1) search beside it.\n";
 
 constexpr char const* reading =
-    "\nResults depend on --seed and --batch, never on --workers. With --state a search can be "
+    "\nResults depend on --seed and --batch, never on --workers or ranks. With --state a search "
+    "can be "
     "stopped at\n"
     "any time, kill -9 included, and goes on where it was when the same command is given again.\n"
     "\n"
@@ -47,6 +51,8 @@ void declare_workers(CLI::App* command, arguments& a) {
     command->add_option("--timeout", a.timeout_seconds, "Seconds that an evaluation may take")
         ->check(CLI::Range(0.001, 1e6));
     command->add_option("--state", a.state, "Keep the search in this file, go on from it");
+    command->add_flag("--mpi", a.uses_mpi,
+                      "mpirun has started this: --workers processes of every rank share a batch");
     command->add_flag("--no-baselines", a.no_baselines, "No random and (1+1) search");
 }
 
@@ -109,15 +115,47 @@ void declare(CLI::App& app, arguments& a) {
         ->check(CLI::Range(index_t{1}, index_t{10000}));
 }
 
-int run(CLI::App const& app, arguments const& a) {
-    if (a.workers > a.batch) {
-        throw error("--workers", std::to_string(a.workers),
+int run_command(CLI::App const& app, arguments const& a) {
+    index_t const ranks_count = a.across == nullptr ? 1 : a.across->count();
+    if (a.workers * ranks_count > a.batch) {
+        throw error(ranks_count == 1 ? "--workers" : "--workers of all ranks",
+                    std::to_string(a.workers * ranks_count),
                     "at most --batch, " + std::to_string(a.batch) +
                         ", since a batch is asked as a whole");
     }
     return app.got_subcommand("hardware") ? hardware_command(a)
            : app.got_subcommand("layers") ? layers_command(a)
                                           : synthetic_command(a);
+}
+
+/// Ranks but the root go through the same steps, in silence: their results are the root's.
+void silence(arguments& a) {
+    a.quiet = true;
+    for (auto* const file : {&a.state, &a.result, &a.html, &a.machine_out, &a.workload_out}) {
+        file->clear();
+    }
+    if (std::freopen("/dev/null", "w", stdout) == nullptr) {
+        throw error("/dev/null", "not there", "possible to write to");
+    }
+}
+
+int run(CLI::App const& app, arguments const& given) {
+    if (!given.uses_mpi) {
+        return run_command(app, given);
+    }
+    auto const all = ranks::start();
+    arguments a = given;
+    a.across = all.get();
+    try {
+        if (!all->is_root()) {
+            silence(a);
+        }
+        return run_command(app, a);
+    } catch (std::exception const& e) { // others wait for this one
+        std::fflush(stdout);
+        std::fprintf(stderr, "sofattn-dse: %s\n", e.what());
+        all->abort(2);
+    }
 }
 
 } // namespace
