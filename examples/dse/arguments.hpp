@@ -26,6 +26,8 @@ struct arguments {
     std::filesystem::path result;
     std::filesystem::path html;
     bool no_baselines = false;
+    bool uses_mpi = false;
+    ranks* across = nullptr; ///< by main, if uses_mpi
     bool quiet = false;
     // hardware
     std::string machine_name = "sofa_28nm";

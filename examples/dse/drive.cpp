@@ -2,6 +2,7 @@
 #include "dse/drive.hpp"
 
 #include "attend/progress.hpp"
+#include "dse/ranks.hpp"
 #include <sofattn/dse/search.hpp>
 
 #include <algorithm>
@@ -54,10 +55,16 @@ drive_result drive(search_identity const& identity, allowed_points const& allowe
         if (auto found = read_state(options.state, identity)) {
             result.state = std::move(*found);
         }
-        for (json const& details : result.state.details) {
-            if (options.on_details) {
-                options.on_details(details);
-            }
+    }
+    if (ranks const* const all = options.workers.across; all != nullptr && all->count() > 1) {
+        // Only the root has read a file.
+        std::string const text =
+            all->broadcast(all->is_root() ? to_json(identity, result.state).dump() : std::string());
+        result.state = state_from(json::parse(text), identity, "search of rank 0");
+    }
+    for (json const& details : result.state.details) {
+        if (options.on_details) {
+            options.on_details(details);
         }
     }
     search run(identity.space, identity.options, allowed, result.state.trials);

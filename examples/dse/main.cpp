@@ -2,10 +2,13 @@
 // sofattn-dse: searches for machines, tile counts, keep ratios and budgets.
 #include "attend/command.hpp"
 #include "dse/arguments.hpp"
+#include "dse/ranks.hpp"
 #include <sofattn/core/error.hpp>
 
 #include <CLI/CLI.hpp>
 
+#include <cstdio>
+#include <exception>
 #include <limits>
 #include <string>
 
@@ -17,7 +20,8 @@ constexpr char const* introduction = "Design-space exploration (SOFA, section II
                                      "random and (1+1) search beside it.\n";
 
 constexpr char const* reading =
-    "\nResults depend on --seed and --batch, never on --workers. With --state a search can be "
+    "\nResults depend on --seed and --batch, never on --workers or ranks. With --state a search "
+    "can be "
     "stopped at\n"
     "any time, kill -9 included, and goes on where it was when the same command is given again.\n"
     "\n"
@@ -53,11 +57,18 @@ void declare_workers(CLI::App* command, arguments& a) {
     command->add_flag("--no-baselines", a.no_baselines, "No random and (1+1) search");
 }
 
+/// Not where a file besides the state says what need not be run again: the root alone would know.
+void declare_ranks(CLI::App* command, arguments& a) {
+    command->add_flag("--mpi", a.uses_mpi,
+                      "mpirun has started this: --workers processes of every rank share a batch");
+}
+
 void declare(CLI::App& app, arguments& a) {
     app.require_subcommand(1);
     auto* hardware = app.add_subcommand("hardware", "Fields of a machine, and of a workload");
     declare_search(hardware, a);
     declare_workers(hardware, a);
+    declare_ranks(hardware, a);
     hardware->add_option("--machine", a.machine_name, "To begin with, name or file");
     hardware->add_option("--workload", a.workload_name, "Name or file, as for sofattn-hw");
     hardware->add_option("--set", a.assignments, "FIELD=VALUE of either; repeatable")
@@ -84,6 +95,7 @@ void declare(CLI::App& app, arguments& a) {
     auto* layers = app.add_subcommand("layers", "Tile count and keep ratio of recorded layers");
     declare_search(layers, a);
     declare_workers(layers, a);
+    declare_ranks(layers, a);
     layers->add_option("FOLDER", a.folder, "Folder with manifest*.json, as for sofattn-attend")
         ->required();
     layers->add_option("--layers", a.layers, "Only these layer numbers, e.g. 5,16")
@@ -145,9 +157,11 @@ void declare(CLI::App& app, arguments& a) {
         ->check(CLI::Range(index_t{1}, index_t{10000}));
 }
 
-int run(CLI::App const& app, arguments const& a) {
-    if (a.workers > a.batch) {
-        throw error("--workers", std::to_string(a.workers),
+int run_command(CLI::App const& app, arguments const& a) {
+    index_t const ranks_count = a.across == nullptr ? 1 : a.across->count();
+    if (a.workers * ranks_count > a.batch) {
+        throw error(ranks_count == 1 ? "--workers" : "--workers of all ranks",
+                    std::to_string(a.workers * ranks_count),
                     "at most --batch, " + std::to_string(a.batch) +
                         ", since a batch is asked as a whole");
     }
@@ -163,6 +177,36 @@ int run(CLI::App const& app, arguments const& a) {
     return app.got_subcommand("hardware") ? hardware_command(a)
            : app.got_subcommand("layers") ? layers_command(a)
                                           : synthetic_command(a);
+}
+
+/// Ranks but the root go through the same steps, in silence: their results are the root's.
+void silence(arguments& a) {
+    a.quiet = true;
+    for (auto* const file : {&a.state, &a.result, &a.html, &a.machine_out, &a.workload_out}) {
+        file->clear();
+    }
+    if (std::freopen("/dev/null", "w", stdout) == nullptr) {
+        throw error("/dev/null", "not there", "possible to write to");
+    }
+}
+
+int run(CLI::App const& app, arguments const& given) {
+    if (!given.uses_mpi) {
+        return run_command(app, given);
+    }
+    auto const all = ranks::start();
+    arguments a = given;
+    a.across = all.get();
+    try {
+        if (!all->is_root()) {
+            silence(a);
+        }
+        return run_command(app, a);
+    } catch (std::exception const& e) { // others wait for this one
+        std::fflush(stdout);
+        std::fprintf(stderr, "sofattn-dse: %s\n", e.what());
+        all->abort(2);
+    }
 }
 
 } // namespace

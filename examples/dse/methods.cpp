@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: MIT
 #include "dse/arguments.hpp"
+#include "dse/ranks.hpp"
 #include <sofattn/io/file.hpp>
 
 #include <algorithm>
@@ -41,7 +42,9 @@ worker_options workers_of(arguments const& a) {
     worker_options w;
     w.count = a.workers;
     w.most_seconds = a.timeout_seconds;
-    w.threads_each = a.workers > 1 ? 1 : 0; // else one evaluation has the machine
+    w.across = a.across;
+    bool const shares = a.workers > 1 || (a.across != nullptr && a.across->count() > 1);
+    w.threads_each = shares ? 1 : 0; // else one evaluation has the machine
     return w;
 }
 

@@ -175,22 +175,15 @@ json to_json(search_identity const& identity, search_state const& state) {
     return object;
 }
 
-std::optional<search_state> read_state(std::filesystem::path const& file,
-                                       search_identity const& identity) {
-    std::error_code code;
-    if (!std::filesystem::exists(std::filesystem::status(file, code))) {
-        return std::nullopt;
-    }
-    json found = hw::read_json<json>(file, max_bytes);
-    std::string const where = io::shown(file) + ": ";
+search_state state_from(json found, search_identity const& identity, std::string const& from) {
+    std::string const where = from + ": ";
     auto const& format =
-        field_of(found, "format", &json::is_string, "the name of a state file", io::shown(file));
+        field_of(found, "format", &json::is_string, "the name of a state file", from);
     if (format != format_name) {
         throw error(where + "format", short_text(format), json(format_name).dump());
     }
     search_state state;
-    for (json const& one :
-         field_of(found, "trials", &json::is_array, "a list of trials", io::shown(file))) {
+    for (json const& one : field_of(found, "trials", &json::is_array, "a list of trials", from)) {
         std::string const name = where + "trial " + std::to_string(state.trials.size());
         trial t;
         t.id = field_of(one, "id", &json::is_number_integer, "a whole number", name).get<index_t>();
@@ -202,6 +195,15 @@ std::optional<search_state> read_state(std::filesystem::path const& file,
     found.erase("trials");
     check_same(found, json::parse(to_json(identity).dump()), where);
     return state;
+}
+
+std::optional<search_state> read_state(std::filesystem::path const& file,
+                                       search_identity const& identity) {
+    std::error_code code;
+    if (!std::filesystem::exists(std::filesystem::status(file, code))) {
+        return std::nullopt;
+    }
+    return state_from(hw::read_json<json>(file, max_bytes), identity, io::shown(file));
 }
 
 void write_state(std::filesystem::path const& file, search_identity const& identity,

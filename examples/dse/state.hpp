@@ -43,6 +43,9 @@ void check_same(json const& found, json const& wanted, std::string const& where)
 
 [[nodiscard]] json to_json(search_identity const& identity);
 [[nodiscard]] json to_json(search_identity const& identity, search_state const& state);
+/// Of the second; throws `error` in the name of `where` for what is no state, or another search's.
+[[nodiscard]] search_state state_from(json object, search_identity const& identity,
+                                      std::string const& where);
 
 /// What the file holds, or nothing if there is no such file. Throws `error` for a file that is no
 /// state (file, line where it is not even JSON) or that of another search (file, field, both values);

@@ -1,6 +1,8 @@
 // SPDX-License-Identifier: MIT
 #include "dse/workers.hpp"
 
+#include "dse/across.hpp"
+#include "dse/ranks.hpp"
 #include <sofattn/core/error.hpp>
 
 #ifdef _OPENMP
@@ -28,18 +30,18 @@
 
 namespace sofattn::dse {
 
-namespace {
-
 using clock = std::chrono::steady_clock;
 
 /// A process that evaluates one trial.
-struct worker {
+struct worker_pool::worker {
     trial of;
     pid_t process = -1;
     int pipe = -1; ///< its answer comes through it
     std::string answer;
     clock::time_point started;
 };
+
+namespace {
 
 [[noreturn]] void fail(char const* what) {
     throw error(std::string("worker process: ") + what,
@@ -93,38 +95,19 @@ struct worker {
     _exit(0);
 }
 
-worker start(trial const& of, objective_function const& objective, worker_options const& options) {
-    std::array<int, 2> ends{};
-    if (::pipe(ends.data()) != 0) {
-        fail("pipe");
-    }
-    worker w{of, fork(), ends[0], {}, clock::now()};
-    if (w.process == 0) {
-        ::close(ends[0]);
-        work(of, objective, ends[1], options);
-    }
-    ::close(ends[1]); // so that the pipe ends with the process
-    if (w.process < 0) {
-        ::close(ends[0]);
-        fail("fork");
-    }
-    return w;
-}
-
-int reaped(worker const& w) noexcept {
-    ::close(w.pipe);
+int reaped(pid_t process, int pipe) noexcept {
+    ::close(pipe);
     int status = 0;
-    while (waitpid(w.process, &status, 0) < 0 && errno == EINTR) {
+    while (waitpid(process, &status, 0) < 0 && errno == EINTR) {
     }
     return status;
 }
 
-evaluation ended(worker const& w) {
-    int const status = reaped(w);
+evaluation ended(int status, std::string const& text) {
     if (WIFSIGNALED(status)) {
         return {outcome::failure("ended by signal " + std::to_string(WTERMSIG(status))), {}};
     }
-    json const answer = json::parse(w.answer, nullptr, false);
+    json const answer = json::parse(text, nullptr, false);
     if (WEXITSTATUS(status) != 0 || answer.is_discarded()) {
         return {outcome::failure("exit code " + std::to_string(WEXITSTATUS(status)) +
                                  " without an answer"),
@@ -133,9 +116,7 @@ evaluation ended(worker const& w) {
     return {outcome_from(answer.at("result"), "worker process"), answer.at("details")};
 }
 
-evaluation stopped(worker const& w, double most_seconds) {
-    ::kill(w.process, SIGKILL);
-    reaped(w);
+evaluation too_late(double most_seconds) {
     std::array<char, 64> text{};
     std::snprintf(text.data(), text.size(), "longer than %g seconds", most_seconds);
     return {outcome::failure(text.data(), trial_status::timed_out), {}};
@@ -143,63 +124,99 @@ evaluation stopped(worker const& w, double most_seconds) {
 
 } // namespace
 
-void evaluate_all(std::vector<trial> const& trials, objective_function const& objective,
-                  worker_options const& options,
-                  std::function<void(trial const&, evaluation)> const& on_done) {
-    std::vector<worker> running;
-    struct guard { // whatever is thrown, no process stays
-        std::vector<worker>& all;
-        ~guard() {
-            for (worker const& w : all) {
-                ::kill(w.process, SIGKILL);
-                reaped(w);
-            }
+worker_pool::worker_pool(objective_function const& objective, worker_options const& options)
+    : objective_(objective), options_(options) {}
+
+worker_pool::~worker_pool() {
+    for (worker const& w : running_) {
+        ::kill(w.process, SIGKILL);
+        reaped(w.process, w.pipe);
+    }
+}
+
+bool worker_pool::has_room() const noexcept {
+    return std::ssize(running_) < std::max<index_t>(options_.count, 1);
+}
+
+void worker_pool::start(trial const& of) {
+    std::array<int, 2> ends{};
+    if (::pipe(ends.data()) != 0) {
+        fail("pipe");
+    }
+    worker w{of, fork(), ends[0], {}, clock::now()};
+    if (w.process == 0) {
+        ::close(ends[0]);
+        work(of, objective_, ends[1], options_);
+    }
+    ::close(ends[1]); // so that the pipe ends with the process
+    if (w.process < 0) {
+        ::close(ends[0]);
+        fail("fork");
+    }
+    running_.push_back(std::move(w));
+}
+
+void worker_pool::wait(int most_milliseconds, outcome_listener const& on_done) {
+    if (running_.empty() && most_milliseconds < 0) {
+        return;
+    }
+    auto const limit = std::chrono::duration<double>(options_.most_seconds);
+    std::vector<pollfd> ready;
+    int wait_milliseconds = most_milliseconds;
+    for (worker const& w : running_) {
+        ready.push_back({w.pipe, POLLIN, 0});
+        if (options_.most_seconds > 0) {
+            auto const left = limit - (clock::now() - w.started);
+            auto const milliseconds = static_cast<int>(
+                std::clamp(std::chrono::duration<double, std::milli>(left).count(), 0.0, 1e9));
+            wait_milliseconds = wait_milliseconds < 0
+                                    ? milliseconds + 1
+                                    : std::min(wait_milliseconds, milliseconds + 1);
         }
-    } const kill_rest{running};
-    auto const limit = std::chrono::duration<double>(options.most_seconds);
-    std::size_t next = 0;
-    while (next < trials.size() || !running.empty()) {
-        while (next < trials.size() && std::ssize(running) < std::max<index_t>(options.count, 1)) {
-            running.push_back(start(trials[next++], objective, options));
-        }
-        std::vector<pollfd> ready;
-        int wait_milliseconds = -1;
-        for (worker const& w : running) {
-            ready.push_back({w.pipe, POLLIN, 0});
-            if (options.most_seconds > 0) {
-                auto const left = limit - (clock::now() - w.started);
-                auto const milliseconds = static_cast<int>(
-                    std::clamp(std::chrono::duration<double, std::milli>(left).count(), 0.0, 1e9));
-                wait_milliseconds = wait_milliseconds < 0
-                                        ? milliseconds + 1
-                                        : std::min(wait_milliseconds, milliseconds + 1);
-            }
-        }
-        if (::poll(ready.data(), ready.size(), wait_milliseconds) < 0 && errno != EINTR) {
-            fail("poll");
-        }
-        for (std::size_t i = running.size(); i-- > 0;) { // backwards: entries go
-            bool over = false;
-            evaluation found;
-            if (ready[i].revents != 0) {
-                std::array<char, 65536> part{};
-                ssize_t const n = ::read(running[i].pipe, part.data(), part.size());
-                if (n > 0) {
-                    running[i].answer.append(part.data(), static_cast<std::size_t>(n));
-                } else if (n == 0 || errno != EINTR) {
-                    found = ended(running[i]);
-                    over = true;
-                }
-            } else if (options.most_seconds > 0 && clock::now() - running[i].started > limit) {
-                found = stopped(running[i], options.most_seconds);
+    }
+    if (::poll(ready.data(), ready.size(), wait_milliseconds) < 0 && errno != EINTR) {
+        fail("poll");
+    }
+    for (std::size_t i = running_.size(); i-- > 0;) { // backwards: entries go
+        bool over = false;
+        evaluation found;
+        worker& w = running_[i];
+        if (ready[i].revents != 0) {
+            std::array<char, 65536> part{};
+            ssize_t const n = ::read(w.pipe, part.data(), part.size());
+            if (n > 0) {
+                w.answer.append(part.data(), static_cast<std::size_t>(n));
+            } else if (n == 0 || errno != EINTR) {
                 over = true;
+                found = ended(reaped(w.process, w.pipe), w.answer);
             }
-            if (over) {
-                trial const of = running[i].of;
-                running.erase(running.begin() + static_cast<index_t>(i));
-                on_done(of, std::move(found));
-            }
+        } else if (options_.most_seconds > 0 && clock::now() - w.started > limit) {
+            ::kill(w.process, SIGKILL);
+            reaped(w.process, w.pipe);
+            over = true;
+            found = too_late(options_.most_seconds);
         }
+        if (over) {
+            trial const of = w.of;
+            running_.erase(running_.begin() + static_cast<index_t>(i));
+            on_done(of, std::move(found));
+        }
+    }
+}
+
+void evaluate_all(std::vector<trial> const& trials, objective_function const& objective,
+                  worker_options const& options, outcome_listener const& on_done) {
+    if (options.across != nullptr && options.across->count() > 1) {
+        evaluate_across(trials, objective, options, on_done);
+        return;
+    }
+    worker_pool pool(objective, options);
+    std::size_t next = 0;
+    while (next < trials.size() || !pool.is_idle()) {
+        while (next < trials.size() && pool.has_room()) {
+            pool.start(trials[next++]);
+        }
+        pool.wait(-1, on_done);
     }
 }
 

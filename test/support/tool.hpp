@@ -54,6 +54,7 @@ struct surroundings {
     fs::path out_to{}; ///< standard output goes there
     char const* threads = "1";
     unsigned most_seconds = 60; ///< then it is ended: nearly all runs take milliseconds
+    words launcher{};           ///< before the tool's name; found as a shell would
 };
 
 /// Runs the tool with exactly these arguments; no shell sees them.
@@ -62,7 +63,8 @@ inline outcome run_tool(words const& arguments, surroundings const& where = {}) 
     using stream = std::unique_ptr<std::FILE, decltype(close)>;
     stream const out(std::tmpfile(), close);
     stream const err(std::tmpfile(), close);
-    words line{std::string(SOFATTN_BIN_DIR "/") + tool};
+    words line = where.launcher;
+    line.push_back(std::string(SOFATTN_BIN_DIR "/") + tool);
     line.insert(line.end(), arguments.begin(), arguments.end());
     std::vector<char*> pointers;
     for (auto& word : line) {
@@ -81,7 +83,7 @@ inline outcome run_tool(words const& arguments, surroundings const& where = {}) 
                            dup2(fileno(err.get()), STDERR_FILENO) >= 0 &&
                            (where.folder.empty() || chdir(where.folder.c_str()) == 0);
         if (ready) {
-            execv(pointers.front(), pointers.data());
+            execvp(pointers.front(), pointers.data());
         }
         _exit(not_started);
     }
