@@ -20,10 +20,9 @@ constexpr char const* introduction = "Design-space exploration (SOFA, section II
                                      "random and (1+1) search beside it.\n";
 
 constexpr char const* reading =
-    "\nResults depend on --seed and --batch, never on --workers or ranks. With --state a search "
-    "can be "
-    "stopped at\n"
-    "any time, kill -9 included, and goes on where it was when the same command is given again.\n"
+    "\nResults depend on --seed and --batch, never on --workers or ranks. With --state a search\n"
+    "can be stopped at any time, kill -9 included, and goes on where it was when the same command\n"
+    "is given again.\n"
     "\n"
     "Examples:\n"
     "  sofattn-dse hardware --workload llama_7b_layer --html page.html\n"
@@ -31,6 +30,7 @@ constexpr char const* reading =
     "  sofattn-dse hardware --vary attention.exp_units_count=1,4,16 --vary tile_keys_count=64,128\n"
     "  sofattn-dse layers examples/data --model TinyLlama --workers 2 --batch 2 --state s.json\n"
     "  sofattn-dse model MODEL wiki.txt --kl 0.003 --out budgets.json --state s.json\n"
+    "  mpirun -n 4 sofattn-dse layers examples/data --mpi --batch 8\n"
     "  sofattn-dse synthetic --seeds 20\n"
     "\n"
     "Exit codes: 0 done, 2 bad input (one line on standard error).";
