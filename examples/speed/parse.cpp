@@ -196,6 +196,9 @@ measurements parse(std::string_view text, std::string const& file) {
         throw error(
             file, "no JSON at line " + std::to_string(line) + ", column " + std::to_string(column),
             "what --benchmark_out of Google Benchmark writes");
+    } catch (json::exception const&) {
+        throw error(file, "a number that no double holds",
+                    "what --benchmark_out of Google Benchmark writes");
     }
     auto const list = root.is_object() ? root.find("benchmarks") : root.end();
     if (!root.is_object() || list == root.end() || !list->is_array()) {

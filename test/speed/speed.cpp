@@ -124,6 +124,7 @@ TEST_CASE("speed.parse: foreign files are refused, with the place and the limit"
     refused(std::string("{\n\"benchmarks\": [,"),
             {"f.json", "line 2, column 16", "Google Benchmark"});
     refused(std::string(), {"f.json", "line 1, column 1"});
+    refused(std::string("{\"benchmarks\": [1e999]}"), {"f.json", "double", "Google Benchmark"});
     refused(std::string("[]"), {"f.json: benchmarks", "missing", "a list"});
     refused(std::string("{}"), {"f.json: benchmarks", "missing", "a list"});
     refused(std::string("{\"benchmarks\": 3}"), {"f.json: benchmarks", "number", "a list"});
