@@ -125,15 +125,15 @@ void check_is_of(attend::budget_table const& table, std::filesystem::path const&
         static_cast<void>(head_budgets(table, file, layer, model.heads));
     }
     for (auto const& layer : table.layers) {
-        std::string const number = std::to_string(layer.layer);
         if (layer.layer < 0 || layer.layer >= model.layers) {
-            throw error(where + "layer", number,
+            throw error(where + "layer", std::to_string(layer.layer),
                         "from 0 to the model's last, " + std::to_string(model.layers - 1));
         }
+        std::string head_name = where + "layer ";
+        head_name += std::to_string(layer.layer) + ", query head";
         for (auto const& head : layer.heads) {
             if (head.query_head < 0 || head.query_head >= model.heads) {
-                throw error(where + "layer " + number + ", query head",
-                            std::to_string(head.query_head),
+                throw error(head_name, std::to_string(head.query_head),
                             "from 0 to the model's last, " + std::to_string(model.heads - 1));
             }
         }
