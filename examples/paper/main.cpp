@@ -34,7 +34,7 @@ struct arguments {
     fs::path markdown;
     fs::path html;
     std::string stamp;
-    double most_seconds = 900;
+    double most_seconds = 3600; // minutes on an idle machine
     bool quiet = false;
     bool list = false;
 };

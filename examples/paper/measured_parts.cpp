@@ -101,12 +101,11 @@ struct both {
 
 /// Bc = 4, where the paper has half as much work again.
 void add_overhead(findings& into, both const& b) {
-    into.rows.push_back(
-        judged("Fig. 5", "work at Bc = 4, " + b.name, 1.5, b.times(), "x", 0.15,
-               "of FlashAttention-2 over softmax of whole rows, " + b.dim() +
-                   number(", weights sofa_inferred, under which a product weighs %g; the paper "
-                          "names neither d nor its weights",
-                          weight(probe::event::multiply))));
+    into.rows.push_back(judged("Fig. 5", "work at Bc = 4, " + b.name, 1.5, b.times(), "x", 0.15,
+                               "of FlashAttention-2 over softmax of whole rows, " + b.dim() +
+                                   ", weights sofa_inferred, under which a product weighs " +
+                                   number("%g", weight(probe::event::multiply)) +
+                                   "; the paper names neither d nor its weights"));
 }
 
 /// Bc = 16, scaled to the paper's 2048 rows of 2048 keys; rows that see all keys.
