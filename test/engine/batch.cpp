@@ -13,6 +13,7 @@
 
 #include <doctest/doctest.h>
 
+#include <array>
 #include <cstddef>
 #include <cstdint>
 #include <limits>
@@ -37,6 +38,9 @@ struct sequences {
     std::vector<decode_output> expected;
     std::vector<std::vector<float>> expected_sums;
     std::vector<std::vector<float>> expected_shares;
+
+    static constexpr std::array<float, 12> of_heads{1.0f, 0.5f, 0.25f, 0.125f, 0.1f, 0.2f,
+                                                    0.3f, 0.4f, 0.6f,  0.7f,   0.8f, 0.9f};
 
     void add(generator& random, decode_shape const& shape, method how) {
         all.push_back(std::make_unique<engine_case<T>>(random, shape));
@@ -64,6 +68,11 @@ struct sequences {
             c.desc.row_sum = c.sum.data();
         }
         c.desc.dropped_mass = c.dropped.data();
+        c.desc.sink_logits = random.chance(0.5) ? of_heads.data() : nullptr;
+        if (how == method::dense && random.chance(0.5)) {
+            c.desc.alibi_slopes = of_heads.data();
+            c.desc.softcap = 5.0f;
+        }
         std::vector<std::byte> workspace(engine::workspace_bytes(c.desc, 1));
         REQUIRE(engine::run(c.desc, workspace.data(), workspace.size(), exec::serial{}).ok());
         expected.push_back(c.output);
@@ -205,8 +214,8 @@ TEST_CASE("engine.batch: what is wrong is named, with its sequence, and nothing 
     for (std::size_t i = 0; i < all.size(); ++i) {
         auto const at = static_cast<std::int64_t>(i);
         auto bad = all;
-        bad[i].softcap = 20;
-        refused(bad, status::unsupported, at, "softcap");
+        bad[i].softcap = -20;
+        refused(bad, status::out_of_range, at, "softcap");
         CHECK(engine::batch_workspace_bytes(bad, 1) == 0);
         CHECK(engine::check_batch(bad).sequence == at);
         bad = all;
@@ -255,7 +264,7 @@ TEST_CASE("engine.batch: what is no plan is not run") {
     CHECK(engine::run_batch(workspace.data(), workspace.size(), 0).ok()); // nothing is left of it
     CHECK(s.all[0]->is_untouched());
     auto bad = all;
-    bad[0].softcap = 1;
+    bad[0].softcap = -1;
     REQUIRE(engine::plan_batch(all, workspace.data(), workspace.size(), 2).ok());
     CHECK(!engine::plan_batch(bad, workspace.data(), workspace.size(), 2).ok());
     CHECK(engine::run_batch(workspace.data(), workspace.size(), 0).code == status::mismatch);
