@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: MIT
 // Soft caps, ALiBi and learned sinks against their formulas in double precision.
 #include "attention/decode_case.hpp"
+#include "attention/dense_outcome.hpp"
 #include "support/generators.hpp"
 #include "support/own_threads.hpp"
 #include <sofattn/attention/decode.hpp>
@@ -105,17 +106,6 @@ true_row by_definition(problem<Q, KV> const& given, index_t head, index_t query,
     return row;
 }
 
-struct outcome {
-    decode_output output;
-    tensor<float, axis::head, axis::query> max;
-    tensor<float, axis::head, axis::query> sum;
-
-    explicit outcome(problem_shape const& s)
-        : output({s.heads, s.queries, s.value_dim}), max({s.heads, s.queries}),
-          sum({s.heads, s.queries}) {}
-    [[nodiscard]] softmax_sums sums() { return {max.view(), sum.view()}; }
-};
-
 struct difference {
     double output = 0;  ///< relative, Frobenius, the worst head
     double log_sum = 0; ///< the worst row
@@ -123,7 +113,7 @@ struct difference {
 
 /// attended(head, query, key)
 template <class Q, class KV, class Attended>
-difference between(problem<Q, KV> const& given, outcome const& found, Attended attended) {
+difference between(problem<Q, KV> const& given, dense_outcome const& found, Attended attended) {
     problem_shape const s = given.shape();
     difference worst;
     for (index_t h = 0; h < s.heads; ++h) {
@@ -152,31 +142,11 @@ difference between(problem<Q, KV> const& given, outcome const& found, Attended a
     return worst;
 }
 template <class Q, class KV>
-difference between(problem<Q, KV> const& given, outcome const& found) {
+difference between(problem<Q, KV> const& given, dense_outcome const& found) {
     return between(given, found, [](index_t, index_t, index_t) { return true; });
 }
 
-template <dense_products Products = dense_products::f32, class Given>
-outcome dense(Given const& given) {
-    problem_shape const s = given.shape();
-    outcome result(s);
-    guarded_workspace workspace(dense_workspace_bytes(s, 1));
-    dense_attention<Products>(given, result.output.view(), workspace.span(), exec::serial{},
-                              result.sums());
-    CHECK(workspace.kept_outside());
-    return result;
-}
-template <class Given, class Run = exec::serial>
-outcome decoded(Given const& given, Run const& run = {}) {
-    problem_shape const s = given.shape();
-    outcome result(s);
-    guarded_workspace workspace(decode_workspace_bytes(s, run.threads()));
-    dense_decode(given, result.output.view(), workspace.span(), run, result.sums());
-    CHECK(workspace.kept_outside());
-    return result;
-}
-
-bool same(outcome const& a, outcome const& b) {
+bool same(dense_outcome const& a, dense_outcome const& b) {
     return same_bits(a.output, b.output) && same_bits(a.max, b.max) && same_bits(a.sum, b.sum);
 }
 
@@ -210,7 +180,7 @@ TEST_CASE_TEMPLATE("attention.logit_terms: dense attention, every mask", T, floa
                 difference const rounded = between(given, dense<dense_products::bf16>(given));
                 CHECK(rounded.output <= 2e-2);
                 if (layer.window == 0 || queries == 1) {
-                    outcome const one = decoded(given);
+                    dense_outcome const one = decoded(given);
                     difference const step = between(given, one);
                     CHECK(step.output <= 2e-5);
                     CHECK(step.log_sum <= 2e-5 + 1e-6 * double{of.cap});
@@ -290,7 +260,7 @@ TEST_CASE("attention.logit_terms: caps and sinks of listed and of best keys") {
         });
         key_lists lists;
         lists.entries = list.cview();
-        outcome found(s);
+        dense_outcome found(s);
         guarded_workspace workspace(listed_workspace_bytes(s, lists, 1));
         tensor<float, axis::head, axis::query> dropped({s.heads, s.queries});
         listed_attention(given, lists, found.output.view(), workspace.span(), exec::serial{},
@@ -324,7 +294,7 @@ TEST_CASE("attention.logit_terms: caps and sinks of listed and of best keys") {
         options.window = 8;
         std::vector<std::vector<char>> kept(static_cast<std::size_t>(s.kv_heads * s.queries),
                                             std::vector<char>(static_cast<std::size_t>(keys)));
-        outcome best(s);
+        dense_outcome best(s);
         guarded_workspace more(sparse_decode_workspace_bytes(given, options, 1));
         sparse_decode(
             given, std::span<index const>(indices), options, best.output.view(), more.span(),
@@ -386,8 +356,8 @@ TEST_CASE("attention.logit_terms: neutral terms change no bit") {
     decode_case<> const layer(random, {2, 2, 40, 200, 16, 8, true});
     std::vector<float> const none(4, 0.0f);
     problem<float> given = layer.given();
-    outcome const plain = dense(given);
-    outcome const step = decoded(given);
+    dense_outcome const plain = dense(given);
+    dense_outcome const step = decoded(given);
     given.terms.alibi_slopes = none.data();
     CHECK(same(dense(given), plain));
     CHECK(same(decoded(given), step));
@@ -401,7 +371,7 @@ TEST_CASE("attention.logit_terms: extremes leave numbers") {
             for (float const cap : {0.0f, 1e-20f, 1e20f}) {
                 problem<float> given = layer.given();
                 given.terms = {cap, &slope, &sink};
-                for (outcome const& found : {dense(given), decoded(given)}) {
+                for (dense_outcome const& found : {dense(given), decoded(given)}) {
                     for_each_index(found.output.cview().extents(), [&](auto const& i) {
                         CHECK(std::isfinite(at(found.output.cview(), i)));
                     });

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: MIT
 // (m, l) beside outputs, prefixes, and decode by shares.
 #include "attention/decode_case.hpp"
+#include "attention/dense_outcome.hpp"
 #include "support/generators.hpp"
 #include <sofattn/attention/decode.hpp>
 #include <sofattn/attention/dense.hpp>
@@ -23,39 +24,6 @@ using namespace sofattn::test;
 
 namespace {
 
-using row_numbers = tensor<float, axis::head, axis::query>;
-
-struct outcome {
-    decode_output output;
-    row_numbers max;
-    row_numbers sum;
-
-    explicit outcome(problem_shape const& s)
-        : output({s.heads, s.queries, s.value_dim}), max({s.heads, s.queries}),
-          sum({s.heads, s.queries}) {}
-    [[nodiscard]] softmax_sums sums() { return {max.view(), sum.view()}; }
-};
-
-template <dense_products Products, class T>
-outcome dense(problem<T> const& given) {
-    problem_shape const s = given.shape();
-    outcome result(s);
-    guarded_workspace workspace(dense_workspace_bytes(s, 1));
-    dense_attention<Products>(given, result.output.view(), workspace.span(), exec::serial{},
-                              result.sums());
-    CHECK(workspace.kept_outside());
-    return result;
-}
-template <class T>
-outcome decoded(problem<T> const& given) {
-    problem_shape const s = given.shape();
-    outcome result(s);
-    guarded_workspace workspace(decode_workspace_bytes(s, 1));
-    dense_decode(given, result.output.view(), workspace.span(), exec::serial{}, result.sums());
-    CHECK(workspace.kept_outside());
-    return result;
-}
-
 /// Logarithm of the sum of a row's exponentials; -inf if it sees no key.
 template <class T>
 double log_sum(problem<T> const& given, index_t head, index_t query) {
@@ -73,7 +41,7 @@ double log_sum(problem<T> const& given, index_t head, index_t query) {
 }
 
 template <class T>
-void check_sums(problem<T> const& given, outcome const& found, double tolerance) {
+void check_sums(problem<T> const& given, dense_outcome const& found, double tolerance) {
     problem_shape const s = given.shape();
     for (index_t h = 0; h < s.heads; ++h) {
         for (index_t q = 0; q < s.queries; ++q) {
@@ -123,13 +91,13 @@ TEST_CASE("attention.softmax_sums: halves of the keys merge to the whole") {
         of.values = of.values.range<axis::key>(first, count);
         return of;
     };
-    outcome const whole = decoded(layer.given());
-    outcome const a = decoded(part(0, 150));
-    outcome const b = dense<dense_products::f32>(part(150, 250));
+    dense_outcome const whole = decoded(layer.given());
+    dense_outcome const a = decoded(part(0, 150));
+    dense_outcome const b = dense<dense_products::f32>(part(150, 250));
     int wrong = 0;
     for_each_index(whole.output.cview().extents(), [&](auto const& i) {
         double const m = std::max(a.max.cview()(i[0], i[1]), b.max.cview()(i[0], i[1]));
-        auto const weight = [&](outcome const& o) {
+        auto const weight = [&](dense_outcome const& o) {
             return std::exp(double{o.max.cview()(i[0], i[1])} - m) *
                    double{o.sum.cview()(i[0], i[1])};
         };
@@ -186,9 +154,9 @@ TEST_CASE("attention.decode: shares of participants are the whole, to the bit") 
     SOFATTN_GENERATOR(random);
     decode_case<half> const layer(random, {5, 2, 2, 3000, 32, 48, true});
     problem_shape const s = layer.given().shape();
-    outcome const whole = decoded(layer.given());
+    dense_outcome const whole = decoded(layer.given());
     for (index_t const nth : {1, 2, 3, 7}) {
-        outcome shared(s);
+        dense_outcome shared(s);
         guarded_workspace workspace(decode_workspace_bytes(s, nth));
         for (index_t ith = nth; ith-- > 0;) { // any order
             dense_decode_share(layer.given(), shared.output.view(), workspace.span(), ith, nth,
