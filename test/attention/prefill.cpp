@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: MIT
 #include "attention/layer_case.hpp"
 #include "attention/page_oracle.hpp"
-#include "attention/random_layer.hpp"
+#include "attention/prefill_case.hpp"
 #include "support/allocation_counts.hpp"
 #include "support/generators.hpp"
 #include "support/guarded_workspace.hpp"
@@ -35,6 +35,9 @@ namespace {
 
 using namespace sofattn;
 using sads::budget;
+using test::prefill_case;
+using test::prefill_shape;
+using test::prefill_shapes;
 
 constexpr double tolerance = 2e-5;   // of outputs, relative, Frobenius
 constexpr double tail_error = 2e-4;  // of what compensation adds
@@ -238,25 +241,6 @@ double deviation(problem<Q, KV> const& given, attention_options const& options, 
     return size > 0 ? std::sqrt(error / size) : std::sqrt(error);
 }
 
-struct shape_case {
-    index_t kv_heads, group, queries, keys, dim, value_dim;
-    bool causal;
-};
-
-std::vector<shape_case> shapes(test::generator& random) {
-    std::vector<shape_case> all{{1, 1, 1, 1, 1, 1, true},       {1, 1, 300, 300, 64, 64, true},
-                                {2, 4, 37, 37, 128, 128, true}, {1, 2, 20, 700, 80, 96, false},
-                                {1, 3, 50, 255, 17, 5, false},  {1, 1, 530, 257, 16, 24, true},
-                                {1, 8, 40, 300, 128, 64, true}, {2, 1, 97, 600, 33, 130, true}};
-    for (int i = 0; i < 12; ++i) {
-        all.push_back({random.integer<index_t>(1, 2), random.integer<index_t>(1, 4),
-                       random.integer<index_t>(1, 130), random.integer<index_t>(1, 600),
-                       random.integer<index_t>(1, 140), random.integer<index_t>(1, 140),
-                       random.chance(0.6)});
-    }
-    return all;
-}
-
 budget some_budget(test::generator& random) {
     budget b = random.chance(0.4) ? budget::of_mass(random.uniform(0.5, 1.0))
                                   : budget::of_output_error(std::exp2(random.uniform(-8.0, -1.0)));
@@ -266,25 +250,8 @@ budget some_budget(test::generator& random) {
     return b;
 }
 
-/// Logits of spreads from 0.5 to 3; few values are never all near 0 by chance.
-template <class T>
-struct prefill_case : test::random_layer<T> {
-    prefill_case(test::generator& random, shape_case const& s)
-        : test::random_layer<T>(
-              random, {s.kv_heads * s.group, s.kv_heads, s.queries, s.keys, s.dim, s.value_dim},
-              s.causal) {
-        float const sharp = static_cast<float>(random.uniform(0.5, 3.0));
-        test::for_each_index(this->q.view().extents(), [&](auto const& i) {
-            test::at(this->q.view(), i) = T(sharp * to_float(test::at(this->q.view(), i)));
-        });
-        test::for_each_index(this->v.view().extents(), [&](auto const& i) {
-            test::at(this->v.view(), i) = T(0.3f + to_float(test::at(this->v.view(), i)));
-        });
-    }
-};
-
 template <class Predictor, class Source, bool Compensates, class T = float>
-void check_against_reference(test::generator& random, shape_case const& s) {
+void check_against_reference(test::generator& random, prefill_shape const& s) {
     CAPTURE(s.kv_heads);
     CAPTURE(s.group);
     CAPTURE(s.queries);
@@ -315,7 +282,7 @@ void check_against_reference(test::generator& random, shape_case const& s) {
 
 TEST_CASE("attention.prefill: the reference's keys, and outputs of double precision on them") {
     SOFATTN_GENERATOR(random);
-    for (shape_case const& s : shapes(random)) {
+    for (prefill_shape const& s : prefill_shapes(random)) {
         check_against_reference<dlzs::rotated_int8, sufa::reused, true>(random, s);
         check_against_reference<dlzs::rotated_int8, sufa::recomputed, false>(random, s);
     }
@@ -323,40 +290,13 @@ TEST_CASE("attention.prefill: the reference's keys, and outputs of double precis
 
 namespace {
 
-/// Keys in clusters that hang together in time, as trained ones do, and queries that follow one
-/// another closely: there are pages to skip.
-template <class T>
-void cluster(test::generator& random, test::random_layer<T>& layer) {
-    auto const drift = [&](auto view, index_t head, float inertia, float noise) {
-        auto const [heads, tokens, dim] = view.extents();
-        std::vector<float> state(static_cast<std::size_t>(dim));
-        for (index_t t = 0; t < tokens; ++t) {
-            for (index_t d = 0; d < dim; ++d) {
-                auto& x = state[static_cast<std::size_t>(d)];
-                x = inertia * x +
-                    std::sqrt(1.0f - inertia * inertia) * static_cast<float>(random.normal());
-                view(head, t, d) = T(2.0f * x + noise * static_cast<float>(random.normal()));
-            }
-        }
-    };
-    for (index_t h = 0; h < layer.q.view().extents()[0]; ++h) {
-        drift(layer.q.view(), h, 0.97f, 0.2f);
-    }
-    for (index_t h = 0; h < layer.k.view().extents()[0]; ++h) {
-        drift(layer.k.view(), h, 0.95f, 0.3f);
-        for (index_t d = 0; d < layer.k.view().extents()[2]; ++d) { // one that all look at
-            layer.k(h, 0, d) = T(3.0f * to_float(layer.k(h, 0, d)));
-        }
-    }
-}
-
 struct page_counts {
     std::int64_t looked = 0;
     std::int64_t all = 0;
 };
 
 template <class Predictor, class Source, bool Compensates, class T = float>
-void check_with_pages(test::generator& random, shape_case const& s, budget const& b, double loss,
+void check_with_pages(test::generator& random, prefill_shape const& s, budget const& b, double loss,
                       page_counts& counts) {
     CAPTURE(s.kv_heads);
     CAPTURE(s.group);
@@ -366,7 +306,7 @@ void check_with_pages(test::generator& random, shape_case const& s, budget const
     CAPTURE(s.causal);
     CAPTURE(loss);
     prefill_case<T> layer(random, s);
-    cluster(random, layer);
+    test::cluster(random, layer);
     auto const options = test::with(b, 256);
     sparse_prefill<Predictor, Source, Compensates> const sparse(options, sparse_always, loss);
     auto const given = layer.given();
@@ -393,7 +333,7 @@ void check_with_pages(test::generator& random, shape_case const& s, budget const
 TEST_CASE("attention.prefill: keys of the pages that sketches leave, and outputs on them") {
     SOFATTN_GENERATOR(random);
     page_counts counts;
-    for (shape_case s : shapes(random)) {
+    for (prefill_shape s : prefill_shapes(random)) {
         s.keys = s.keys * 2; // the others keep being seen from behind
         budget const b = some_budget(random);
         double const loss = std::exp2(random.uniform(-9.0, -1.0));
@@ -424,7 +364,7 @@ TEST_CASE("attention.prefill: no budget that drops for weight, no page skipped; 
 
 TEST_CASE("attention.prefill: every combination of predictor, logits and tail") {
     SOFATTN_GENERATOR(random);
-    shape_case const s{1, 2, 60, 320, 40, 32, true};
+    prefill_shape const s{1, 2, 60, 320, 40, 32, true};
     check_against_reference<dlzs::rotated_int8, sufa::reused, false>(random, s);
     check_against_reference<dlzs::rotated_int8, sufa::recomputed, true>(random, s);
     check_against_reference<dlzs::int8_per_query, sufa::reused, true>(random, s);

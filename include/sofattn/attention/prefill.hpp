@@ -7,6 +7,7 @@
 #include <sofattn/attention/options.hpp>
 #include <sofattn/attention/prefill_block.hpp>
 #include <sofattn/attention/prefill_index.hpp>
+#include <sofattn/attention/prefill_teams.hpp>
 #include <sofattn/attention/problem.hpp>
 #include <sofattn/core/assert.hpp>
 #include <sofattn/core/error.hpp>
@@ -173,41 +174,20 @@ public:
         std::align(line, 1, start, space);
         auto* const memory = static_cast<std::byte*>(start);
 
-        // Teams of a block: those of all heads of a group at some queries, then at the next, so that
-        // teams are sorted by what they see. The last blocks see most and go first; four or more for
-        // each thread.
-        index_t const group = shape.group();
-        index_t const teams = group * ceil_div(shape.queries, team_rows);
-        index_t const share = ceil_div(teams * shape.kv_heads, 4 * index_t{run.threads()});
-        index_t const block_teams = std::clamp(share, index_t{1}, block_type::teams_most);
-        index_t const blocks = ceil_div(teams, block_teams);
-        run(shape.kv_heads * blocks, [&](index_t task, index_t thread) {
-            index_t const kv = task % shape.kv_heads;
-            index_t const first = (blocks - 1 - task / shape.kv_heads) * block_teams;
-            // Only the last teams may have fewer rows.
-            auto const row = [&](index_t i) {
-                index_t const whole = shape.queries / team_rows * group; // teams
-                index_t const t = first + i / team_rows;
-                if (t < whole) {
-                    return prefill_row{kv * group + t % group,
-                                       t / group * team_rows + i % team_rows};
-                }
-                index_t const rest = shape.queries % team_rows;
-                index_t const at =
-                    first < whole ? i - (whole - first) * team_rows : i + (first - whole) * rest;
-                return prefill_row{kv * group + at / rest, shape.queries - rest + at % rest};
-            };
+        prefill_teams const teams(shape, run.threads(), block_type::teams_most);
+        run(teams.blocks(), [&](index_t task, index_t thread) {
+            prefill_teams::block const of = teams[task];
+            index_t const kv = of.kv_head();
+            auto const row = [&](index_t i) { return of.row(i); };
             block_type block(shape.keys, shape.dim, shape.value_dim,
                              memory + static_cast<std::size_t>(thread) * bytes_per_thread(shape));
             auto listen = [&](index_t i, index_t key, std::span<std::int32_t const> kept) {
                 on_kept(row(i).head, row(i).query, key, kept);
             };
             block(
-                std::min(block_teams, teams - first),
+                of.teams(),
                 [&](index_t t) {
-                    index_t const query = (first + t) / group * team_rows;
-                    return prefill_team{std::min(team_rows, shape.queries - query),
-                                        page_loss(budget_of(kv * group + (first + t) % group))};
+                    return prefill_team{of.rows_of(t), page_loss(budget_of(of.head_of(t)))};
                 },
                 shape.scale,
                 [&](index_t i) {

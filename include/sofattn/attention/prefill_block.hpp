@@ -30,12 +30,6 @@
 
 namespace sofattn {
 
-/// One query of a block and the head that asks.
-struct prefill_row {
-    index_t head = 0;
-    index_t query = 0;
-};
-
 /// Sparse attention of some teams of one KV head.
 ///
 /// `Source` says where logits come from: sufa::recomputed, or the predicted ones but for forced keys
@@ -153,29 +147,8 @@ private:
     /// For a team's skipped pages: means of their segments.
     void stand_in(index_t t, std::span<float const> skipped,
                   prefill_index<Predictor> const& index) noexcept {
-        float* const sum = stand_ins_ + t * width_;
-        std::fill_n(sum, width_, 0.0f);
-        float total = 0.0f;
-        std::array<std::int32_t, 64> which;
-        std::array<float, 64> weights;
-        std::size_t filled = 0;
-        auto const flush = [&] {
-            index.add_value_sums(sum, width_, which.data(), weights.data(),
-                                 static_cast<index_t>(filled));
-            filled = 0;
-        };
-        for (std::size_t s = 0; s < skipped.size(); ++s) {
-            if (skipped[s] > 0.0f) {
-                total += skipped[s];
-                which[filled] = static_cast<std::int32_t>(s);
-                weights[filled++] = skipped[s] * (1.0f / static_cast<float>(segment));
-                if (filled == which.size()) {
-                    flush();
-                }
-            }
-        }
-        flush();
-        skipped_[static_cast<std::size_t>(t)] = total;
+        skipped_[static_cast<std::size_t>(t)] =
+            index.value_sums().weighted_mean(skipped, stand_ins_ + t * width_, width_);
     }
     template <class K, class V, class OnKept>
     void attend_teams(index_t from, index_t to, prefill_index<Predictor> const& index,
@@ -231,7 +204,7 @@ private:
         if constexpr (Compensates) {
             for (index_t s = 0; s * segment < count; ++s) {
                 float* const into = sums_ + s * width_;
-                std::copy_n(index.value_sum(first / segment + s), value_dim_, into);
+                std::copy_n(index.value_sums().of(first / segment + s), value_dim_, into);
                 std::fill(into + value_dim_, into + width_, 0.0f);
             }
         }

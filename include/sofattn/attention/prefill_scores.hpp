@@ -3,8 +3,10 @@
 // to score, and which scores stay.
 #pragma once
 
+#include <sofattn/attention/page_choice.hpp>
 #include <sofattn/attention/prefill_index.hpp>
 #include <sofattn/attention/prefill_pages.hpp>
+#include <sofattn/attention/prefill_teams.hpp>
 #include <sofattn/core/assert.hpp>
 #include <sofattn/core/element.hpp>
 #include <sofattn/core/score_line.hpp>
@@ -28,12 +30,6 @@
 #include <span>
 
 namespace sofattn {
-
-/// Queries of one head that follow each other, and look at the same pages.
-struct prefill_team {
-    index_t rows = 0; ///< up to team_rows
-    double loss = 0;  ///< share of the mass that the pages they skip may have, as estimated
-};
 
 /// Queries of a block on the way to their cuts.
 ///
@@ -67,9 +63,9 @@ public:
     /// Scratch with room for `places` positions, bytes.
     [[nodiscard]] static constexpr std::size_t bytes(index_t keys, index_t dim,
                                                      index_t places) noexcept {
-        index_t const floats = (rows_most + 6) * padded(dim) + rows_most * padded_steps(dim);
-        return static_cast<std::size_t>(floats) * sizeof(float) +
-               prefill_pages::bytes(keys, dim, teams_most) +
+        // Numbers of a query as 8 bytes, 4 and, rounded up, 1.
+        index_t const floats = (rows_most + 4) * padded(dim) + rows_most * padded_steps(dim);
+        return static_cast<std::size_t>(floats) * sizeof(float) + page_choice::bytes(keys, dim) +
                static_cast<std::size_t>(places) * sizeof(std::int16_t);
     }
     /// Positions of one team that looks at all keys.
@@ -80,15 +76,15 @@ public:
     /// `memory` [bytes(keys, dim, places)], aligned to a cache line.
     prefill_scores(index_t keys, index_t dim, index_t places, std::byte* memory) noexcept
         : dim_(dim), key_width_(padded(dim)), steps_(padded_steps(dim)), places_(places),
-          pages_(keys, dim, teams_most, memory) {
+          choice_(keys, dim, memory) {
         SOFATTN_ASSERT(places >= team_places(keys));
-        auto* next = reinterpret_cast<float*>(memory + prefill_pages::bytes(keys, dim, teams_most));
+        auto* next = reinterpret_cast<float*>(memory + page_choice::bytes(keys, dim));
         auto const take = [&](index_t count) {
             float* const start = next;
             next += count;
             return start;
         };
-        wide_ = reinterpret_cast<double*>(take(4 * key_width_));
+        wide_ = reinterpret_cast<double*>(take(2 * key_width_));
         queries_ = take(rows_most * key_width_);
         real_ = take(key_width_);
         packed_ = reinterpret_cast<std::int32_t*>(take(rows_most * steps_));
@@ -113,7 +109,15 @@ public:
             }
             rows += of.rows;
         }
-        choose_pages(teams, index.sketches(), on_skipped);
+        choice_(
+            teams,
+            [&](index_t t) {
+                auto& of = teams_[static_cast<std::size_t>(t)];
+                of.sees = row(of.end() - 1).sees();
+                return page_asker::of(row(of.first).rule, row(of.end() - 1).rule, of.loss, of.first,
+                                      of.rows);
+            },
+            [&](index_t i) { return queries_ + i * key_width_; }, index.sketches(), on_skipped);
         return rows;
     }
 
@@ -137,7 +141,7 @@ public:
     [[nodiscard]] team_state const& team(index_t t) const noexcept {
         return teams_[static_cast<std::size_t>(t)];
     }
-    [[nodiscard]] prefill_pages const& pages() const noexcept { return pages_; }
+    [[nodiscard]] prefill_pages const& pages() const noexcept { return choice_.pages(); }
     /// [key_width] of row i, in octaves per unit of the key.
     [[nodiscard]] float const* query(index_t i) const noexcept { return queries_ + i * key_width_; }
     /// dim in whole cache lines of floats.
@@ -184,70 +188,12 @@ private:
         }
     }
 
-    /// The first level, for exec::tile_rows teams at a time.
-    template <class OnSkipped>
-    void choose_pages(index_t teams, dlzs::page_sketches const& sketches,
-                      OnSkipped on_skipped) noexcept {
-        for (index_t from = 0; from < teams; from += prefill_pages::slots) {
-            index_t const to = std::min(teams, from + prefill_pages::slots);
-            std::array<prefill_pages::team, static_cast<std::size_t>(prefill_pages::slots)> asked;
-            index_t pages = 0;
-            for (index_t t = from; t < to; ++t) {
-                auto& of = asked[static_cast<std::size_t>(t - from)];
-                of = page_team(team(t));
-                teams_[static_cast<std::size_t>(t)].sees = of.most_sees;
-                index_t const competing = prefill_pages::competing_pages(of);
-                pages = std::max(pages, competing);
-                if (competing > 0) {
-                    ask(t - from, team(t), sketches);
-                }
-            }
-            pages_.estimate(to - from, sketches, pages);
-            for (index_t t = from; t < to; ++t) {
-                pages_.decide(t, t - from, asked[static_cast<std::size_t>(t - from)]);
-                on_skipped(t, pages_.skipped());
-            }
-        }
-    }
-    [[nodiscard]] prefill_pages::team page_team(team_state const& of_rows) noexcept {
-        prefill_pages::team of;
-        sads::row_rule const& first = row(of_rows.first).rule;
-        sads::row_rule const& last = row(of_rows.end() - 1).rule;
-        of.least_sees = first.visible;
-        of.most_sees = last.visible;
-        of.sinks = first.sinks;
-        if (first.window > 0) {
-            of.window_to = last.visible - last.after_window;
-            of.window_from =
-                std::max<index_t>(0, first.visible - first.after_window - first.window);
-        }
-        of.at_least = last.at_least;
-        of.loss = first.drop.measure == sads::drop_measure::nothing ? 0.0 : of_rows.loss;
-        return of;
-    }
-    void ask(index_t slot, team_state const& team, dlzs::page_sketches const& sketches) noexcept {
-        double* const sum = wide_;
-        double* const squares = wide_ + key_width_;
-        std::fill_n(wide_, 2 * key_width_, 0.0);
-        for (index_t i = team.first; i < team.end(); ++i) {
-            float const* const query = queries_ + i * key_width_;
-            for (index_t d = 0; d < dim_; ++d) {
-                auto const q = static_cast<double>(query[d]);
-                sum[d] += q;
-                squares[d] += q * q; // exact
-            }
-        }
-        auto const count = static_cast<std::size_t>(dim_);
-        pages_.ask(slot, sketches, team.rows, std::span<double const>(sum, count),
-                   std::span<double const>(squares, count), std::span(real_, count));
-    }
-
     /// Gives teams from `from` on their places; returns the first for which there are none left.
     [[nodiscard]] index_t find_room(index_t from, index_t teams) noexcept {
         std::int16_t* next = positions_;
         for (index_t t = from; t < teams; ++t) {
             team_state const& of = team(t);
-            index_t const all = pages_.begin(t, pages_.tiles());
+            index_t const all = pages().begin(t, pages().tiles());
             index_t const stride = row_places(all);
             if (t > from && next + of.rows * stride > positions_ + places_) {
                 return t;
@@ -266,13 +212,13 @@ private:
     /// Positions of the keys that a team looks at; behind them there may be others.
     void predict(index_t t, dlzs::key_panels const& panels) noexcept {
         team_state const& of = team(t);
-        std::array<std::uint8_t const*, static_cast<std::size_t>(exec::tile_pages)> pages;
+        std::array<std::uint8_t const*, static_cast<std::size_t>(exec::tile_pages)> asked;
         index_t filled = 0;
         index_t place = 0;
         auto const flush = [&] {
             for (index_t part = 0; part < exec::page_tiles; ++part) {
                 exec::int8_tile(of.rows, {packed_ + of.first * steps_, steps_,
-                                          starts_.data() + of.first, exec::columns_of(pages, part),
+                                          starts_.data() + of.first, exec::columns_of(asked, part),
                                           scores_.data(), exec::tile_width, panels.steps()});
                 for (index_t r = 0; r < of.rows; ++r) {
                     row_state const& state = row(of.first + r);
@@ -283,10 +229,10 @@ private:
             }
             filled = 0;
         };
-        for (index_t tile = 0; tile < pages_.tiles(); ++tile) {
+        for (index_t tile = 0; tile < pages().tiles(); ++tile) {
             index_t const first = tile * prefill_pages::tile_pages;
-            for (std::uint32_t bits = pages_.looked(t, tile); bits != 0; bits &= bits - 1) {
-                pages[static_cast<std::size_t>(filled++)] =
+            for (std::uint32_t bits = pages().looked(t, tile); bits != 0; bits &= bits - 1) {
+                asked[static_cast<std::size_t>(filled++)] =
                     panels.page(first + std::countr_zero(bits));
                 if (filled == exec::tile_pages) {
                     flush();
@@ -294,7 +240,7 @@ private:
             }
         }
         if (filled > 0) {
-            std::fill(pages.begin() + filled, pages.end(), pages.front());
+            std::fill(asked.begin() + filled, asked.end(), asked.front());
             flush();
         }
     }
@@ -328,7 +274,7 @@ private:
         rule.at_least = std::min(rule.at_least, rule.visible);
         if (rule.window > 0 && rule.after_window > 0) {
             index_t const last = state.sees() - rule.after_window - 1;
-            rule.after_window = state.looks_at - pages_.place(t, last) - 1;
+            rule.after_window = state.looks_at - pages().place(t, last) - 1;
         }
         std::fill_n(state.places + state.looks_at, exec::short_width, sads::no_key);
         state.cut = find_cut_(std::span(state.places, places_of(state.looks_at)), rule);
@@ -338,8 +284,8 @@ private:
     index_t key_width_;
     index_t steps_;
     index_t places_; ///< of positions_
-    prefill_pages pages_;
-    double* wide_;            ///< [2, dim]
+    page_choice choice_;
+    double* wide_;            ///< [dim]
     float* queries_;          ///< [row, key_width], in octaves
     float* real_;             ///< [dim]
     std::int32_t* packed_;    ///< [row, step]

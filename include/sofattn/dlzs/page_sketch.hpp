@@ -54,18 +54,19 @@ public:
 
     template <storage_float T>
     explicit page_sketches(key_view<T const> all)
-        : dim_(all.template extent<axis::dim>()), pages_(all.template extent<axis::key>() / keys) {
+        : dim_(all.template extent<axis::dim>()), pages_(all.template extent<axis::key>() / keys),
+          centre_({dim_}) {
         auto const columns = static_cast<std::size_t>(dim_);
-        std::vector<float> const centre = column_means(all);
+        std::ranges::copy(column_means(all), centre_.view().data());
+        float const* const middle = centre_.cview().data();
         tensor<float, axis::key, axis::dim> page({keys, dim_});
         tensor<double, axis::key, axis::dim> sums({pages_, dim_});
         tensor<double, axis::key, axis::dim> squares({pages_, dim_});
         auto const centred = [&](index_t p) {
             for (index_t k = 0; k < keys; ++k) {
                 float* const row = &page(k, 0);
-                for_each_float(all, p * keys + k, [&](index_t d, float x) {
-                    row[d] = x - centre[static_cast<std::size_t>(d)];
-                });
+                for_each_float(all, p * keys + k,
+                               [&](index_t d, float x) { row[d] = x - middle[d]; });
             }
         };
         std::vector<double> within(columns, 0.0);
@@ -114,6 +115,8 @@ public:
 
     [[nodiscard]] index_t pages() const noexcept { return pages_; }
     [[nodiscard]] index_t dim() const noexcept { return dim_; }
+    /// [dim] and zeros up to a whole cache line: the mean of all keys, which sketches are relative to.
+    [[nodiscard]] float const* centre() const noexcept { return centre_.cview().data(); }
     [[nodiscard]] key_panels const& panels(sketch_part part) const noexcept {
         return of(part).panels;
     }
@@ -186,6 +189,7 @@ private:
 
     index_t dim_ = 0;
     index_t pages_ = 0;
+    tensor<float, axis::dim> centre_;
     std::array<coded_part, sketch_parts> parts_;
 };
 

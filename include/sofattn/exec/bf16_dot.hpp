@@ -56,6 +56,11 @@ inline void store(bf16_pair* to, vector_pairs x) noexcept { _mm512_storeu_si512(
     return {_mm512_permutexvar_epi16(together, apart)};
 }
 
+/// All of `first`, then all of `second`, rounded as above.
+inline void store_narrowed(bfloat16* to, vector_float first, vector_float second) noexcept {
+    _mm512_storeu_si512(to, std::bit_cast<__m512i>(_mm512_cvtne2ps_pbh(second, first)));
+}
+
 /// to[i] = {first[i], second[i]}, i < 8.
 inline void eight_pairs(bfloat16 const* first, bfloat16 const* second, bf16_pair* to) noexcept {
     auto const words = [](bfloat16 const* from) {
@@ -73,6 +78,7 @@ inline constexpr bool has_bf16_dot = false;
 struct vector_pairs {};
 void store(bf16_pair* to, vector_pairs x) noexcept;
 vector_pairs paired(vector_float first, vector_float second) noexcept;
+void store_narrowed(bfloat16* to, vector_float first, vector_float second) noexcept;
 void eight_pairs(bfloat16 const* first, bfloat16 const* second, bf16_pair* to) noexcept;
 
 #endif

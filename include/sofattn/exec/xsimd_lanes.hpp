@@ -148,6 +148,20 @@ sums_of(std::array<vector_float, vector_float::size> const& rows) noexcept {
 #endif
 }
 
+[[nodiscard]] inline float largest(vector_float x) noexcept {
+#ifdef __AVX512F__
+    return _mm512_reduce_max_ps(x);
+#else
+    alignas(64) float lanes[vector_float::size];
+    x.store_aligned(lanes);
+    float most = lanes[0];
+    for (std::size_t i = 1; i < vector_float::size; ++i) {
+        most = lanes[i] > most ? lanes[i] : most;
+    }
+    return most;
+#endif
+}
+
 /// 2^x for x <= 0 and somewhat above, up to 127, within 2e-7 relatively; 0 below -126. A polynomial of degree 5 on [-1/2, 1/2],
 /// minimax in relative error among those that are 1 at 0, so that the largest logit weighs exactly 1.
 [[nodiscard]] inline vector_float exp2_of_negative(vector_float x) noexcept {

@@ -1,0 +1,213 @@
+// SPDX-License-Identifier: MIT
+// Prefill that skips pages of keys, on the machine at hand.
+#pragma once
+
+#include <sofattn/attention/dense.hpp>
+#include <sofattn/attention/dropped_mass.hpp>
+#include <sofattn/attention/options.hpp>
+#include <sofattn/attention/page_block.hpp>
+#include <sofattn/attention/page_index.hpp>
+#include <sofattn/attention/prefill_teams.hpp>
+#include <sofattn/attention/problem.hpp>
+#include <sofattn/core/assert.hpp>
+#include <sofattn/core/error.hpp>
+#include <sofattn/core/types.hpp>
+#include <sofattn/core/view.hpp>
+#include <sofattn/exec/bf16_dot.hpp>
+#include <sofattn/exec/parallel.hpp>
+#include <sofattn/sads/budget.hpp>
+#include <sofattn/sufa/dense_block.hpp>
+
+#include <algorithm>
+#include <cstddef>
+#include <cstdint>
+#include <limits>
+#include <memory>
+#include <span>
+#include <string>
+#include <type_traits>
+#include <utility>
+#include <vector>
+
+namespace sofattn {
+
+struct ignore_looked_pages {
+    void operator()(prefill_row, index_t, index_t, std::uint32_t) const noexcept {}
+};
+
+/// Attention over all queries of a sequence that skips pages of 16 keys whose sketches promise little of the
+/// softmax (prefill_pages.hpp), and attends to all keys of the others: no key is predicted or selected one by
+/// one. Beside sparse_prefill it reads more keys for the same error, and each for a fraction of the time.
+///
+/// in     given    queries [head, query, dim], keys [kv_head, key, dim], values [kv_head, key, value_dim], any
+///                 strides, f32, f16 or bf16; learned sinks
+///        indexes  [kv_head], made by `index`
+///        options  budget: a mass p (pages of an estimated mass of at most 1 - p are skipped), minimum, sinks,
+///                 window; or none, then nothing is skipped; the same for all heads or one each
+///        workspace at least workspace_bytes(shape, run.threads()) bytes
+/// out    output   [head, query, value_dim]; rows that see no key are zero. Skipped pages have their estimated
+///                 weight, and the mean value of their segments of 64 keys
+///        dropped  of each row, where wanted: that weight's share; not where attention is dense
+/// pre    finite inputs; options have passed `check`; sizes fit (SOFATTN_ASSERT)
+/// error  sofattn::error from `check` and `index` only
+/// events none: this is no circuit
+/// exact  pages bit-identical on every target; outputs the same bits for any number of threads, within 2e-5
+///        (relative, Frobenius) of a double-precision oracle on the same pages with the same weights of
+///        skipped ones, with bf16 products within 1e-2; where dense, dense_attention's bits. The mass that
+///        is skipped is an estimate (bench/RESULTS.md: true errors)
+/// paper  section III-A's prediction ahead of attention and Fig. 10's tiles, of pages instead of keys, which
+///        the paper does not have
+template <dense_products Products = dense_products::f32>
+    requires(Products != dense_products::int8)
+class page_prefill {
+public:
+    /// Elsewhere than on targets with exec::has_bf16_dot floats, as in dense_attention.
+    using products = std::conditional_t<Products == dense_products::bf16 && exec::has_bf16_dot,
+                                        sufa::bf16_products, sufa::f32_products>;
+    using index_type = page_index<products>;
+
+    /// Where fewer keys than `dense_below` are, attention is dense.
+    explicit page_prefill(attention_options options, index_t dense_below = 1024)
+        : options_(std::move(options)), dense_below_(dense_below) {}
+
+    [[nodiscard]] attention_options const& options() const noexcept { return options_; }
+    [[nodiscard]] bool is_dense(problem_shape const& shape) const noexcept {
+        return shape.keys < dense_below_;
+    }
+
+    /// Throws `error` for what this path does not do.
+    void check(problem_shape const& shape) const {
+        options_.validate(shape);
+        if (shape.window > 0) {
+            throw error("page_prefill: window of the problem", std::to_string(shape.window),
+                        "0, no window; dense_attention has them");
+        }
+        if (shape.terms.changes_logits()) {
+            throw error("page_prefill: soft cap or ALiBi slopes, the cap",
+                        std::to_string(shape.terms.softcap),
+                        "left out: sketches know nothing of them; dense_attention has both");
+        }
+        for (index_t h = 0; h < shape.heads; ++h) {
+            sads::budget const& b = options_.budget_of(h);
+            char const* const refused = b.count                ? "a count"
+                                        : b.ratio < 1.0        ? "a ratio"
+                                        : b.output_error       ? "an output error"
+                                        : b.radius < no_radius ? "a radius"
+                                        : b.at_most            ? "a maximum count"
+                                                               : nullptr;
+            if (refused != nullptr) {
+                throw error("page_prefill: budget of query head " + std::to_string(h), refused,
+                            "a mass or none: pages are chosen by their estimated mass");
+            }
+        }
+    }
+
+    [[nodiscard]] static constexpr std::size_t workspace_bytes(problem_shape const& shape,
+                                                               index_t threads) noexcept {
+        return std::max(static_cast<std::size_t>(threads) * bytes_per_thread(shape) + line,
+                        dense_workspace_bytes(shape, threads));
+    }
+
+    /// Allocates; one index per KV head, empty ones if attention will be dense.
+    template <storage_float Query, storage_float KeyValue, exec::parallel_for Run>
+    [[nodiscard]] std::vector<index_type> index(problem<Query, KeyValue> const& given,
+                                                Run const& run) const {
+        problem_shape const shape = given.shape();
+        std::vector<index_type> indexes(static_cast<std::size_t>(shape.kv_heads));
+        if (is_dense(shape)) {
+            return indexes;
+        }
+        run(shape.kv_heads, [&](index_t kv, index_t) {
+            indexes[static_cast<std::size_t>(kv)] =
+                index_type(given.keys.template slice<axis::kv_head>(kv),
+                           given.values.template slice<axis::kv_head>(kv));
+        });
+        return indexes;
+    }
+
+    /// on_looked(first row of a team, its rows, first key of a tile of 512, a bit for each page of the tile that
+    /// they look at), from any thread; not called where attention is dense.
+    template <storage_float Query, storage_float KeyValue, exec::parallel_for Run,
+              class OnLooked = ignore_looked_pages>
+    void operator()(problem<Query, KeyValue> const& given, std::span<index_type const> indexes,
+                    view<float, axis::head, axis::query, axis::value_dim> output,
+                    std::span<std::byte> workspace, Run const& run, OnLooked const& on_looked = {},
+                    dropped_mass const& dropped = {}) const noexcept {
+        SOFATTN_ASSERT(given.is_valid());
+        problem_shape const shape = given.extents();
+        SOFATTN_ASSERT(shape.window == 0 && !shape.terms.changes_logits());
+        SOFATTN_ASSERT(std::ssize(indexes) == shape.kv_heads);
+        SOFATTN_ASSERT(output.extent<axis::head>() == shape.heads);
+        SOFATTN_ASSERT(output.extent<axis::query>() == shape.queries);
+        SOFATTN_ASSERT(output.extent<axis::value_dim>() == shape.value_dim);
+        SOFATTN_ASSERT(workspace.size() >= workspace_bytes(shape, run.threads()));
+        if (is_dense(shape)) {
+            dense_attention<Products>(given, output, workspace, run);
+            return;
+        }
+        void* start = workspace.data();
+        std::size_t space = workspace.size();
+        std::align(line, 1, start, space);
+        auto* const memory = static_cast<std::byte*>(start);
+        prefill_teams const teams(shape, run.threads(), block_type::teams_most);
+        run(teams.blocks(), [&](index_t task, index_t thread) {
+            prefill_teams::block const of = teams[task];
+            auto const row = [&](index_t i) { return of.row(i); };
+            auto const& index = indexes[static_cast<std::size_t>(of.kv_head())];
+            SOFATTN_ASSERT(index.keys() == shape.keys && index.dim() == shape.dim);
+            block_type block(shape.keys, shape.dim, shape.value_dim,
+                             memory + static_cast<std::size_t>(thread) * bytes_per_thread(shape));
+            auto listen = [&](index_t i, index_t rows, index_t key, std::uint32_t looked) {
+                on_looked(row(i), rows, key, looked);
+            };
+            block(
+                of.teams(),
+                [&](index_t t) {
+                    return prefill_team{of.rows_of(t),
+                                        page_loss(options_.budget_of(of.head_of(t)))};
+                },
+                shape.scale,
+                [&](index_t i) {
+                    return given.queries.template slice<axis::head>(row(i).head)
+                        .template slice<axis::query>(row(i).query);
+                },
+                [&](index_t i) { return shape.visible(row(i).query); },
+                [&](index_t i) {
+                    return sads::row_rule::of(options_.budget_of(row(i).head),
+                                              shape.visible(row(i).query), 1.0,
+                                              shape.position(row(i).query));
+                },
+                index,
+                [&](index_t i) {
+                    return output.template slice<axis::head>(row(i).head)
+                        .template slice<axis::query>(row(i).query);
+                },
+                [&](index_t i) { return shape.terms.of(row(i).head, 0).sink; }, listen,
+                [&](index_t i, float of_row) {
+                    if (dropped.data() != nullptr) {
+                        dropped(row(i).head, row(i).query) = of_row;
+                    }
+                });
+        });
+    }
+
+    /// Share of the mass that skipped pages may have, as estimated.
+    [[nodiscard]] static double page_loss(sads::budget const& b) noexcept {
+        return b.mass ? 1.0 - *b.mass : 0.0;
+    }
+
+private:
+    using block_type = page_block<products>;
+    static constexpr std::size_t line = 64;
+    static constexpr double no_radius = std::numeric_limits<double>::infinity();
+
+    [[nodiscard]] static constexpr std::size_t
+    bytes_per_thread(problem_shape const& shape) noexcept {
+        return (block_type::bytes(shape.keys, shape.dim, shape.value_dim) + line - 1) / line * line;
+    }
+
+    attention_options options_;
+    index_t dense_below_;
+};
+
+} // namespace sofattn
