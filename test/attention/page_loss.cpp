@@ -43,6 +43,8 @@ page_loss measured(std::filesystem::path const& folder, std::string const& layer
     index_t const group = heads / k.cview().extent<axis::kv_head>();
     double const scale = 1.0 / std::sqrt(static_cast<double>(dim));
     auto const octaves = scale * std::numbers::log2e;
+    index_t const width = ceil_div<index_t>(dim, 16) * 16;
+    std::vector<float> scratch(static_cast<std::size_t>(width));
     std::vector<std::byte> memory(prefill_pages::bytes(tokens, dim, 1) + 64);
     void* start = memory.data();
     std::size_t space = memory.size();
@@ -55,15 +57,11 @@ page_loss measured(std::filesystem::path const& folder, std::string const& layer
         auto const keys = k.cview().slice<axis::kv_head>(h / group);
         dlzs::page_sketches const sketches(keys);
         for (index_t first = 0; first + team_rows <= tokens; first += 7 * team_rows) {
-            auto const dims = static_cast<std::size_t>(dim);
-            std::vector<double> query(dims), squares(dims);
-            std::vector<float> scratch(dims);
-            for (index_t i = first; i < first + team_rows; ++i) {
-                for (std::size_t d = 0; d < dims; ++d) {
-                    double const x =
-                        octaves * static_cast<double>(q(h, i, static_cast<index_t>(d)));
-                    query[d] += x;
-                    squares[d] += x * x;
+            std::vector<float> queries(static_cast<std::size_t>(team_rows * width));
+            for (index_t i = 0; i < team_rows; ++i) {
+                for (index_t d = 0; d < dim; ++d) {
+                    queries[static_cast<std::size_t>(i * width + d)] =
+                        q(h, first + i, d) * static_cast<float>(octaves);
                 }
             }
             prefill_pages::team team;
@@ -73,9 +71,10 @@ page_loss measured(std::filesystem::path const& folder, std::string const& layer
             team.window_from = std::max<index_t>(0, first + 1 - 16);
             team.window_to = first + team_rows;
             team.loss = loss;
-            pages.ask(0, sketches, team_rows, query, squares, scratch);
-            pages.estimate(1, sketches, prefill_pages::competing_pages(team));
-            pages.decide(0, 0, team);
+            pages.estimate(
+                sketches, team_rows, [&](index_t r) { return queries.data() + r * width; },
+                prefill_pages::competing_pages(team), scratch.data());
+            pages.decide(0, team_rows, team);
             for (index_t i = first; i < first + team_rows; ++i) {
                 std::vector<double> weights(static_cast<std::size_t>(i + 1));
                 ref::row_logits(q.cview().slice<axis::head>(h).slice<axis::query>(i), keys, scale,

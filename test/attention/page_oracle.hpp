@@ -12,8 +12,11 @@
 #include <sofattn/sads/softmax_weight.hpp>
 
 #include <algorithm>
+#include <cmath>
 #include <cstddef>
 #include <cstdint>
+#include <cstdlib>
+#include <functional>
 #include <map>
 #include <numbers>
 #include <vector>
@@ -22,13 +25,39 @@ namespace sofattn::test {
 
 struct looked_at {
     std::vector<char> pages;             ///< of all that some row sees: 1 or 0
-    std::vector<std::int32_t> positions; ///< estimated, of those that compete
+    std::vector<std::int32_t> positions; ///< estimated for all rows, of those that compete
     std::int32_t top = 0;                ///< of them
+    std::vector<std::int32_t> row_tops;  ///< of each row alone
 
     [[nodiscard]] bool has(index_t key) const {
         return pages[static_cast<std::size_t>(key / 16)] != 0;
     }
+    /// Of a key in a skipped page, beside a row's best page, in the mean over the rows.
+    [[nodiscard]] double weight(index_t key) const {
+        return std::exp2(positions[static_cast<std::size_t>(key / 16)] / 256.0) /
+               static_cast<double>(row_tops.size());
+    }
+    [[nodiscard]] double skipped() const {
+        double sum = 0;
+        for (std::size_t p = 0; p < positions.size(); ++p) {
+            sum += pages[p] == 0 ? 16 * weight(static_cast<index_t>(p) * 16) : 0.0;
+        }
+        return sum;
+    }
+    /// What that counts beside a row's best key, whose position is `best`; sum: of its other weights.
+    [[nodiscard]] double unit(std::size_t row, double best, double loss, double sum) const {
+        double const all = skipped();
+        return all == 0 ? 0.0
+                        : std::min(std::exp2(std::min(0.0, (row_tops[row] - best) / 256.0)),
+                                   loss * sum / all);
+    }
 };
+
+/// Position of 2^a + 2^b, as prefill_pages has it.
+[[nodiscard]] inline std::int32_t log_sum(std::int32_t a, std::int32_t b) {
+    std::int32_t const near = std::max(0, 5 * 256 - std::abs(a - b)) * 32;
+    return std::max(a, b) + near * near / 65536 * 655 / 65536;
+}
 
 /// Queries [first, first + 6) of a head, as far as there are any.
 template <class Q, class KV>
@@ -36,17 +65,6 @@ looked_at looked_by(problem<Q, KV> const& given, dlzs::page_sketches const& sket
                     index_t first, sads::budget const& budget, double loss) {
     problem_shape const s = given.shape();
     index_t const end = std::min(first + 6, s.queries);
-    auto const dims = static_cast<std::size_t>(s.dim);
-    std::vector<double> sum(dims), squares(dims);
-    auto const octaves = static_cast<float>(s.scale * std::numbers::log2e);
-    for (index_t q = first; q < end; ++q) {
-        for (std::size_t d = 0; d < dims; ++d) {
-            auto const x = static_cast<double>(
-                to_float(given.queries(head, q, static_cast<index_t>(d))) * octaves);
-            sum[d] += x;
-            squares[d] += x * x;
-        }
-    }
     looked_at found;
     index_t const sees = s.visible(end - 1);
     found.pages.assign(static_cast<std::size_t>(ceil_div<index_t>(sees, 16)), 1);
@@ -55,8 +73,28 @@ looked_at looked_by(problem<Q, KV> const& given, dlzs::page_sketches const& sket
     if (competing == 0) {
         return found;
     }
-    found.positions = sketch_positions(sketches, end - first, sum, squares);
-    found.positions.resize(static_cast<std::size_t>(competing));
+    auto const octaves = static_cast<float>(s.scale * std::numbers::log2e);
+    for (index_t q = first; q < end; ++q) {
+        std::vector<float> query;
+        for (index_t d = 0; d < s.dim; ++d) {
+            query.push_back(to_float(given.queries(head, q, d)) * octaves);
+        }
+        auto positions = sketch_positions(sketches, query);
+        positions.resize(static_cast<std::size_t>(competing));
+        found.row_tops.push_back(*std::ranges::max_element(positions));
+        for (std::int32_t& x : positions) {
+            x = std::max(0, 64 * 256 - (found.row_tops.back() - x));
+        }
+        if (q == first) {
+            found.positions = positions;
+        }
+        for (std::size_t p = 0; q > first && p < positions.size(); ++p) {
+            found.positions[p] = log_sum(found.positions[p], positions[p]);
+        }
+    }
+    for (std::int32_t& x : found.positions) {
+        x -= 64 * 256;
+    }
     found.top = *std::ranges::max_element(found.positions);
     // Worst grains first, while what goes is no more than the loss.
     std::uint64_t mass = 0;

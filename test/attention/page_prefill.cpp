@@ -97,7 +97,7 @@ struct deviations {
 };
 
 /// The contract in double precision: all keys of the looked-at pages, and the others' estimates as weights of
-/// their segments' means, beside the best page never more than beside the best key.
+/// their segments' means.
 template <class Q, class KV>
 deviations deviation(problem<Q, KV> const& given, attention_options const& options,
                      outcome const& found) {
@@ -138,7 +138,6 @@ deviations deviation(problem<Q, KV> const& given, attention_options const& optio
             double const best = (top - middle) / std::numbers::ln2;
             std::vector<double> sum(static_cast<std::size_t>(s.value_dim));
             double weights = 0;
-            double skipped = 0;
             auto const add = [&](index_t key, double weight) {
                 weights += weight;
                 for (index_t d = 0; d < s.value_dim; ++d) {
@@ -149,16 +148,18 @@ deviations deviation(problem<Q, KV> const& given, attention_options const& optio
             for (index_t key = 0; key < visible; ++key) {
                 if (pages.has(key)) {
                     add(key, std::exp(exact[static_cast<std::size_t>(key)] - top));
-                    continue;
-                }
-                double const position = pages.positions[static_cast<std::size_t>(key / 16)];
-                double const below = std::max(best, pages.top / 256.0);
-                double const weight = std::exp2(position / 256.0 - below);
-                skipped += weight;
-                for (index_t other = key / 64 * 64; other < key / 64 * 64 + 64; ++other) {
-                    add(other, weight / 64);
                 }
             }
+            double const before = weights;
+            double const unit = pages.unit(static_cast<std::size_t>(q % 6), 256 * best,
+                                           b.mass ? 1.0 - *b.mass : 0.0, weights);
+            for (index_t key = 0; unit > 0 && key < visible; ++key) {
+                for (index_t other = key / 64 * 64; !pages.has(key) && other < key / 64 * 64 + 64;
+                     ++other) {
+                    add(other, pages.weight(key) * unit / 64);
+                }
+            }
+            double const skipped = weights - before;
             all.dropped = std::max(all.dropped, std::abs(static_cast<double>(found.dropped(h, q)) -
                                                          (weights > 0 ? skipped / weights : 0.0)));
             for (index_t d = 0; d < s.value_dim; ++d) {

@@ -198,15 +198,12 @@ double deviation(problem<Q, KV> const& given, attention_options const& options, 
             for (index_t from = 0; from < visible; from += 64) {
                 std::vector<index_t> dropped;
                 double lost = 0;
-                double skipped = 0;
                 index_t looked = 0;
                 for (index_t key = from; key < std::min(from + 64, visible); ++key) {
                     auto const k = static_cast<std::size_t>(key);
                     double const away = static_cast<double>(top - positions[k]);
                     if (!pages.has(key)) {
                         dropped.push_back(key);
-                        auto const position = pages.positions[static_cast<std::size_t>(key / 16)];
-                        skipped += std::exp2((position - std::max(pages.top, top)) / 256.0);
                         continue;
                     }
                     ++looked;
@@ -224,10 +221,13 @@ double deviation(problem<Q, KV> const& given, attention_options const& options, 
                         add(key, lost / static_cast<double>(dropped.size()));
                     }
                 }
-                if (Compensates && skipped > 0) {
-                    for (index_t key = from; key < from + 64; ++key) {
-                        add(key, skipped / 64);
-                    }
+            }
+            double const unit =
+                Compensates ? pages.unit(static_cast<std::size_t>(q % 6), top, loss, weights) : 0.0;
+            for (index_t key = 0; unit > 0 && key < visible; ++key) {
+                for (index_t other = key / 64 * 64; !pages.has(key) && other < key / 64 * 64 + 64;
+                     ++other) {
+                    add(other, pages.weight(key) * unit / 64);
                 }
             }
             for (index_t d = 0; d < s.value_dim; ++d) {

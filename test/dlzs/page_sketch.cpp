@@ -185,20 +185,20 @@ TEST_CASE("dlzs.page_sketch: a query's three products say what its pages weigh")
     dlzs::page_sketches const sketches(keys.cview());
     double worst = 0;
     for (int round = 0; round < 10; ++round) {
-        std::vector<double> query(dim), squares(dim);
-        for (std::size_t d = 0; d < query.size(); ++d) {
-            query[d] = static_cast<double>(static_cast<float>(0.5 * random.normal()));
-            squares[d] = query[d] * query[d];
+        std::vector<float> query(dim);
+        for (float& q : query) {
+            q = static_cast<float>(0.5 * random.normal());
         }
-        auto const found = test::sketch_positions(sketches, 1, query, squares);
+        auto const found = test::sketch_positions(sketches, query);
         std::vector<float> const centre = column_means(keys.cview());
         for (index_t p = 0; p < sketches.pages(); ++p) {
             double weight = 0;
             for (index_t k = p * 16; k < p * 16 + 16; ++k) {
                 double logit = 0;
                 for (std::size_t d = 0; d < query.size(); ++d) {
-                    logit += query[d] * (static_cast<double>(keys(k, static_cast<index_t>(d))) -
-                                         static_cast<double>(centre[d]));
+                    logit += static_cast<double>(query[d]) *
+                             (static_cast<double>(keys(k, static_cast<index_t>(d))) -
+                              static_cast<double>(centre[d]));
                 }
                 weight += std::exp2(logit) / 16;
             }

@@ -11,7 +11,6 @@
 #include <cmath>
 #include <cstddef>
 #include <cstdint>
-#include <span>
 #include <vector>
 
 namespace sofattn::test {
@@ -36,16 +35,17 @@ namespace sofattn::test {
     return codes;
 }
 
-/// Positions of all pages for `rows` queries of these sums, in octaves per unit of the key: of the
-/// others by mean and variance, or of the outlier alone, whichever is higher.
-[[nodiscard]] inline std::vector<std::int32_t>
-sketch_positions(dlzs::page_sketches const& sketches, index_t rows, std::vector<double> const& sum,
-                 std::vector<double> const& squares) {
-    auto const steps = static_cast<std::size_t>(dlzs::dot_steps(sketches.dim()));
+/// Positions of all pages for a query in octaves per unit of the key: of the others by mean and variance, or of
+/// the outlier alone, whichever is higher.
+[[nodiscard]] inline std::vector<std::int32_t> sketch_positions(dlzs::page_sketches const& sketches,
+                                                                std::vector<float> query) {
+    auto const width = static_cast<std::size_t>(ceil_div<index_t>(sketches.dim(), 16) * 16);
+    auto const steps = width / 4;
+    query.resize(width);
     std::vector<std::int32_t> packed(dlzs::sketch_parts * steps);
-    std::vector<float> real(sum.size());
-    auto const query =
-        dlzs::code_sketch_query(sketches, rows, sum, squares, 256.0, real, packed, steps);
+    std::vector<float> real(width);
+    auto const asked = dlzs::code_sketch_query(sketches, query.data(), 256.0f, real.data(),
+                                               packed.data(), static_cast<index_t>(steps));
     std::vector<std::int32_t> positions;
     for (index_t p = 0; p < sketches.pages(); ++p) {
         std::array<float, dlzs::sketch_parts> x{};
@@ -56,7 +56,7 @@ sketch_positions(dlzs::page_sketches const& sketches, index_t rows, std::vector<
             for (index_t d = 0; d < sketches.dim(); ++d) {
                 score += codes[d] * sketch_code(sketches, static_cast<dlzs::sketch_part>(i), p, d);
             }
-            x[i] = static_cast<float>(score) * query.positions[i];
+            x[i] = static_cast<float>(score) * asked.positions[i];
         }
         auto const whole = [](float value, float low, float high) {
             return static_cast<std::int32_t>(std::nearbyint(std::clamp(value, low, high)));

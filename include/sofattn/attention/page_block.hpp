@@ -304,8 +304,7 @@ private:
         state.sum = state.sum * scale_[static_cast<std::size_t>(r)] + exec::sum_of(sum);
     }
 
-    /// Returns the share of what stands for skipped pages. No estimate weighs more beside the row's best key
-    /// than it does beside the best page.
+    /// Returns the share of what stands for skipped pages.
     template <class Out>
     float finish(index_t i, index_t t, float const* centre, float sink, Out const& out) noexcept {
         row_state const& state = row(i);
@@ -321,9 +320,12 @@ private:
             }
             float const middle = exec::sum_of(products);
             constexpr auto octave = static_cast<float>(1 << sads::weight_scale::position_bits);
-            float const best_page = static_cast<float>(choice_.pages().top(t)) / octave;
-            stands_in = std::exp2(std::min(0.0f, best_page - (max - middle)));
-            sum += stands_in * skipped_[static_cast<std::size_t>(t)];
+            team_state const& of = teams_[static_cast<std::size_t>(t)];
+            float const best_page =
+                static_cast<float>(choice_.pages().top(t, i - of.first)) / octave;
+            float const skipped = skipped_[static_cast<std::size_t>(t)];
+            stands_in = weight_of_skipped(skipped, best_page - (max - middle), of.loss, sum);
+            sum += stands_in * skipped;
         }
         float const inverse = sufa::row_end::of(max, sum, sink).inverse;
         // Nothing is seen: 0, and never -0.

@@ -9,10 +9,9 @@
 #include <sofattn/sads/drop_rule.hpp>
 
 #include <algorithm>
-#include <array>
+#include <cmath>
 #include <concepts>
 #include <cstddef>
-#include <span>
 
 namespace sofattn {
 
@@ -40,45 +39,45 @@ struct page_asker {
     }
 };
 
-/// Chooses the pages of a block's teams, prefill_pages::slots of them at a time.
+/// What a unit of skipped weight counts beside a row's best key: `below` says how many octaves its best page, as
+/// estimated, lies under that. No estimate weighs more beside the best key than it does beside the best page,
+/// and all of them, `skipped` units, no more than they were allowed to of the weights' `sum`: an estimate that
+/// is far off does more harm than none.
+[[nodiscard]] inline float weight_of_skipped(float skipped, float below, double loss,
+                                             float sum) noexcept {
+    return std::min(std::exp2(std::min(0.0f, below)), static_cast<float>(loss) * sum / skipped);
+}
+
+/// Chooses the pages of a block's teams, one after the other.
 class page_choice {
 public:
     static constexpr index_t teams_most = prefill_pages::teams_most;
 
     [[nodiscard]] static constexpr std::size_t bytes(index_t keys, index_t dim) noexcept {
-        return static_cast<std::size_t>(5 * padded(dim)) * sizeof(float) +
+        return static_cast<std::size_t>(padded(dim)) * sizeof(float) +
                prefill_pages::bytes(keys, dim, teams_most);
     }
     /// memory [bytes(keys, dim)], aligned to a cache line.
     page_choice(index_t keys, index_t dim, std::byte* memory) noexcept
-        : dim_(dim), wide_(reinterpret_cast<double*>(memory)),
-          real_(reinterpret_cast<float*>(memory) + 4 * padded(dim)),
+        : real_(reinterpret_cast<float*>(memory)),
           pages_(keys, dim, teams_most,
-                 memory + static_cast<std::size_t>(5 * padded(dim)) * sizeof(float)) {}
+                 memory + static_cast<std::size_t>(padded(dim)) * sizeof(float)) {}
 
-    /// asker(t) makes a page_asker, query(i) [dim] is row i in octaves per unit of the key;
-    /// on_skipped(t, weights of the skipped pages per segment).
+    /// asker(t) makes a page_asker, query(i) [dim in whole cache lines] is row i in octaves per unit of the key, 0
+    /// beyond dim; on_skipped(t, weights of the skipped pages per segment).
     template <std::invocable<index_t> Asker, std::invocable<index_t> Query, class OnSkipped>
     void operator()(index_t teams, Asker asker, Query query, dlzs::page_sketches const& sketches,
                     OnSkipped on_skipped) noexcept {
-        for (index_t from = 0; from < teams; from += prefill_pages::slots) {
-            index_t const to = std::min(teams, from + prefill_pages::slots);
-            std::array<page_asker, static_cast<std::size_t>(prefill_pages::slots)> asked;
-            index_t pages = 0;
-            for (index_t t = from; t < to; ++t) {
-                auto& of = asked[static_cast<std::size_t>(t - from)];
-                of = asker(t);
-                index_t const competing = prefill_pages::competing_pages(of.rule);
-                pages = std::max(pages, competing);
-                if (competing > 0) {
-                    ask(t - from, of, query, sketches);
-                }
+        for (index_t t = 0; t < teams; ++t) {
+            page_asker const of = asker(t);
+            index_t const competing = prefill_pages::competing_pages(of.rule);
+            if (competing > 0) {
+                pages_.estimate(
+                    sketches, of.rows, [&](index_t r) { return query(of.first + r); }, competing,
+                    real_);
             }
-            pages_.estimate(to - from, sketches, pages);
-            for (index_t t = from; t < to; ++t) {
-                pages_.decide(t, t - from, asked[static_cast<std::size_t>(t - from)].rule);
-                on_skipped(t, pages_.skipped());
-            }
+            pages_.decide(t, of.rows, of.rule);
+            on_skipped(t, pages_.skipped());
         }
     }
 
@@ -89,28 +88,7 @@ private:
         return ceil_div<index_t>(dims, 16) * 16;
     }
 
-    template <class Query>
-    void ask(index_t slot, page_asker const& team, Query query,
-             dlzs::page_sketches const& sketches) noexcept {
-        double* const sum = wide_;
-        double* const squares = wide_ + padded(dim_);
-        std::fill_n(wide_, 2 * padded(dim_), 0.0);
-        for (index_t i = team.first; i < team.first + team.rows; ++i) {
-            float const* const row = query(i);
-            for (index_t d = 0; d < dim_; ++d) {
-                auto const q = static_cast<double>(row[d]);
-                sum[d] += q;
-                squares[d] += q * q; // exact
-            }
-        }
-        auto const count = static_cast<std::size_t>(dim_);
-        pages_.ask(slot, sketches, team.rows, std::span<double const>(sum, count),
-                   std::span<double const>(squares, count), std::span(real_, count));
-    }
-
-    index_t dim_;
-    double* wide_; ///< [2, dim]
-    float* real_;  ///< [dim]
+    float* real_; ///< [dim]
     prefill_pages pages_;
 };
 

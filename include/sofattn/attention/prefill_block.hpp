@@ -79,27 +79,20 @@ public:
                     prefill_index<Predictor> const& index, key_view<K const> keys,
                     value_view<V const> values, Output output, Sink sink, OnKept& on_kept,
                     Dropped dropped) noexcept {
-        index_t const rows = scores_.begin(teams, team, scale, query, sees, rule, index,
-                                           [&](index_t t, std::span<float const> skipped) {
-                                               if constexpr (Compensates) {
-                                                   stand_in(t, skipped, index);
-                                               }
-                                           });
+        scores_.begin(teams, team, scale, query, sees, rule, index,
+                      [&](index_t t, std::span<float const> skipped) {
+                          if constexpr (Compensates) {
+                              stand_in(t, skipped, index);
+                          }
+                      });
         for (index_t from = 0; from < teams;) {
             index_t const to = scores_.predict_some(from, teams, index.panels());
             attend_teams(from, to, index, keys, values, on_kept);
             from = to;
         }
-        for (index_t i = 0; i < rows; ++i) {
-            // Nothing is seen, or a budget let all go but what float can hardly tell from 0.
-            bool const is_empty = row_at(i).sum < std::numeric_limits<float>::min();
-            float const inverse =
-                sufa::row_end::of(row_at(i).reference, is_empty ? 0.0f : row_at(i).sum, sink(i))
-                    .inverse;
-            dropped(i, row_at(i).dropped * inverse);
-            auto const out = output(i);
-            for (index_t d = 0; d < value_dim_; ++d) {
-                out(d) = is_empty ? 0.0f : output_[i * width_ + d] * inverse; // never -0
+        for (index_t t = 0; t < teams; ++t) {
+            for (index_t i = scores_.team(t).first; i < scores_.team(t).end(); ++i) {
+                dropped(i, finish(i, t, sink(i), output(i)));
             }
         }
     }
@@ -157,7 +150,7 @@ private:
         index_t seen = 0;
         for (index_t t = from; t < to; ++t) {
             for (index_t i = scores_.team(t).first; i < scores_.team(t).end(); ++i) {
-                begin_output(i, t);
+                begin_output(i);
             }
             seen = std::max(seen, scores_.team(t).sees);
         }
@@ -167,9 +160,7 @@ private:
         }
     }
 
-    /// Begins with what stands for the pages that the team skips. No estimate weighs more beside the
-    /// row's best key than it does beside the best page.
-    void begin_output(index_t i, index_t t) noexcept {
+    void begin_output(index_t i) noexcept {
         row_state& state = row_at(i);
         state = {};
         constexpr auto octave = static_cast<double>(1 << sads::weight_scale::position_bits);
@@ -179,18 +170,35 @@ private:
         double const within = std::floor(Source::exact_within * std::numbers::log2e * octave);
         state.computed = static_cast<std::int16_t>(
             std::max<double>(static_cast<double>(top) - within - 1.0, sads::no_key));
+        std::fill_n(output_ + i * width_, width_, 0.0f);
+    }
+    /// Returns the share of what stands for keys that are not kept.
+    template <class Out>
+    float finish(index_t i, index_t t, float sink, Out const& out) noexcept {
+        row_state& state = row_at(i);
+        float* const sums = output_ + i * width_;
+        // Nothing is seen, or a budget let all go but what float can hardly tell from 0.
+        bool const is_empty = state.sum < std::numeric_limits<float>::min();
         float const skipped = Compensates ? skipped_[static_cast<std::size_t>(t)] : 0.0f;
-        float* const output = output_ + i * width_;
-        if (skipped > 0.0f) {
-            auto const below = static_cast<float>(std::min(0, scores_.pages().top(t) - top));
-            float const unit = std::exp2(below * static_cast<float>(1.0 / octave));
-            state.sum = state.dropped = skipped * unit;
+        if (!is_empty && skipped > 0.0f) {
+            auto const& team = scores_.team(t);
+            constexpr auto octaves =
+                1.0f / static_cast<float>(1 << sads::weight_scale::position_bits);
+            int const below = scores_.pages().top(t, i - team.first) - scored(i).cut.top;
+            float const unit = weight_of_skipped(skipped, static_cast<float>(below) * octaves,
+                                                 team.loss, state.sum);
+            state.sum += skipped * unit;
+            state.dropped += skipped * unit;
             for (index_t d = 0; d < width_; ++d) {
-                output[d] = stand_ins_[t * width_ + d] * unit;
+                sums[d] += stand_ins_[t * width_ + d] * unit;
             }
-        } else {
-            std::fill_n(output, width_, 0.0f);
         }
+        float const inverse =
+            sufa::row_end::of(state.reference, is_empty ? 0.0f : state.sum, sink).inverse;
+        for (index_t d = 0; d < value_dim_; ++d) {
+            out(d) = is_empty ? 0.0f : sums[d] * inverse; // never -0
+        }
+        return state.dropped * inverse;
     }
 
     /// Rows of floats.

@@ -19,6 +19,7 @@
 #include <algorithm>
 #include <array>
 #include <bit>
+#include <concepts>
 #include <cstddef>
 #include <cstdint>
 #include <limits>
@@ -48,16 +49,15 @@ public:
     static constexpr index_t tile_pages = tile_keys / exec::page_keys;
     static_assert(tile_pages == 32, "a tile's pages are the bits of a word");
     static constexpr index_t teams_most = 32;
-    /// Teams that are estimated side by side.
-    static constexpr index_t slots = exec::tile_rows;
 
     [[nodiscard]] static constexpr std::size_t bytes(index_t keys, index_t dim,
                                                      index_t teams) noexcept {
         index_t const tiles = ceil_div(keys, tile_keys);
-        index_t const words = 3 * slots * padded_steps(dim) + padded_words(tiles * tile_segments) +
+        index_t const words = parts * team_rows * padded_steps(dim) +
+                              padded_words(tiles * tile_segments) +
                               teams * (padded_words(tiles) + padded_words(tiles + 1));
         return static_cast<std::size_t>(words) * sizeof(std::int32_t) +
-               static_cast<std::size_t>(slots * places(keys)) * sizeof(std::int16_t);
+               static_cast<std::size_t>((team_rows + 1) * places(keys)) * sizeof(std::int16_t);
     }
     /// memory [bytes(keys, dim, teams)], aligned to a cache line.
     prefill_pages(index_t keys, index_t dim, index_t teams, std::byte* memory) noexcept
@@ -69,46 +69,45 @@ public:
             next += count;
             return start;
         };
-        packed_ = take(3 * slots * steps_);
+        packed_ = take(parts * team_rows * steps_);
         skipped_ = reinterpret_cast<float*>(take(padded_words(tiles_ * tile_segments)));
         looked_ = reinterpret_cast<std::uint32_t*>(take(teams * padded_words(tiles_)));
         begins_ = take(teams * padded_words(tiles_ + 1));
         positions_ = reinterpret_cast<std::int16_t*>(next);
     }
 
-    /// What a team asks; sum, squares: of dlzs::code_sketch_query.
-    void ask(index_t slot, dlzs::page_sketches const& sketches, index_t rows,
-             std::span<double const> sum, std::span<double const> squares,
-             std::span<float> scratch) noexcept {
-        constexpr auto positions = static_cast<double>(1 << sads::weight_scale::position_bits);
-        auto const stride = static_cast<std::size_t>(slots * steps_);
-        queries_[static_cast<std::size_t>(slot)] = dlzs::code_sketch_query(
-            sketches, rows, sum, squares, positions, scratch,
-            std::span(packed_ + slot * steps_,
-                      (dlzs::sketch_parts - 1) * stride + static_cast<std::size_t>(steps_)),
-            stride);
-    }
-
-    /// Estimates of the first `pages` pages for slots [0, count).
-    void estimate(index_t count, dlzs::page_sketches const& sketches, index_t pages) noexcept {
+    /// What a team of `rows` rows makes of the first `pages` pages: query(r) [dim in whole cache lines] in
+    /// octaves per unit of the key, 0 beyond dim; real: scratch as long.
+    template <std::invocable<index_t> Query>
+    void estimate(dlzs::page_sketches const& sketches, index_t rows, Query query, index_t pages,
+                  float* real) noexcept {
+        constexpr auto octave = static_cast<float>(1 << sads::weight_scale::position_bits);
+        std::array<std::array<std::int32_t, rows_of_team>, dlzs::sketch_parts> starts{};
+        std::array<std::array<float, dlzs::sketch_parts>, rows_of_team> scales{};
+        for (std::size_t r = 0; r < static_cast<std::size_t>(rows); ++r) {
+            auto const row = static_cast<index_t>(r);
+            dlzs::sketch_query const asked = dlzs::code_sketch_query(
+                sketches, query(row), octave, real, packed_ + row * steps_, team_rows * steps_);
+            scales[r] = asked.positions;
+            for (std::size_t i = 0; i < dlzs::sketch_parts; ++i) {
+                starts[i][r] = asked.start[i];
+            }
+        }
         for (index_t first = 0; first < pages; first += exec::tile_width) {
             for (std::size_t i = 0; i < dlzs::sketch_parts; ++i) {
                 auto const& panels = sketches.panels(static_cast<dlzs::sketch_part>(i));
-                std::array<std::int32_t, static_cast<std::size_t>(slots)> starts{};
-                for (std::size_t s = 0; s < starts.size(); ++s) {
-                    starts[s] = queries_[s].start[i];
-                }
-                exec::int8_tile(count,
-                                {packed_ + static_cast<index_t>(i) * slots * steps_, steps_,
-                                 starts.data(),
+                exec::int8_tile(rows,
+                                {packed_ + static_cast<index_t>(i) * team_rows * steps_, steps_,
+                                 starts[i].data(),
                                  exec::columns_of(panels.tile_from(first / exec::page_keys),
                                                   first / exec::tile_width % exec::page_tiles),
                                  scores_[i].data(), exec::tile_width, panels.steps()});
             }
-            for (index_t s = 0; s < count; ++s) {
-                put_positions(s, first);
+            for (index_t r = 0; r < rows; ++r) {
+                put_positions(r, scales[static_cast<std::size_t>(r)], first);
             }
         }
+        combine(rows, pages);
     }
 
     struct team {
@@ -124,8 +123,8 @@ public:
     [[nodiscard]] static constexpr index_t competing_pages(team const& of) noexcept {
         return of.loss > 0.0 ? of.least_sees / sads::kept_tile::segment * segment_pages : 0;
     }
-    /// Pages of team `t`, whose estimates are those of `slot`.
-    void decide(index_t t, index_t slot, team const& of) noexcept {
+    /// Pages of team `t`, which was estimated last.
+    void decide(index_t t, index_t rows, team const& of) noexcept {
         constexpr index_t page = exec::page_keys;
         index_t const pages = ceil_div(of.most_sees, page);
         index_t const competing = competing_pages(of);
@@ -144,20 +143,20 @@ public:
             rule.after_window = competing - to;
             rule.at_least = std::min(competing, ceil_div(of.at_least, page));
             rule.drop = sads::drop_rule::of_mass(1.0 - of.loss, sads::weight_scale());
-            std::int16_t* const positions = positions_ + slot * places_;
+            std::int16_t* const positions = combined();
             sads::row_cut const cut = find_cut_(
                 std::span(positions,
                           static_cast<std::size_t>(ceil_div<index_t>(competing, 64) * 64)),
                 rule);
-            tops_[static_cast<std::size_t>(t)] = cut.top;
+            tops_[static_cast<std::size_t>(t)] = row_tops_;
             for (auto const& [begin, end] : sads::forced_keys(rule, 0, competing)) {
                 set(looked, begin, end);
             }
             take_above(looked, positions, competing, cut);
-            weigh_skipped(looked, positions, competing, cut.top);
+            weigh_skipped(looked, positions, competing, rows);
             sure = competing;
         } else {
-            tops_[static_cast<std::size_t>(t)] = sads::no_key;
+            tops_[static_cast<std::size_t>(t)].fill(sads::no_key);
         }
         set(looked, sure, pages);
         std::int32_t* const begins = begins_ + t * padded_words(tiles_ + 1);
@@ -186,18 +185,20 @@ public:
         return begin(t, tile) + std::popcount(before) * exec::page_keys + key % exec::page_keys;
     }
     [[nodiscard]] index_t tiles() const noexcept { return tiles_; }
-    /// Weights of the skipped pages of each segment, beside a key of position `top`; of the team that
-    /// was decided on last.
+    /// Weights of the skipped pages of each segment beside a row's best page, in the mean over the team's rows; of
+    /// the team that was decided on last.
     [[nodiscard]] std::span<float const> skipped() const noexcept {
         return {skipped_, static_cast<std::size_t>(tiles_ * tile_segments)};
     }
-    /// Position of the best page.
-    [[nodiscard]] std::int16_t top(index_t t) const noexcept {
-        return tops_[static_cast<std::size_t>(t)];
+    /// Position of the best page of row r of team t.
+    [[nodiscard]] std::int16_t top(index_t t, index_t r) const noexcept {
+        return tops_[static_cast<std::size_t>(t)][static_cast<std::size_t>(r)];
     }
 
 private:
     static constexpr index_t tile_segments = sads::kept_tile::segments;
+    static constexpr auto parts = static_cast<index_t>(dlzs::sketch_parts);
+    static constexpr auto rows_of_team = static_cast<std::size_t>(team_rows);
     static constexpr index_t segment_pages = sads::kept_tile::segment / exec::page_keys;
 
     [[nodiscard]] static constexpr index_t padded_words(index_t count) noexcept {
@@ -206,18 +207,19 @@ private:
     [[nodiscard]] static constexpr index_t padded_steps(index_t dim) noexcept {
         return padded_words(dlzs::dot_steps(dim));
     }
+    [[nodiscard]] std::int16_t* combined() noexcept { return positions_ + team_rows * places_; }
     [[nodiscard]] static constexpr index_t places(index_t keys) noexcept {
         return ceil_div<index_t>(ceil_div(keys, exec::page_keys), 64) * 64;
     }
 
-    /// The larger of what a page's outlier alone and its others alone make of it.
-    void put_positions(index_t slot, index_t first) noexcept {
+    /// Positions of row r: the larger of what a page's outlier alone and its others alone make of it.
+    void put_positions(index_t r, std::array<float, dlzs::sketch_parts> const& scale,
+                       index_t first) noexcept {
         constexpr int octave = 1 << sads::weight_scale::position_bits;
         constexpr int outlier_share = 4 * octave; // one of 16
         static_assert(exec::page_keys == 16);
-        auto const& scale = queries_[static_cast<std::size_t>(slot)].positions;
-        std::int16_t* const into = positions_ + slot * places_ + first;
-        index_t const row = slot * exec::tile_width;
+        std::int16_t* const into = positions_ + r * places_ + first;
+        index_t const row = r * exec::tile_width;
         auto const shorts = [&](std::size_t part, index_t k, int lowest, int highest) {
             auto const at = [&](index_t j) {
                 exec::vector_float const x =
@@ -241,6 +243,46 @@ private:
         }
     }
 
+    /// One position for all rows: the logarithm of the sum of what a page weighs beside each row's best page. A
+    /// page that a single row needs stays; of the mean of their queries nobody would see it.
+    void combine(index_t rows, index_t pages) noexcept {
+        index_t const end = ceil_div<index_t>(pages, exec::short_width) * exec::short_width;
+        for (index_t r = 0; r < rows; ++r) {
+            std::int16_t* const row = positions_ + r * places_;
+            std::fill(row + pages, row + end, sads::no_key);
+            exec::vector_int16 most = exec::all_shorts(sads::no_key);
+            for (index_t p = 0; p < end; p += exec::short_width) {
+                most = exec::larger(most, exec::load(row + p));
+            }
+            row_tops_[static_cast<std::size_t>(r)] = exec::largest(most);
+        }
+        for (index_t p = 0; p < end; p += exec::short_width) {
+            auto const level = [&](index_t r) { // positions above the lowest one that counts
+                exec::vector_int16 const away =
+                    exec::all_shorts(row_tops_[static_cast<std::size_t>(r)]) -
+                    exec::load(positions_ + r * places_ + p);
+                return exec::less_by(exec::all_shorts(-sads::weight_scale::lowest_position), away);
+            };
+            exec::vector_int16 sum = level(0);
+            for (index_t r = 1; r < rows; ++r) {
+                sum = log_sum(sum, level(r));
+            }
+            exec::store(combined() + p,
+                        sum + exec::all_shorts(sads::weight_scale::lowest_position));
+        }
+    }
+    /// Position of 2^a + 2^b: that of the larger, and for d octaves between them (1 - d / 5)^2 more, which is
+    /// log2(1 + 2^-d) within .06. In whole numbers, the same everywhere. pre: not below 0
+    [[nodiscard]] static exec::vector_int16 log_sum(exec::vector_int16 a,
+                                                    exec::vector_int16 b) noexcept {
+        static_assert(sads::weight_scale::position_bits == 8);
+        exec::vector_int16 const apart = exec::less_by(a, b) + exec::less_by(b, a);
+        exec::vector_int16 const near =
+            exec::shifted_left<5>(exec::less_by(exec::all_shorts(5 << 8), apart));
+        exec::vector_int16 const square = exec::high_product(near, near); // up to 25600
+        return exec::larger(a, b) + exec::high_product(square, exec::all_shorts(655));
+    }
+
     /// Pages [begin, end) are looked at.
     static void set(std::span<std::uint32_t> looked, index_t begin, index_t end) noexcept {
         for (index_t p = begin; p < end;) {
@@ -262,9 +304,9 @@ private:
     }
     /// Positions of pages that do not compete are no_key, and weigh nothing.
     void weigh_skipped(std::span<std::uint32_t const> looked, std::int16_t const* positions,
-                       index_t pages, std::int16_t top) noexcept {
+                       index_t pages, index_t rows) noexcept {
         constexpr auto octaves = 1.0f / static_cast<float>(1 << sads::weight_scale::position_bits);
-        exec::vector_int32 const best(top);
+        float const of_page = static_cast<float>(exec::page_keys) / static_cast<float>(rows);
         std::array<float, static_cast<std::size_t>(tile_pages)> weight;
         for (index_t first = 0; first < pages; first += tile_pages) {
             std::uint32_t const skips = ~looked[static_cast<std::size_t>(first / tile_pages)];
@@ -273,30 +315,29 @@ private:
             }
             for (index_t p = 0; p < tile_pages; p += exec::vector_width) {
                 exec::vector_float const away =
-                    exec::to_float(exec::load_widened(positions + first + p) - best) *
+                    exec::to_float(exec::load_widened(positions + first + p)) *
                     exec::vector_float(octaves);
                 exec::store(weight.data() + p, exec::exp2_of_negative(away));
             }
             for (index_t p = 0; p < tile_pages && first + p < pages; ++p) {
                 bool const is_skipped = (skips >> p & 1u) != 0;
                 skipped_[(first + p) / segment_pages] +=
-                    is_skipped
-                        ? static_cast<float>(exec::page_keys) * weight[static_cast<std::size_t>(p)]
-                        : 0.0f;
+                    is_skipped ? of_page * weight[static_cast<std::size_t>(p)] : 0.0f;
             }
         }
     }
 
     index_t steps_;
-    index_t places_; ///< of positions, per slot
+    index_t places_; ///< of positions, per row
     index_t tiles_;
-    std::int32_t* packed_;    ///< [part, slot, step]
-    float* skipped_;          ///< [segment]
-    std::uint32_t* looked_;   ///< [team, tile]
-    std::int32_t* begins_;    ///< [team, tile + 1]
-    std::int16_t* positions_; ///< [slot, page]
-    std::array<dlzs::sketch_query, static_cast<std::size_t>(slots)> queries_;
-    std::array<std::int16_t, static_cast<std::size_t>(teams_most)> tops_;
+    std::int32_t* packed_;  ///< [part, row, step]
+    float* skipped_;        ///< [segment]
+    std::uint32_t* looked_; ///< [team, tile]
+    std::int32_t* begins_;  ///< [team, tile + 1]
+    std::int16_t*
+        positions_; ///< [row, page], of the team that was estimated last; then of all its rows
+    std::array<std::int16_t, rows_of_team> row_tops_{};
+    std::array<std::array<std::int16_t, rows_of_team>, static_cast<std::size_t>(teams_most)> tops_;
     alignas(64) std::array<
         std::array<std::int32_t, static_cast<std::size_t>(exec::tile_rows* exec::tile_width)>,
         dlzs::sketch_parts> scores_{};

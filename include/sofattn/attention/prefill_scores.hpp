@@ -93,11 +93,11 @@ public:
     }
 
     /// Codes queries and chooses pages; arguments as of prefill_block, on_skipped(t, weights of the
-    /// skipped pages per segment). Returns how many rows there are.
+    /// skipped pages per segment).
     template <std::invocable<index_t> Team, class Query, std::invocable<index_t> Sees, class Rule,
               class OnSkipped>
-    index_t begin(index_t teams, Team team, double scale, Query query, Sees sees, Rule rule,
-                  prefill_index<Predictor> const& index, OnSkipped on_skipped) noexcept {
+    void begin(index_t teams, Team team, double scale, Query query, Sees sees, Rule rule,
+               prefill_index<Predictor> const& index, OnSkipped on_skipped) noexcept {
         SOFATTN_ASSERT(teams > 0 && teams <= teams_most);
         index_t rows = 0;
         for (index_t t = 0; t < teams; ++t) {
@@ -118,7 +118,6 @@ public:
                                       of.rows);
             },
             [&](index_t i) { return queries_ + i * key_width_; }, index.sketches(), on_skipped);
-        return rows;
     }
 
     /// Predicts and cuts the rows of teams from `from` on; returns the first for which there is no

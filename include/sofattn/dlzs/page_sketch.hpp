@@ -9,8 +9,10 @@
 #include <sofattn/core/types.hpp>
 #include <sofattn/core/view.hpp>
 #include <sofattn/dlzs/key_panels.hpp>
+#include <sofattn/exec/int8_codes.hpp>
 #include <sofattn/exec/int8_dot.hpp>
 #include <sofattn/exec/int8_tile.hpp>
+#include <sofattn/exec/xsimd_lanes.hpp>
 
 #include <algorithm>
 #include <array>
@@ -109,7 +111,8 @@ public:
             }
         }
         for (std::size_t i = 0; i < sketch_parts; ++i) {
-            parts_[i] = coded(quantise<8>(real[i].cview(), granularity::per_channel));
+            parts_[i] = coded(quantise<8>(real[i].cview(), granularity::per_channel),
+                              static_cast<sketch_part>(i));
         }
     }
 
@@ -120,6 +123,12 @@ public:
     [[nodiscard]] key_panels const& panels(sketch_part part) const noexcept {
         return of(part).panels;
     }
+    /// What a query, or its squares, is multiplied by: [dim in whole cache lines], steps, then 0. log2 of the
+    /// mean of 2^x is half of ln 2 times the variance of x above the mean of x, so variances' steps are
+    /// times that.
+    [[nodiscard]] float const* units(sketch_part part) const noexcept {
+        return of(part).units.cview().data();
+    }
     /// Real units per code; 0 where all codes are.
     [[nodiscard]] float step(sketch_part part, index_t d) const noexcept {
         return of(part).steps[static_cast<std::size_t>(d)];
@@ -129,17 +138,22 @@ private:
     struct coded_part {
         key_panels panels; ///< pages in the place of keys
         std::vector<float> steps;
+        tensor<float, axis::dim> units;
     };
 
     [[nodiscard]] coded_part const& of(sketch_part part) const noexcept {
         return parts_[static_cast<std::size_t>(part)];
     }
-    static coded_part coded(quantised<8, axis::key, axis::dim> const& from) {
-        coded_part part{key_panels(from.codes.cview()), {}};
+    static coded_part coded(quantised<8, axis::key, axis::dim> const& from, sketch_part part) {
+        coded_part made{
+            key_panels(from.codes.cview()), {}, tensor<float, axis::dim>({std::ssize(from.steps)})};
+        float const factor =
+            part == sketch_part::variance ? static_cast<float>(0.5 * std::numbers::ln2) : 1.0f;
         for (quantiser_step const& s : from.steps) {
-            part.steps.push_back(s.inverse > 0.0f ? s.step : 0.0f);
+            made.units(std::ssize(made.steps)) = s.inverse > 0.0f ? s.step * factor : 0.0f;
+            made.steps.push_back(s.inverse > 0.0f ? s.step : 0.0f);
         }
-        return part;
+        return made;
     }
 
     /// Of `count` numbers, from their sum and that of their squares; the mean as float, whose square
@@ -193,52 +207,44 @@ private:
     std::array<coded_part, sketch_parts> parts_;
 };
 
-/// What a few queries that look alike ask of sketches: codes of their mean, of their mean square, and
-/// of their mean again, at the outliers' steps.
+/// What a query asks of sketches: codes of itself at the means' steps, of its squares at the variances', and
+/// of itself at the outliers'.
 struct sketch_query {
     std::array<std::int32_t, sketch_parts> start{};
     std::array<float, sketch_parts> positions{}; ///< per unit of score
 };
 
-/// in     sum, squares  [dim] over `rows` queries, in octaves of weight per real unit of the key
+/// in     query   [dim in whole cache lines] octaves of weight per real unit of the key; 0 beyond dim
 ///        positions_per_octave
-/// out    packed        [dot_steps(dim)] of each part, `part_stride` apart
+/// out    packed  [dot_steps(dim) in whole cache lines] of each part, `part_stride` apart
+/// scratch: real  [dim in whole cache lines]
 /// exact  the same codes on every target
-inline sketch_query code_sketch_query(page_sketches const& sketches, index_t rows,
-                                      std::span<double const> sum, std::span<double const> squares,
-                                      double positions_per_octave, std::span<float> real,
-                                      std::span<std::int32_t> packed,
-                                      std::size_t part_stride) noexcept {
-    auto const dims = static_cast<std::size_t>(sketches.dim());
-    auto const steps = static_cast<std::size_t>(dot_steps(sketches.dim()));
-    SOFATTN_DASSERT(sum.size() >= dims && squares.size() >= dims && real.size() >= dims);
-    SOFATTN_DASSERT(packed.size() >= (sketch_parts - 1) * part_stride + steps);
-    auto const n = static_cast<double>(rows);
-    sketch_query query;
+inline sketch_query code_sketch_query(page_sketches const& sketches, float const* query,
+                                      float positions_per_octave, float* real, std::int32_t* packed,
+                                      index_t part_stride) noexcept {
+    index_t const width = exec::whole_vectors(sketches.dim());
+    sketch_query asked;
     for (std::size_t i = 0; i < sketch_parts; ++i) {
         auto const part = static_cast<sketch_part>(i);
-        // log2 of the mean of 2^x is half of ln 2 times the variance of x above the mean of x.
-        double const factor = part == sketch_part::variance ? 0.5 * std::numbers::ln2 / n : 1.0 / n;
-        double const* const from = part == sketch_part::variance ? squares.data() : sum.data();
-        for (std::size_t d = 0; d < dims; ++d) {
-            real[d] =
-                static_cast<float>(from[d] * factor) * sketches.step(part, static_cast<index_t>(d));
+        float const* const units = sketches.units(part);
+        exec::vector_float most(0.0f);
+        for (index_t d = 0; d < width; d += exec::vector_width) {
+            exec::vector_float const q = exec::load(query + d);
+            exec::vector_float const x =
+                (part == sketch_part::variance ? q * q : q) * exec::load(units + d);
+            exec::store(real + d, x);
+            most = exec::larger(most, exec::larger(x, exec::vector_float(0.0f) - x));
         }
-        constexpr int limit = code_limit<8>;
-        auto const step = quantiser_step::covering(largest_magnitude(real.first(dims)), limit);
-        auto const words = packed.subspan(i * part_stride, steps);
-        words.back() = 0;
-        auto* const bytes = reinterpret_cast<std::int8_t*>(words.data());
-        std::int32_t total = 0;
-        for (std::size_t d = 0; d < dims; ++d) {
-            auto const code = static_cast<std::int8_t>(step.code(real[d], limit));
-            bytes[d] = code;
-            total += code;
-        }
-        query.start[i] = exec::dot_start(total);
-        query.positions[i] = step.step * static_cast<float>(positions_per_octave);
+        float const largest = exec::largest(most);
+        float const inverse = exec::codes_per_unit(largest);
+        std::int32_t const total = exec::row_codes(
+            real, width, inverse,
+            reinterpret_cast<std::int8_t*>(packed + static_cast<index_t>(i) * part_stride));
+        asked.start[i] = exec::dot_start(total);
+        asked.positions[i] =
+            inverse > 0.0f ? largest / exec::code_most * positions_per_octave : 0.0f;
     }
-    return query;
+    return asked;
 }
 
 } // namespace sofattn::dlzs

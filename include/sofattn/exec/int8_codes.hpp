@@ -55,20 +55,20 @@ template <storage_float T>
 #endif
 }
 
-/// Codes of a row, whole_vectors(columns) bytes; returns their sum. Two IEEE operations: the same
-/// codes everywhere.
-template <storage_float T>
-inline std::int32_t row_codes(T const* x, float const* centre, index_t columns, float inverse,
-                              std::int8_t* to) noexcept {
+namespace detail {
+
+/// at(d): the row's register from column d on.
+template <class At>
+[[gnu::always_inline]] inline std::int32_t codes_of(At at, index_t columns, float inverse,
+                                                    std::int8_t* to) noexcept {
     vector_int32 sum(0);
     for (index_t d = 0; d < columns; d += vector_width) {
-        vector_int32 const bits =
-            detail::rounded_bits((load(x + d) - load(centre + d)) * vector_float(inverse));
+        vector_int32 const bits = rounded_bits(at(d) * vector_float(inverse));
         sum = sum + bits;
 #if defined(__AVX512F__)
         _mm_storeu_si128(reinterpret_cast<__m128i*>(to + d), _mm512_cvtepi32_epi8(bits));
 #else
-        auto const lanes = detail::lanes_of(bits);
+        auto const lanes = lanes_of(bits);
         for (std::size_t i = 0; i < lanes.size(); ++i) {
             to[d + static_cast<index_t>(i)] = static_cast<std::int8_t>(lanes[i] & 0xff);
         }
@@ -76,17 +76,33 @@ inline std::int32_t row_codes(T const* x, float const* centre, index_t columns, 
     }
     // Modulo 2^32: what was added to round.
     auto const added = static_cast<std::uint32_t>(ceil_div(columns, vector_width)) *
-                       static_cast<std::uint32_t>(detail::rounder_bits);
+                       static_cast<std::uint32_t>(rounder_bits);
     sum = sum - vector_int32(static_cast<std::int32_t>(added));
 #if defined(__AVX512F__)
     return _mm512_reduce_add_epi32(sum);
 #else
     std::int32_t total = 0;
-    for (std::int32_t const lane : detail::lanes_of(sum)) {
+    for (std::int32_t const lane : lanes_of(sum)) {
         total += lane;
     }
     return total;
 #endif
+}
+
+} // namespace detail
+
+/// Codes of a row less a centre, whole_vectors(columns) bytes; returns their sum. Two IEEE operations: the
+/// same codes everywhere.
+template <storage_float T>
+inline std::int32_t row_codes(T const* x, float const* centre, index_t columns, float inverse,
+                              std::int8_t* to) noexcept {
+    return detail::codes_of([=](index_t d) { return load(x + d) - load(centre + d); }, columns,
+                            inverse, to);
+}
+/// The same of a row as it is.
+inline std::int32_t row_codes(float const* x, index_t columns, float inverse,
+                              std::int8_t* to) noexcept {
+    return detail::codes_of([=](index_t d) { return load(x + d); }, columns, inverse, to);
 }
 
 template <class T>
