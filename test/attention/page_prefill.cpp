@@ -78,7 +78,8 @@ outcome prefill(Prefill const& run_prefill, problem<Q, KV> const& given, Run con
 }
 
 budget some_mass(test::generator& random) {
-    budget b = budget::of_mass(1.0 - std::exp2(random.uniform(-9.0, -1.0)));
+    double const loss = std::exp2(random.uniform(-9.0, -1.0));
+    budget b = random.chance(0.7) ? budget::of_mass(1.0 - loss) : budget::of_output_error(2 * loss);
     b.at_least = random.integer<index_t>(0, 40);
     b.sinks = random.integer<index_t>(0, 3);
     b.window = random.integer<index_t>(0, 20);
@@ -116,7 +117,7 @@ deviations deviation(problem<Q, KV> const& given, attention_options const& optio
             auto const query =
                 given.queries.template slice<axis::head>(h).template slice<axis::query>(q);
             auto const pages =
-                test::looked_by(given, sketches, h, q / 6 * 6, b, b.mass ? 1.0 - *b.mass : 0.0);
+                test::looked_by(given, sketches, h, q / 6 * 6, b, page_prefill<>::page_loss(b));
             auto const& looked = found.looked[static_cast<std::size_t>(h * s.queries + q)];
             for (std::size_t p = 0; p < looked.size(); ++p) {
                 bool const wanted = p < pages.pages.size() && pages.pages[p] != 0;
@@ -152,7 +153,7 @@ deviations deviation(problem<Q, KV> const& given, attention_options const& optio
             }
             double const before = weights;
             double const unit = pages.unit(static_cast<std::size_t>(q % 6), 256 * best,
-                                           b.mass ? 1.0 - *b.mass : 0.0, weights);
+                                           page_prefill<>::page_loss(b), weights);
             for (index_t key = 0; unit > 0 && key < visible; ++key) {
                 for (index_t other = key / 64 * 64; !pages.has(key) && other < key / 64 * 64 + 64;
                      ++other) {
@@ -378,6 +379,13 @@ TEST_CASE("attention.page_prefill: logits far from 0 leave finite rows") {
     }
 }
 
+TEST_CASE("attention.page_prefill: what a budget lets go") {
+    CHECK(page_prefill<>::page_loss(budget{}) == 0.0);
+    CHECK(page_prefill<>::page_loss(budget::of_mass(0.75)) == 0.25);
+    CHECK(page_prefill<>::page_loss(budget::of_output_error(0.01)) == 0.005);
+    CHECK(page_prefill<>::page_loss(budget::of_output_error(1e6)) == 0.5);
+}
+
 TEST_CASE("attention.page_prefill: what it does not do is refused with a reason") {
     problem_shape shape;
     shape.heads = 2;
@@ -397,7 +405,6 @@ TEST_CASE("attention.page_prefill: what it does not do is refused with a reason"
     };
     says(test::with(budget::of_ratio(0.5), 256), "a ratio");
     says(test::with(budget::of_count(5), 256), "a count");
-    says(test::with(budget::of_output_error(0.1), 256), "an output error");
     says(test::with(budget::of_radius(3.0), 256), "a radius");
     budget limited = budget::of_mass(0.9);
     limited.at_most = 5;

@@ -19,6 +19,7 @@
 #include <sofattn/sufa/dense_block.hpp>
 
 #include <algorithm>
+#include <concepts>
 #include <cstddef>
 #include <cstdint>
 #include <limits>
@@ -42,8 +43,9 @@ struct ignore_looked_pages {
 /// in     given    queries [head, query, dim], keys [kv_head, key, dim], values [kv_head, key, value_dim], any
 ///                 strides, f32, f16 or bf16; learned sinks
 ///        indexes  [kv_head], made by `index`
-///        options  budget: a mass p (pages of an estimated mass of at most 1 - p are skipped), minimum, sinks,
-///                 window; or none, then nothing is skipped; the same for all heads or one each
+///        options  budget: a mass p (pages of an estimated mass of at most 1 - p are skipped) or an output
+///                 error (page_loss), minimum, sinks, window; without, nothing is skipped; the same for
+///                 all heads or one each
 ///        workspace at least workspace_bytes(shape, run.threads()) bytes
 /// out    output   [head, query, value_dim]; rows that see no key are zero. Skipped pages have their estimated
 ///                 weight, and the mean value of their segments of 64 keys
@@ -91,13 +93,13 @@ public:
             sads::budget const& b = options_.budget_of(h);
             char const* const refused = b.count                ? "a count"
                                         : b.ratio < 1.0        ? "a ratio"
-                                        : b.output_error       ? "an output error"
                                         : b.radius < no_radius ? "a radius"
                                         : b.at_most            ? "a maximum count"
                                                                : nullptr;
             if (refused != nullptr) {
-                throw error("page_prefill: budget of query head " + std::to_string(h), refused,
-                            "a mass or none: pages are chosen by their estimated mass");
+                throw error(
+                    "page_prefill: budget of query head " + std::to_string(h), refused,
+                    "a mass, an output error or none: pages are chosen by their estimated mass");
             }
         }
     }
@@ -133,6 +135,17 @@ public:
                     view<float, axis::head, axis::query, axis::value_dim> output,
                     std::span<std::byte> workspace, Run const& run, OnLooked const& on_looked = {},
                     dropped_mass const& dropped = {}) const noexcept {
+        (*this)(given, indexes, output, workspace, run, on_looked, dropped,
+                [&](index_t head) -> sads::budget const& { return options_.budget_of(head); });
+    }
+    /// The same with budgets of somebody else, who allocates nothing to hand them over: budget_of(query
+    /// head), each such that `check` would pass it.
+    template <storage_float Query, storage_float KeyValue, exec::parallel_for Run, class OnLooked,
+              std::invocable<index_t> BudgetOf>
+    void operator()(problem<Query, KeyValue> const& given, std::span<index_type const> indexes,
+                    view<float, axis::head, axis::query, axis::value_dim> output,
+                    std::span<std::byte> workspace, Run const& run, OnLooked const& on_looked,
+                    dropped_mass const& dropped, BudgetOf const& budget_of) const noexcept {
         SOFATTN_ASSERT(given.is_valid());
         problem_shape const shape = given.extents();
         SOFATTN_ASSERT(shape.window == 0 && !shape.terms.changes_logits());
@@ -163,8 +176,7 @@ public:
             block(
                 of.teams(),
                 [&](index_t t) {
-                    return prefill_team{of.rows_of(t),
-                                        page_loss(options_.budget_of(of.head_of(t)))};
+                    return prefill_team{of.rows_of(t), page_loss(budget_of(of.head_of(t)))};
                 },
                 shape.scale,
                 [&](index_t i) {
@@ -173,9 +185,8 @@ public:
                 },
                 [&](index_t i) { return shape.visible(row(i).query); },
                 [&](index_t i) {
-                    return sads::row_rule::of(options_.budget_of(row(i).head),
-                                              shape.visible(row(i).query), 1.0,
-                                              shape.position(row(i).query));
+                    return sads::row_rule::of(budget_of(row(i).head), shape.visible(row(i).query),
+                                              1.0, shape.position(row(i).query));
                 },
                 index,
                 [&](index_t i) {
@@ -191,9 +202,10 @@ public:
         });
     }
 
-    /// Share of the mass that skipped pages may have, as estimated.
+    /// Share of the mass that skipped pages may have, as estimated. An output error lets half as much go: on
+    /// recorded layers outputs then err by a fifth of it to one and a half times as much.
     [[nodiscard]] static double page_loss(sads::budget const& b) noexcept {
-        return b.mass ? 1.0 - *b.mass : 0.0;
+        return b.mass ? 1.0 - *b.mass : std::min(b.output_error.value_or(0.0) / 2, 0.5);
     }
 
 private:

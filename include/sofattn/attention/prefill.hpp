@@ -214,12 +214,12 @@ public:
         });
     }
 
-    /// Share of the mass that pages not looked at may have, as estimated: never more than an eighth of
-    /// what a budget lets go, since it all goes one way, where errors of single keys cancel. Nothing is
+    /// Share of the mass that pages not looked at may have, as estimated: never more than half of what a
+    /// budget lets go, since it all goes one way, where errors of single keys cancel. Nothing is
     /// skipped for budgets that drop nothing for its weight.
     [[nodiscard]] double page_loss(sads::budget const& b) const noexcept {
         double const allowed = b.mass ? 1.0 - *b.mass : b.output_error.value_or(0.0);
-        return std::min(page_loss_, allowed / 8);
+        return std::min(page_loss_, allowed / 2);
     }
 
 private:

@@ -384,16 +384,28 @@ inline void spread(lane_mask mask, float const* from, float* to) noexcept {
 
 /// The smallest of unsigned lanes.
 [[nodiscard]] inline std::uint16_t smallest_unsigned(vector_int16 x) noexcept {
+#if SOFATTN_SHORTS == 512 || SOFATTN_SHORTS == 256
+#if SOFATTN_SHORTS == 512
+    __m256i const half =
+        _mm256_min_epu16(_mm512_castsi512_si256(x.lanes), _mm512_extracti64x4_epi64(x.lanes, 1));
+#else
+    __m256i const half = x.lanes;
+#endif
+    __m128i const eight =
+        _mm_min_epu16(_mm256_castsi256_si128(half), _mm256_extracti128_si256(half, 1));
+    return static_cast<std::uint16_t>(_mm_extract_epi16(_mm_minpos_epu16(eight), 0));
+#else
     std::array<std::uint16_t, static_cast<std::size_t>(short_width)> lanes;
     std::memcpy(lanes.data(), &x.lanes, sizeof lanes);
     return *std::ranges::min_element(lanes);
+#endif
 }
 
 /// The largest of signed lanes.
 [[nodiscard]] inline std::int16_t largest(vector_int16 x) noexcept {
-    std::array<std::int16_t, static_cast<std::size_t>(short_width)> lanes;
-    std::memcpy(lanes.data(), &x.lanes, sizeof lanes);
-    return *std::ranges::max_element(lanes);
+    // Turned round they are unsigned, the largest the smallest.
+    auto const turned = smallest_unsigned(all_shorts(0x7fff) - x);
+    return static_cast<std::int16_t>(0x7fff - turned);
 }
 
 /// vector_width signed 16-bit numbers in 32 bits.
