@@ -1,18 +1,20 @@
 // SPDX-License-Identifier: MIT
-// Sparse prefill against dense attention in f32, bf16 and int8, run in turn in one process, on made-up and
-// on recorded heads. Budgets are searched for the share of keys that a row is about.
+// Sparse prefill, key by key and page by page, against dense attention in f32, bf16 and int8, run in turn in one
+// process, on made-up and on recorded heads.
 #include "support/data.hpp"
 #include "support/head.hpp"
 #include "support/recorded.hpp"
 #include "support/timing.hpp"
 #include <sofattn/attention/dense.hpp>
 #include <sofattn/attention/options.hpp>
+#include <sofattn/attention/page_prefill.hpp>
 #include <sofattn/attention/prefill.hpp>
 #include <sofattn/attention/problem.hpp>
 #include <sofattn/core/error.hpp>
 #include <sofattn/core/tensor.hpp>
 #include <sofattn/core/types.hpp>
 #include <sofattn/dlzs/policy.hpp>
+#include <sofattn/exec/int8_tile.hpp>
 #include <sofattn/exec/parallel.hpp>
 #include <sofattn/sads/budget.hpp>
 #include <sofattn/sufa/logit_source.hpp>
@@ -21,6 +23,7 @@
 
 #include <algorithm>
 #include <atomic>
+#include <bit>
 #include <cmath>
 #include <cstddef>
 #include <cstdint>
@@ -36,6 +39,9 @@ namespace sofattn::bench {
 namespace {
 
 using output_tensor = tensor<float, axis::head, axis::query, axis::value_dim>;
+
+/// Of a query and a key that it sees.
+double pairs_of(index_t tokens) { return static_cast<double>(tokens * (tokens + 1) / 2); }
 
 /// Relative Frobenius norm of the difference; of one head.
 double relative_error(output_tensor const& output, output_tensor const& right) {
@@ -140,59 +146,29 @@ double budget_for(double wanted, auto const& kept) {
 
 // --- rows ----------------------------------------------------------------------------------------
 
+constexpr index_t sparse_always = 0; // to see where it begins to pay
+
 struct row {
     source from;
-    int kept_percent;
+    int aim; ///< percent of keys to keep, or per mille of the mass to lose with pages
     index_t threads;
 };
 
-template <sufa::logit_source Source>
-void prefill(benchmark::State& state, row const& r) {
-    using sparse_type = sparse_prefill<dlzs::rotated_int8, Source, true>;
-    input const& in = input::of(r.from);
+/// Sparse and dense attention in turn; index(run) codes keys, attend(run) is the call that a row times.
+template <class Index, class Attend>
+void measure(benchmark::State& state, row const& r, input const& in, Index index, Attend attend) {
     problem<float> const given = in.data.given();
-    problem_shape const shape = given.shape();
     exec::openmp const run(r.threads);
-    exec::openmp const all_cores; // for what is not timed
     output_tensor output({1, r.from.tokens, r.from.dim});
-    std::vector<std::byte> workspace(
-        sparse_type::workspace_bytes(shape, std::max(r.threads, all_cores.threads())));
-    std::vector<std::byte> dense_workspace(dense_workspace_bytes(shape, r.threads));
-    constexpr index_t sparse_always = 0; // to see where it begins to pay
-    auto indexes = sparse_type(options_of(1.0), sparse_always).index(given, run);
-    auto const pairs = static_cast<double>(r.from.tokens * (r.from.tokens + 1) / 2);
-    auto const kept_by = [&](sparse_type const& sparse) {
-        std::atomic<std::int64_t> kept{0};
-        sparse(given, indexes, output.view(), workspace, all_cores,
-               [&](index_t, index_t, index_t, std::span<std::int32_t const> keys) {
-                   kept += std::ssize(keys);
-               });
-        return static_cast<double>(kept.load()) / pairs;
-    };
-    auto const made = [&](double budget) { return sparse_type(options_of(budget), sparse_always); };
-    // The same for any number of threads and either source of logits.
-    static std::map<std::pair<source, int>, double> budgets;
-    auto& budget = budgets[{r.from, r.kept_percent}];
-    if (budget == 0) {
-        budget = budget_for(r.kept_percent / 100.0,
-                            [&](double candidate) { return kept_by(made(candidate)); });
-    }
-    sparse_type const sparse = made(budget);
-    sparse.check(shape);
-    state.counters["kept"] = kept_by(sparse);
-    state.counters["budget"] = budget;
-    state.counters["error"] = relative_error(output, in.dense);
-    state.counters["bf16_error"] = in.bf16_error;
-
+    std::vector<std::byte> dense_workspace(dense_workspace_bytes(given.shape(), r.threads));
     std::vector<double> indexing;
     std::vector<double> attending;
     std::vector<double> f32;
     std::vector<double> bf16;
     std::vector<double> int8;
     for (auto _ : state) {
-        indexing.push_back(seconds_of([&] { indexes = sparse.index(given, run); }));
-        attending.push_back(
-            seconds_of([&] { sparse(given, indexes, output.view(), workspace, run); }));
+        indexing.push_back(seconds_of([&] { index(run); }));
+        attending.push_back(seconds_of([&] { attend(run); }));
         state.SetIterationTime(attending.back());
         f32.push_back(
             seconds_of([&] { dense_attention(given, output.view(), dense_workspace, run); }));
@@ -205,21 +181,92 @@ void prefill(benchmark::State& state, row const& r) {
         benchmark::DoNotOptimize(output.view().data());
         benchmark::ClobberMemory();
     }
+    state.counters["bf16_error"] = in.bf16_error;
     state.counters["index_ms"] = 1e3 * median(indexing);
     state.counters["over_f32"] = median(f32) / median(attending);
     state.counters["over_bf16"] = median(bf16) / median(attending);
     state.counters["over_int8"] = median(int8) / median(attending);
     state.counters["ns_per_pair"] =
-        1e9 * median(attending) * static_cast<double>(r.threads) / pairs;
+        1e9 * median(attending) * static_cast<double>(r.threads) / pairs_of(r.from.tokens);
 }
 
 template <sufa::logit_source Source>
-void add_row(std::string const& logits, row const& r) {
+void keep_keys(benchmark::State& state, row const& r) {
+    using sparse_type = sparse_prefill<dlzs::rotated_int8, Source, true>;
+    input const& in = input::of(r.from);
+    problem<float> const given = in.data.given();
+    problem_shape const shape = given.shape();
+    exec::openmp const all_cores; // for what is not timed
+    output_tensor output({1, r.from.tokens, r.from.dim});
+    std::vector<std::byte> workspace(
+        sparse_type::workspace_bytes(shape, std::max(r.threads, all_cores.threads())));
+    auto indexes = sparse_type(options_of(1.0), sparse_always).index(given, all_cores);
+    auto const kept_by = [&](sparse_type const& sparse) {
+        std::atomic<std::int64_t> kept{0};
+        sparse(given, indexes, output.view(), workspace, all_cores,
+               [&](index_t, index_t, index_t, std::span<std::int32_t const> keys) {
+                   kept += std::ssize(keys);
+               });
+        return static_cast<double>(kept.load()) / pairs_of(r.from.tokens);
+    };
+    auto const made = [&](double budget) { return sparse_type(options_of(budget), sparse_always); };
+    // The same for any number of threads and either source of logits.
+    static std::map<std::pair<source, int>, double> budgets;
+    auto& budget = budgets[{r.from, r.aim}];
+    if (budget == 0) {
+        budget =
+            budget_for(r.aim / 100.0, [&](double candidate) { return kept_by(made(candidate)); });
+    }
+    sparse_type const sparse = made(budget);
+    sparse.check(shape);
+    state.counters["kept"] = kept_by(sparse);
+    state.counters["budget"] = budget;
+    state.counters["error"] = relative_error(output, in.dense);
+    measure(
+        state, r, in, [&](exec::openmp const& run) { indexes = sparse.index(given, run); },
+        [&](exec::openmp const& run) { sparse(given, indexes, output.view(), workspace, run); });
+}
+
+template <dense_products Products>
+void keep_pages(benchmark::State& state, row const& r) {
+    using sparse_type = page_prefill<Products>;
+    input const& in = input::of(r.from);
+    problem<float> const given = in.data.given();
+    problem_shape const shape = given.shape();
+    exec::openmp const all_cores;
+    output_tensor output({1, r.from.tokens, r.from.dim});
+    std::vector<std::byte> workspace(
+        sparse_type::workspace_bytes(shape, std::max(r.threads, all_cores.threads())));
+    attention_options options;
+    options.budget = sads::budget::of_mass(1.0 - r.aim / 1000.0);
+    options.budget.sinks = 1;
+    options.budget.window = 16;
+    sparse_type const sparse(options, sparse_always);
+    sparse.check(shape);
+    auto indexes = sparse.index(given, all_cores);
+    std::atomic<std::int64_t> looked{0};
+    sparse(given, indexes, output.view(), workspace, all_cores,
+           [&](prefill_row first, index_t rows, index_t key, std::uint32_t pages) {
+               for (index_t q = first.query; q < first.query + rows; ++q) { // keys that it sees
+                   for (std::uint32_t bits = pages; bits != 0; bits &= bits - 1) {
+                       index_t const from = key + std::countr_zero(bits) * exec::page_keys;
+                       looked += std::clamp<index_t>(q + 1 - from, 0, exec::page_keys);
+                   }
+               }
+           });
+    state.counters["kept"] = static_cast<double>(looked.load()) / pairs_of(r.from.tokens);
+    state.counters["error"] = relative_error(output, in.dense);
+    measure(
+        state, r, in, [&](exec::openmp const& run) { indexes = sparse.index(given, run); },
+        [&](exec::openmp const& run) { sparse(given, indexes, output.view(), workspace, run); });
+}
+
+void add_row(std::string const& method, std::string const& aim, row const& r,
+             void (*run)(benchmark::State&, row const&)) {
     auto* const added_row =
-        add("attention/prefill/simd/" + r.from.name() + "/logits:" + logits +
+        add("attention/prefill/simd/" + r.from.name() + "/method:" + method +
                 "/tokens:" + std::to_string(r.from.tokens) + "/dim:" + std::to_string(r.from.dim) +
-                "/kept_percent:" + std::to_string(r.kept_percent) +
-                "/threads:" + std::to_string(r.threads),
+                "/" + aim + ":" + std::to_string(r.aim) + "/threads:" + std::to_string(r.threads),
             [=](benchmark::State& state) {
                 std::string const missing = r.from.layer == 0 ? "" : recorded_is_missing();
                 if (!missing.empty()) {
@@ -227,7 +274,7 @@ void add_row(std::string const& logits, row const& r) {
                     return;
                 }
                 try {
-                    prefill<Source>(state, r);
+                    run(state, r);
                 } catch (error const& e) { // a file that is not as it should be
                     state.SkipWithError(e.what());
                 }
@@ -239,30 +286,51 @@ void add_row(std::string const& logits, row const& r) {
     }
 }
 
+/// Everything on one recorded layer and on made-up data; the rest shows how far layers differ.
+void add_rows(source const& from) {
+    bool const all = from.layer == 0 || from.layer == 16;
+    bool const swept = from.tokens == 8192 && from.dim == 128;
+    bool const both = all && from.dim == 128;
+    for (int const percent : {20, 10, 5, 3, 2}) {
+        bool const extreme = percent == 20 || percent == 2;
+        bool const below_window = from.tokens == 512 && percent < 5;
+        if (below_window || (extreme && !swept) || (!all && from.dim == 64)) {
+            continue;
+        }
+        for (index_t const threads : {1, 2}) {
+            if (threads == 1 || both) {
+                add_row("keys_reused", "kept_percent", {from, percent, threads},
+                        keep_keys<sufa::reused>);
+            }
+        }
+        if (all && swept) {
+            add_row("keys_computed", "kept_percent", {from, percent, 1},
+                    keep_keys<sufa::recomputed>);
+        }
+    }
+    for (int const permille : {1, 3, 10, 30, 100}) {
+        bool const extreme = permille == 1 || permille == 100;
+        if ((extreme && !swept) || (!all && from.dim == 64)) {
+            continue;
+        }
+        for (index_t const threads : {1, 2}) {
+            if (threads == 1 || both) {
+                add_row("pages_f32", "lost_permille", {from, permille, threads},
+                        keep_pages<dense_products::f32>);
+                add_row("pages_bf16", "lost_permille", {from, permille, threads},
+                        keep_pages<dense_products::bf16>);
+            }
+        }
+    }
+}
+
 [[maybe_unused]] bool const added = [] {
     std::vector<int> layers{0};
     layers.insert(layers.end(), recorded_layers.begin(), recorded_layers.end());
     for (int const layer : layers) {
-        // Everything on one recorded layer and on made-up data; the rest shows how far layers differ.
-        bool const all = layer == 0 || layer == 16;
         for (index_t const dim : {64, 128}) {
             for (index_t const tokens : {512, 1024, 2048, 8192, 32768}) {
-                source const from{layer, tokens, dim};
-                bool const swept = tokens == 8192 && dim == 128;
-                for (int const percent : {20, 10, 5, 3, 2}) {
-                    bool const extreme = percent == 20 || percent == 2;
-                    bool const below_window = tokens == 512 && percent < 5;
-                    if (below_window || (extreme && !swept) || (!all && dim == 64)) {
-                        continue;
-                    }
-                    add_row<sufa::reused>("reused", {from, percent, 1});
-                    if (all && dim == 128) {
-                        add_row<sufa::reused>("reused", {from, percent, 2});
-                    }
-                    if (all && swept) {
-                        add_row<sufa::recomputed>("computed", {from, percent, 1});
-                    }
-                }
+                add_rows({layer, tokens, dim});
             }
         }
     }

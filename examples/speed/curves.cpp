@@ -9,6 +9,7 @@
 #include <algorithm>
 #include <cmath>
 #include <functional>
+#include <iterator>
 #include <map>
 #include <set>
 #include <sstream>
@@ -19,6 +20,14 @@ namespace sofattn::speed {
 namespace {
 
 using io::formatted;
+
+std::string listed(auto const& words) {
+    std::string list;
+    for (auto const& word : words) {
+        list += (list.empty() ? "" : ", ") + word;
+    }
+    return list;
+}
 
 /// The rows for which `of` gives `wanted`.
 template <class T, class Of>
@@ -44,58 +53,66 @@ std::vector<measurement> only(std::vector<measurement> rows, char const* option,
 }
 
 point point_of(measurement const& m) {
-    return {m.tokens,   m.kept,      m.error,
-            m.over_f32, m.over_bf16, m.over_f32 * m.time_ms / (m.time_ms + m.index_ms)};
+    return {
+        m.tokens,   m.kept,      m.error,     m.bf16_error,
+        m.over_f32, m.over_bf16, m.over_int8, m.over_f32 * m.time_ms / (m.time_ms + m.index_ms)};
 }
 
 point mean_of(std::vector<point> const& layers) {
     point mean;
     mean.tokens = layers.front().tokens;
     double const weight = 1.0 / static_cast<double>(layers.size());
-    double f32 = 0;
-    double bf16 = 0;
-    double with_index = 0;
     for (auto const& p : layers) {
         mean.kept += weight * p.kept;
         mean.error += weight * p.error;
-        f32 += weight * std::log(p.over_f32);
-        bf16 += weight * std::log(p.over_bf16);
-        with_index += weight * std::log(p.over_f32_with_index);
+        mean.bf16_error += weight * p.bf16_error;
     }
-    mean.over_f32 = std::exp(f32);
-    mean.over_bf16 = std::exp(bf16);
-    mean.over_f32_with_index = std::exp(with_index);
+    for (double point::*const speed :
+         {&point::over_f32, &point::over_bf16, &point::over_int8, &point::over_f32_with_index}) {
+        double sum = 0;
+        for (auto const& p : layers) {
+            sum += weight * std::log(p.*speed);
+        }
+        mean.*speed = std::exp(sum);
+    }
     return mean;
 }
 
-/// Rows that agree in `across` make one point; curves are sorted by `along` of their means.
+/// Rows of a method on some data; those that agree in `across` make one point. Sorted by `along` of their means.
 template <class Across, class Along>
-std::vector<curve> curves_by(std::vector<measurement> const& rows, Across across, Along along) {
+curve curve_of(std::vector<measurement> const& rows, bool recorded, Across across, Along along) {
+    std::map<index_t, std::vector<point>> groups;
+    std::set<int> layers;
+    for (auto const& row : rows) {
+        groups[across(row)].push_back(point_of(row));
+        layers.insert(row.layer);
+    }
+    curve one;
+    one.method = rows.front().method;
+    one.data = !recorded ? "random" : layers.size() > 1 ? "recorded, layers" : "recorded, layer";
+    for (char const* separator = " "; int const layer : layers) {
+        one.data += recorded ? std::exchange(separator, ", ") + std::to_string(layer) : "";
+    }
+    for (auto& group : groups) {
+        one.points.push_back({mean_of(group.second), std::move(group.second)});
+    }
+    std::ranges::sort(one.points, {}, [&](auto const& p) { return along(p.mean); });
+    return one;
+}
+template <class Across, class Along>
+std::vector<curve> curves_by(std::vector<measurement> const& rows,
+                             std::vector<std::string> const& methods, Across across, Along along) {
     std::vector<curve> result;
-    for (bool const recorded : {true, false}) {
-        std::map<index_t, std::vector<point>> groups;
-        std::set<int> layers;
-        for (auto const& row : rows) {
-            if (row.recorded == recorded) {
-                groups[std::invoke(across, row)].push_back(point_of(row));
-                layers.insert(row.layer);
+    for (auto const& method : methods) {
+        for (bool const recorded : {true, false}) {
+            std::vector<measurement> some;
+            std::ranges::copy_if(rows, std::back_inserter(some), [&](auto const& row) {
+                return row.method == method && row.recorded == recorded;
+            });
+            if (!some.empty()) {
+                result.push_back(curve_of(some, recorded, across, along));
             }
         }
-        if (groups.empty()) {
-            continue;
-        }
-        curve one;
-        one.name =
-            recorded ? (layers.size() > 1 ? "recorded, layers" : "recorded, layer") : "random";
-        for (char const* separator = " "; int const layer : layers) {
-            one.name += recorded ? std::exchange(separator, ", ") + std::to_string(layer) : "";
-        }
-        for (auto& group : groups) {
-            one.points.push_back({mean_of(group.second), std::move(group.second)});
-        }
-        std::ranges::sort(one.points, {},
-                          [&](auto const& p) { return std::invoke(along, p.mean); });
-        result.push_back(std::move(one));
     }
     return result;
 }
@@ -111,13 +128,14 @@ std::string with_range(mean_point const& p, double point::*member) {
 }
 
 std::string table_of(std::vector<curve> const& list) {
-    io::table table(
-        {"data", "tokens", "kept", "error", "over f32", "over bf16", "over f32, with index"});
+    io::table table({"method, data", "tokens", "kept", "error", "over f32", "over bf16",
+                     "over int8", "over f32, with index"});
     for (auto const& one : list) {
         for (auto const& p : one.points) {
-            table.add({one.name, std::to_string(p.mean.tokens),
+            table.add({one.method + ", " + one.data, std::to_string(p.mean.tokens),
                        formatted("%.1f %%", 100 * p.mean.kept), formatted("%.4f", p.mean.error),
                        with_range(p, &point::over_f32), with_range(p, &point::over_bf16),
+                       with_range(p, &point::over_int8),
                        with_range(p, &point::over_f32_with_index)});
         }
     }
@@ -128,27 +146,57 @@ std::string table_of(std::vector<curve> const& list) {
 
 curves curves_of(measurements const& from, choice const& wanted) {
     auto const& files = from.files;
-    auto rows = only(from.rows, "--logits", wanted.logits, files, &measurement::logits);
+    auto rows = from.rows;
+    auto const is_wanted = [&](measurement const& row) {
+        return std::ranges::find(wanted.methods, row.method) != wanted.methods.end();
+    };
+    if (std::ranges::none_of(rows, is_wanted)) {
+        std::set<std::string> known;
+        for (auto const& row : rows) {
+            known.insert(row.method);
+        }
+        throw error("--methods", listed(wanted.methods),
+                    "among " + listed(known) + ", as in " + files);
+    }
+    std::erase_if(rows, [&](auto const& row) { return !is_wanted(row); });
     rows = only(std::move(rows), "--dim", wanted.dim, files, &measurement::dim);
     rows = only(std::move(rows), "--threads", wanted.threads, files, &measurement::threads);
     curves result;
     result.of = wanted;
     result.date = from.date;
-    result.over_kept = curves_by(only(rows, "--tokens", wanted.tokens, files, &measurement::tokens),
-                                 &measurement::kept_percent, &point::kept);
-    result.over_tokens =
-        curves_by(only(rows, "--kept", wanted.kept_percent, files, &measurement::kept_percent),
-                  &measurement::tokens, &point::tokens);
+    result.over_error = curves_by(
+        only(rows, "--tokens", wanted.tokens, files, &measurement::tokens), wanted.methods,
+        [](measurement const& m) { return index_t{m.kept_percent + m.lost_permille}; },
+        [](point const& p) { return p.error; });
+    // A method has one of the aims, and 0 for the other.
+    auto const aims = [&](measurement const& m) {
+        return (m.kept_percent == 0 || m.kept_percent == wanted.kept_percent) &&
+               (m.lost_permille == 0 || m.lost_permille == wanted.lost_permille);
+    };
+    auto of_lengths = rows;
+    std::erase_if(of_lengths, [&](auto const& row) { return !aims(row); });
+    if (of_lengths.empty()) {
+        bool const keys =
+            std::ranges::any_of(rows, [](auto const& m) { return m.kept_percent > 0; });
+        if (keys) {
+            only(rows, "--kept", wanted.kept_percent, files, &measurement::kept_percent);
+        }
+        only(rows, "--lost", wanted.lost_permille, files, &measurement::lost_permille);
+    }
+    result.over_tokens = curves_by(
+        of_lengths, wanted.methods, [](measurement const& m) { return m.tokens; },
+        [](point const& p) { return p.tokens; });
     return result;
 }
 
 std::string to_text(curves const& all) {
-    std::string const rest = "dim " + std::to_string(all.of.dim) + ", threads " +
-                             std::to_string(all.of.threads) + ", logits " + all.of.logits;
-    return "Over the share of keys kept; tokens " + std::to_string(all.of.tokens) + ", " + rest +
-           "\n\n" + table_of(all.over_kept) + "\nOver tokens; rows that aim at " +
-           std::to_string(all.of.kept_percent) + " % kept, " + rest + "\n\n" +
-           table_of(all.over_tokens);
+    std::string const rest =
+        "dim " + std::to_string(all.of.dim) + ", threads " + std::to_string(all.of.threads);
+    return "By the error of the output; tokens " + std::to_string(all.of.tokens) + ", " + rest +
+           "\n\n" + table_of(all.over_error) + "\nOver tokens; rows that aim at " +
+           std::to_string(all.of.kept_percent) + " % of the keys kept, or at " +
+           std::to_string(all.of.lost_permille) + " per mille of the mass lost with pages, " +
+           rest + "\n\n" + table_of(all.over_tokens);
 }
 
 } // namespace sofattn::speed

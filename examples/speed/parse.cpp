@@ -108,10 +108,11 @@ void read_name(measurement& m, std::string const& name, std::string const& place
     }
     m.recorded = data == "recorded";
     m.layer = m.recorded ? count("layer") : 0;
-    m.logits = word("logits");
+    m.method = word("method");
     m.tokens = count("tokens");
     m.dim = count("dim");
-    m.kept_percent = count("kept_percent");
+    (m.method.starts_with("pages") ? m.lost_permille : m.kept_percent) =
+        count(m.method.starts_with("pages") ? "lost_permille" : "kept_percent");
     m.threads = count("threads");
 }
 
@@ -133,10 +134,12 @@ measurement measured(json_row const& row, std::string const& name) {
     read_name(m, name, row.place());
     m.kept = row.number("kept", true, 1.0);
     m.error = row.number("error", false, any);
+    m.bf16_error = row.number("bf16_error", false, any);
     m.time_ms = milliseconds(row);
     m.index_ms = row.number("index_ms", false, any);
     m.over_f32 = row.number("over_f32", true, any);
     m.over_bf16 = row.number("over_bf16", true, any);
+    m.over_int8 = row.number("over_int8", true, any);
     return m;
 }
 
@@ -164,18 +167,20 @@ double median(std::vector<measurement> const& rows, double measurement::*member)
 
 /// Rows with one name as one.
 std::vector<measurement> without_repetitions(std::vector<measurement> const& rows) {
-    using key = std::tuple<bool, int, std::string, index_t, index_t, int, index_t>;
+    using key = std::tuple<bool, int, std::string, index_t, index_t, int, int, index_t>;
     std::map<key, std::vector<measurement>> by_name;
     for (auto const& m : rows) {
-        by_name[{!m.recorded, m.layer, m.logits, m.tokens, m.dim, m.kept_percent, m.threads}]
+        by_name[{!m.recorded, m.layer, m.method, m.tokens, m.dim, m.kept_percent, m.lost_permille,
+                 m.threads}]
             .push_back(m);
     }
     std::vector<measurement> result;
     for (auto const& entry : by_name) {
         measurement m = entry.second.front();
         for (double measurement::*const member :
-             {&measurement::kept, &measurement::error, &measurement::time_ms,
-              &measurement::index_ms, &measurement::over_f32, &measurement::over_bf16}) {
+             {&measurement::kept, &measurement::error, &measurement::bf16_error,
+              &measurement::time_ms, &measurement::index_ms, &measurement::over_f32,
+              &measurement::over_bf16, &measurement::over_int8}) {
             m.*member = median(entry.second, member);
         }
         result.push_back(std::move(m));

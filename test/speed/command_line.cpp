@@ -17,9 +17,11 @@ std::string benchmark_file(std::string const& over_f32) {
     std::string rows;
     for (char const* tokens : {"512", "8192"}) {
         rows += std::string(rows.empty() ? "" : ",") +
-                R"({"name": "attention/prefill/simd/data:random/logits:reused/tokens:)" + tokens +
+                R"({"name": "attention/prefill/simd/data:random/method:keys_reused/tokens:)" +
+                tokens +
                 R"(/dim:128/kept_percent:5/threads:1/manual_time", "run_type": "iteration",
                 "real_time": 10, "time_unit": "ms", "kept": 0.05, "error": 0.01, "index_ms": 1,
+                "bf16_error": 0.004, "over_int8": 0.3,
                 "over_bf16": 0.5, "over_f32": )" +
                 over_f32 + "}";
     }

@@ -19,7 +19,7 @@ namespace {
 json row(std::string const& data, int tokens, int percent, double over_f32,
          double over_bf16 = 0.5) {
     return {{"name", "attention/prefill/simd/data:" + data +
-                         "/logits:reused/tokens:" + std::to_string(tokens) +
+                         "/method:keys_reused/tokens:" + std::to_string(tokens) +
                          "/dim:128/kept_percent:" + std::to_string(percent) +
                          "/threads:1/manual_time"},
             {"run_type", "iteration"},
@@ -28,9 +28,11 @@ json row(std::string const& data, int tokens, int percent, double over_f32,
             {"time_unit", "us"},
             {"kept", percent / 100.0},
             {"error", 0.25 / percent},
+            {"bf16_error", 0.004},
             {"index_ms", 2.0},
             {"over_f32", over_f32},
-            {"over_bf16", over_bf16}};
+            {"over_bf16", over_bf16},
+            {"over_int8", over_bf16 / 2}};
 }
 
 json file_of(std::vector<json> const& rows) {
@@ -88,7 +90,7 @@ TEST_CASE("speed.parse: a row's name, unit and counters are read, others are pas
     measurement const& m = all.rows.front();
     CHECK(m.recorded);
     CHECK(m.layer == 16);
-    CHECK(m.logits == "reused");
+    CHECK(m.method == "keys_reused");
     CHECK(m.tokens == 2048);
     CHECK(m.dim == 128);
     CHECK(m.kept_percent == 10);
@@ -99,6 +101,9 @@ TEST_CASE("speed.parse: a row's name, unit and counters are read, others are pas
     CHECK(m.index_ms == 2.0);
     CHECK(m.over_f32 == 3.0);
     CHECK(m.over_bf16 == 1.5);
+    CHECK(m.over_int8 == 0.75);
+    CHECK(m.bf16_error == 0.004);
+    CHECK(m.lost_permille == 0);
     CHECK(all.date == "2026-11-24");
 }
 
@@ -157,10 +162,11 @@ TEST_CASE("speed.parse: a number that is missing, of another type or out of rang
     refused(named("tokens:8192"), {"benchmarks[0].name", "data:..."});
     refused(named("data:other"), {"name: data", "\"other\"", "recorded or random"});
     refused(named("data:recorded"), {"benchmarks[0].name", "layer:..."});
-    refused(named("data:random/logits:reused/tokens:8k/dim:128/kept_percent:5/threads:1"),
+    refused(named("data:random/method:keys_reused/tokens:8k/dim:128/kept_percent:5/threads:1"),
             {"name: tokens", "\"8k\"", "whole number"});
-    refused(named("data:random/logits:reused/tokens:99999999999/dim:128/kept_percent:5/threads:1"),
-            {"name: tokens", "whole number"});
+    refused(
+        named("data:random/method:keys_reused/tokens:99999999999/dim:128/kept_percent:5/threads:1"),
+        {"name: tokens", "whole number"});
 }
 
 TEST_CASE(
@@ -169,22 +175,22 @@ TEST_CASE(
                                  row("random", 512, 5, 0.5), row("recorded/layer:5", 8192, 5, 1),
                                  row("recorded/layer:16", 8192, 5, 4)});
     curves const all = curves_of(rows, {});
-    REQUIRE(all.over_kept.size() == 2);
-    curve const& recorded = all.over_kept[0];
-    CHECK(recorded.name == "recorded, layers 5, 16");
+    REQUIRE(all.over_error.size() == 2);
+    curve const& recorded = all.over_error[0];
+    CHECK(recorded.data == "recorded, layers 5, 16");
     REQUIRE(recorded.points.size() == 1);
     CHECK(recorded.points[0].layers.size() == 2);
     CHECK(recorded.points[0].mean.over_f32 == doctest::Approx(2.0)); // geometric
     CHECK(recorded.points[0].mean.over_f32_with_index == doctest::Approx(1.0));
     CHECK(recorded.points[0].mean.error == doctest::Approx(0.05));
-    CHECK(all.over_kept[1].name == "random");
-    REQUIRE(all.over_kept[1].points.size() == 2);
-    CHECK(all.over_kept[1].points[0].mean.kept == 0.05);
+    CHECK(all.over_error[1].data == "random");
+    REQUIRE(all.over_error[1].points.size() == 2);
+    CHECK(all.over_error[1].points[0].mean.kept == 0.1);
     REQUIRE(all.over_tokens[1].points.size() == 2);
     CHECK(all.over_tokens[1].points[0].mean.tokens == 512);
     std::string const text = to_text(all);
     CHECK(text.find("2.00 (1.00 to 4.00)") != std::string::npos);
-    CHECK(text.find("| random ") != std::string::npos);
+    CHECK(text.find("| keys_reused, random ") != std::string::npos);
 }
 
 TEST_CASE("speed.curves: a choice without rows is refused with what there is") {
@@ -214,8 +220,34 @@ TEST_CASE("speed.curves: a choice without rows is refused with what there is") {
     wanted.threads = 2;
     says(wanted, {"--threads is 2", "must be 1"});
     wanted = {};
-    wanted.logits = "all";
-    says(wanted, {"--logits is all", "must be reused"});
+    wanted.methods = {"all", "none"};
+    says(wanted, {"--methods is all, none", "among keys_reused"});
+    auto const pages = [&](int permille) {
+        json one = row("random", 512, 5, 3);
+        one["name"] = "attention/prefill/simd/data:random/method:pages_bf16/tokens:512/dim:128/"
+                      "lost_permille:" +
+                      std::to_string(permille) + "/threads:1/manual_time";
+        return one;
+    };
+    auto const both = read_rows({row("random", 512, 5, 2), pages(3), pages(10)});
+    wanted = {};
+    wanted.tokens = 512;
+    curves const all = curves_of(both, wanted);
+    REQUIRE(all.over_error.size() == 2);
+    CHECK(all.over_error[1].method == "pages_bf16");
+    CHECK(all.over_error[1].points.size() == 2);
+    REQUIRE(all.over_tokens.size() == 2);
+    CHECK(all.over_tokens[1].points.size() == 1);
+    wanted.methods = {"pages_bf16"};
+    wanted.lost_permille = 30;
+    std::string message;
+    try {
+        static_cast<void>(curves_of(both, wanted));
+    } catch (sofattn::error const& e) {
+        message = e.what();
+    }
+    CHECK(message.find("--lost is 30") != std::string::npos);
+    CHECK(message.find("one of 3, 10") != std::string::npos);
 }
 
 TEST_CASE(
@@ -227,7 +259,8 @@ TEST_CASE(
     CHECK(svg.starts_with("<svg "));
     CHECK(svg.ends_with("</svg>\n"));
     CHECK(count(svg, "class=\"even\"") == 2);
-    CHECK(count(svg, "<path ") == 8); // two panels, two data sets, two rivals
+    CHECK(count(svg, "<path ") == 5); // two panels, two data sets; dense bf16
+    CHECK(count(svg, "dense bf16") == 1);
     CHECK(count(svg, "prefers-color-scheme: dark") == 1);
     CHECK(svg.find("tokens</text>") != std::string::npos);
     CHECK(svg.find("2026-11-24") != std::string::npos);
@@ -235,7 +268,7 @@ TEST_CASE(
     CHECK(svg.find("inf") == std::string::npos);
     // One row has neither spread nor layers.
     std::string const one = to_svg(curves_of(read_rows({row("random", 8192, 5, 0.1)}), {}));
-    CHECK(count(one, "<path ") == 4);
+    CHECK(count(one, "<path ") == 3);
     CHECK(count(one, " layer\"") == 0);
     CHECK(one.find("nan") == std::string::npos);
     CHECK(one.find("inf") == std::string::npos);
