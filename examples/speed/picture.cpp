@@ -100,6 +100,10 @@ std::string dot(double x, double y, double radius, std::string const& classes) {
            svg_place(radius) + "\" " + css(classes) + "/>\n";
 }
 
+std::string line(std::string const& path, std::string const& hue, curve const& one) {
+    return "<path d=\"" + path + "\" " + css("curve " + hue + dash_of(one)) + "/>\n";
+}
+
 /// What a panel shows over what.
 struct panel {
     std::string head;
@@ -153,6 +157,8 @@ std::string drawn(curves const& all, panel const& p, linear_axis const& up, doub
            svg_words((across.from + across.to) / 2, up.from + 34, p.axis, css("note middle"));
     for (auto const& one : p.list) {
         std::string const hue = hue_of(all, one.method);
+        std::string const spot = hue + " dot";
+        std::string const small_spot = spot + " layer";
         std::string path;
         std::string dots;
         for (auto const& at : one.points) {
@@ -160,18 +166,17 @@ std::string drawn(curves const& all, panel const& p, linear_axis const& up, doub
             double const y = up.at(at.mean.over_f32);
             path += path.empty() ? "M" : " L";
             path += svg_place(x) + " " + svg_place(y);
-            dots += dot(x, y, 3, hue + " dot");
+            dots += dot(x, y, 3, spot);
             if (one.data != "random") {
                 dots += svg_words(x, y - 7, p.label(at.mean), css("share"));
             }
             for (auto const& layer : at.layers) {
                 if (at.layers.size() > 1) {
-                    dots += dot(across.at(p.across(layer)), up.at(layer.over_f32), 2,
-                                hue + " dot layer");
+                    dots += dot(across.at(p.across(layer)), up.at(layer.over_f32), 2, small_spot);
                 }
             }
         }
-        out += "<path d=\"" + path + "\" " + css("curve " + hue + dash_of(one)) + "/>\n" + dots;
+        out += line(path, hue, one) + dots;
     }
     return out;
 }
@@ -208,7 +213,7 @@ std::string legend(curves const& all) {
         }
     }
     if (!recorded.empty()) {
-        entry("even", recorded + ": mean, small dots are layers");
+        entry("even", recorded);
     }
     if (has_random) {
         entry("even random", "random data");
@@ -239,16 +244,15 @@ std::string to_svg(curves const& all) {
                            [](double error) { return formatted("%g", error); },
                            {},
                            [](point const& p) { return formatted("%.2g %%", 100 * p.kept); }};
-    panel const over_tokens{"speed over length, aiming at " + std::to_string(all.of.kept_percent) +
-                                " % of the keys, or " +
-                                formatted("%g", all.of.lost_permille / 10.0) +
-                                " % of the mass lost",
-                            "context length, tokens; numbers are errors",
-                            all.over_tokens,
-                            [](point const& p) { return static_cast<double>(p.tokens); },
-                            [](double tokens) { return formatted("%g", tokens); },
-                            lengths,
-                            [](point const& p) { return formatted("%.1g", p.error); }};
+    panel const over_tokens{
+        "speed over length: " + std::to_string(all.of.kept_percent) + " % of the keys, or " +
+            formatted("%g", all.of.lost_permille / 10.0) + " % of the mass lost",
+        "context length, tokens; numbers are errors",
+        all.over_tokens,
+        [](point const& p) { return static_cast<double>(p.tokens); },
+        [](double tokens) { return formatted("%g", tokens); },
+        lengths,
+        [](point const& p) { return formatted("%.1g", p.error); }};
     std::string const threads =
         std::to_string(all.of.threads) + (all.of.threads == 1 ? " thread" : " threads");
     double const width = 2 * panel_width + gap;
@@ -257,12 +261,12 @@ std::string to_svg(curves const& all) {
         "Sparse prefill: how many times as fast as our dense attention in f32";
     return io::svg_opening(width, height, title) + style + "<rect width=\"100%\" height=\"100%\" " +
            css("page") + "/>\n" + svg_words(left, 22, title, css("title")) +
-           svg_words(
-               left, 42,
-               "one causal head, d = " + std::to_string(all.of.dim) + ", " + threads +
-                   "; above the line at 1, sparse is faster; the index of the keys is not counted" +
-                   (all.date.empty() ? "" : "; " + all.date),
-               css("note")) +
+           svg_words(left, 42,
+                     "one causal head, d = " + std::to_string(all.of.dim) + ", " + threads +
+                         "; above the line at 1, sparse is faster; the index of the keys is not "
+                         "counted; small dots are single layers" +
+                         (all.date.empty() ? "" : "; " + all.date),
+                     css("note")) +
            legend(all) + drawn(all, over_error, up, 0) + dense_bf16(over_error, up, 0) +
            drawn(all, over_tokens, up, panel_width + gap) + "</svg>\n";
 }
