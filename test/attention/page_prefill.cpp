@@ -112,12 +112,14 @@ deviations deviation(problem<Q, KV> const& given, attention_options const& optio
         dlzs::page_sketches const sketches(keys);
         auto const centre = column_means(keys);
         budget const& b = options.budget_of(h);
+        test::looked_at pages; // of six rows
         for (index_t q = 0; q < s.queries; ++q) {
             index_t const visible = s.visible(q);
             auto const query =
                 given.queries.template slice<axis::head>(h).template slice<axis::query>(q);
-            auto const pages =
-                test::looked_by(given, sketches, h, q / 6 * 6, b, page_prefill<>::page_loss(b));
+            if (q % 6 == 0) {
+                pages = test::looked_by(given, sketches, h, q, b, page_prefill<>::page_loss(b));
+            }
             auto const& looked = found.looked[static_cast<std::size_t>(h * s.queries + q)];
             for (std::size_t p = 0; p < looked.size(); ++p) {
                 bool const wanted = p < pages.pages.size() && pages.pages[p] != 0;
@@ -154,10 +156,13 @@ deviations deviation(problem<Q, KV> const& given, attention_options const& optio
             double const before = weights;
             double const unit = pages.unit(static_cast<std::size_t>(q % 6), 256 * best,
                                            page_prefill<>::page_loss(b), weights);
-            for (index_t key = 0; unit > 0 && key < visible; ++key) {
-                for (index_t other = key / 64 * 64; !pages.has(key) && other < key / 64 * 64 + 64;
-                     ++other) {
-                    add(other, pages.weight(key) * unit / 64);
+            for (index_t from = 0; unit > 0 && from + 64 <= visible; from += 64) {
+                double skipped_here = 0;
+                for (index_t key = from; key < from + 64; ++key) {
+                    skipped_here += pages.has(key) ? 0.0 : pages.weight(key) * unit;
+                }
+                for (index_t key = from; skipped_here > 0 && key < from + 64; ++key) {
+                    add(key, skipped_here / 64);
                 }
             }
             double const skipped = weights - before;

@@ -108,12 +108,17 @@ struct predicted_head {
         return sads::row_rule::of(options.budget_of(head), given.shape().visible(q),
                                   line(q).per_score, given.shape().position(q));
     }
-    [[nodiscard]] test::looked_at looked(index_t q) const {
-        return test::looked_by(given, sketches, head, q / 6 * 6, options.budget_of(head), loss);
+    /// The same for the six rows of a team, one after the other.
+    [[nodiscard]] test::looked_at const& looked(index_t q) const {
+        if (q / 6 != last_team) {
+            last_team = q / 6;
+            last = test::looked_by(given, sketches, head, q / 6 * 6, options.budget_of(head), loss);
+        }
+        return last;
     }
     /// Of the keys in pages that are looked at, what the reference selects.
     [[nodiscard]] std::vector<key_id> kept(index_t q) const {
-        auto const pages = looked(q);
+        auto const& pages = looked(q);
         std::vector<std::int32_t> some;
         std::vector<key_id> numbers;
         auto const all = scores(q);
@@ -153,6 +158,8 @@ struct predicted_head {
     dlzs::key_means<Predictor> means;
     dlzs::page_sketches sketches;
     dlzs::query_codes<Predictor> codes;
+    mutable index_t last_team = -1;
+    mutable test::looked_at last;
 };
 
 /// The contract in double precision: forced keys and keys near the best position are computed, the
@@ -176,7 +183,7 @@ double deviation(problem<Q, KV> const& given, attention_options const& options, 
             std::vector<double> sum(static_cast<std::size_t>(s.value_dim));
             double weights = 0;
             auto const rule = head.rule(q);
-            auto const pages = head.looked(q);
+            auto const& pages = head.looked(q);
             auto const add = [&](index_t key, double weight) {
                 weights += weight;
                 for (index_t d = 0; d < s.value_dim; ++d) {
@@ -224,10 +231,13 @@ double deviation(problem<Q, KV> const& given, attention_options const& options, 
             }
             double const unit =
                 Compensates ? pages.unit(static_cast<std::size_t>(q % 6), top, loss, weights) : 0.0;
-            for (index_t key = 0; unit > 0 && key < visible; ++key) {
-                for (index_t other = key / 64 * 64; !pages.has(key) && other < key / 64 * 64 + 64;
-                     ++other) {
-                    add(other, pages.weight(key) * unit / 64);
+            for (index_t from = 0; unit > 0 && from + 64 <= visible; from += 64) {
+                double skipped_here = 0;
+                for (index_t key = from; key < from + 64; ++key) {
+                    skipped_here += pages.has(key) ? 0.0 : pages.weight(key) * unit;
+                }
+                for (index_t key = from; skipped_here > 0 && key < from + 64; ++key) {
+                    add(key, skipped_here / 64);
                 }
             }
             for (index_t d = 0; d < s.value_dim; ++d) {
