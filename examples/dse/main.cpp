@@ -3,6 +3,7 @@
 #include "attend/command.hpp"
 #include "dse/arguments.hpp"
 #include "dse/ranks.hpp"
+#include "dse/state_lock.hpp"
 #include <sofattn/core/error.hpp>
 
 #include <CLI/CLI.hpp>
@@ -10,6 +11,7 @@
 #include <cstdio>
 #include <exception>
 #include <limits>
+#include <optional>
 #include <string>
 
 namespace sofattn::dse {
@@ -22,7 +24,7 @@ constexpr char const* introduction = "Design-space exploration (SOFA, section II
 constexpr char const* reading =
     "\nResults depend on --seed and --batch, never on --workers or ranks. With --state a search\n"
     "can be stopped at any time, kill -9 included, and goes on where it was when the same command\n"
-    "is given again.\n"
+    "is given again; one run at a time has the file.\n"
     "\n"
     "Examples:\n"
     "  sofattn-dse hardware --workload llama_7b_layer --html page.html\n"
@@ -164,6 +166,10 @@ int run_command(CLI::App const& app, arguments const& a) {
                     std::to_string(a.workers * ranks_count),
                     "at most --batch, " + std::to_string(a.batch) +
                         ", since a batch is asked as a whole");
+    }
+    std::optional<state_lock> lock;
+    if (!a.state.empty()) { // of ranks, the root's alone
+        lock.emplace(a.state);
     }
 #ifdef SOFATTN_HAS_LM
     if (auto const* model = app.get_subcommand("model"); model->parsed()) {
