@@ -117,6 +117,11 @@ void declare(CLI::App& app, arguments& a) {
         ->add_option("--error", a.most_error,
                      "Relative output error allowed (default: that of Tc = 16, k = 10 %)")
         ->check(CLI::Range(1e-6, 10.0));
+    layers
+        ->add_option("--most-kept", a.most_kept_percent,
+                     "Largest k in percent, of Tc = 2, 4, ..., 32 and k = 5, 10, ... (default: 100 "
+                     "for operations, else 50 as in Algorithm 1)")
+        ->check(CLI::Range(index_t{5}, index_t{100}));
     layers->add_flag("--one-ratio", a.one_ratio, "The same k in all layers, as in Algorithm 1");
 
 #ifdef SOFATTN_HAS_LM
