@@ -86,8 +86,11 @@ private:
 /// A token after 16384 others, of 32 query heads that share 8 KV heads.
 class decode {
 public:
+    static constexpr index_t kv_heads = 8;
+    static constexpr index_t keys = 16384;
+
     explicit decode(index_t dim)
-        : data_(32, 8, 1, 16384, dim),
+        : data_(4 * kv_heads, kv_heads, 1, keys, dim),
           memory_(decode_workspace_bytes(data_.given().shape(), 1, {decode_parts::step})) {}
 
     void operator()(decode_parts parts) {
@@ -141,25 +144,32 @@ kernel prefill_kernel(char const* name, index_t dim, block_tiles sizes::*place) 
             [tiles_of, place](dse::point const& p, sizes& to) { to.*place = tiles_of(p); }};
 }
 
-kernel decode_kernel(index_t dim) {
-    constexpr int least = 8; // 2^8 keys
-    constexpr int most = 14;
+/// One thread gets faster with longer parts; others would be idle. A step has four parts for each.
+kernel decode_kernel(index_t dim, index_t threads) {
+    auto const log2_of = [](index_t n) {
+        return static_cast<index_t>(std::bit_width(static_cast<std::size_t>(n))) - 1;
+    };
+    constexpr index_t least = 8; // 2^8 keys
+    constexpr index_t usual = decode_parts{}.keys_least;
+    static_assert(std::has_single_bit(static_cast<std::size_t>(usual)));
+    index_t const fitting =
+        std::clamp(decode::kv_heads * decode::keys / (4 * threads), usual, decode::keys);
+    index_t const most = log2_of(fitting);
     dse::search_space const space({{"keys_least_log2", least, most, 1, {}}});
     auto const parts_of = [space](dse::point const& p) {
         return decode_parts{index_t{1} << space.value(p, 0)};
     };
     auto const work = std::make_shared<made_late<decode>>(dim);
-    static_assert(std::has_single_bit(static_cast<std::size_t>(decode_parts{}.keys_least)));
     return {{"dense_decode",
              space,
-             {std::bit_width(static_cast<std::size_t>(decode_parts{}.keys_least)) - 1 - least},
+             {log2_of(usual) - least},
              [work, parts_of](dse::point const& p) { (**work)(parts_of(p)); }},
             [parts_of](dse::point const& p, sizes& to) { to.decode = parts_of(p); }};
 }
 
 } // namespace
 
-std::vector<kernel> kernels(index_t dim) {
+std::vector<kernel> kernels(index_t dim, index_t threads) {
     std::vector<kernel> all{
         prefill_kernel<dense_products::f32, float>("dense_f32", dim, &sizes::f32)};
     if constexpr (exec::has_bf16_dot) {
@@ -167,7 +177,7 @@ std::vector<kernel> kernels(index_t dim) {
             prefill_kernel<dense_products::bf16, bfloat16>("dense_bf16", dim, &sizes::bf16));
     }
     all.push_back(prefill_kernel<dense_products::int8, float>("dense_int8", dim, &sizes::int8));
-    all.push_back(decode_kernel(dim));
+    all.push_back(decode_kernel(dim, threads));
     return all;
 }
 

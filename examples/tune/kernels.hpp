@@ -19,7 +19,8 @@ struct kernel {
 
 /// One kernel after the other: dense prefill with each kind of products that the target has, dense
 /// decode. On made-up data with heads of this size, one thread, the same memory whatever the sizes.
-/// Data are made when a kernel first runs and stay for as long as it lives.
-[[nodiscard]] std::vector<kernel> kernels(index_t dim);
+/// Decode is cut into parts short enough for this many threads. Data are made when a kernel first runs
+/// and stay for as long as it lives.
+[[nodiscard]] std::vector<kernel> kernels(index_t dim, index_t threads);
 
 } // namespace sofattn::tune

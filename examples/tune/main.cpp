@@ -11,11 +11,13 @@
 
 #include <CLI/CLI.hpp>
 
+#include <algorithm>
 #include <array>
 #include <cstdint>
 #include <cstdio>
 #include <filesystem>
 #include <string>
+#include <thread>
 #include <utility>
 #include <vector>
 
@@ -44,6 +46,7 @@ struct arguments {
     std::filesystem::path out;
     bool again = false;
     index_t dim = 128;
+    index_t threads = std::max<index_t>(1, std::thread::hardware_concurrency());
     index_t evaluations = tune_options{}.evaluations;
     double seconds = 40;
     std::uint64_t seed = 1;
@@ -56,6 +59,9 @@ void declare(CLI::App& app, arguments& a) {
     app.add_flag("--again", a.again, "Measure even if the file is there, and replace it");
     app.add_option("--dim", a.dim, "Dimensions of a head")
         ->check(CLI::Range(index_t{1}, max_head_dim))
+        ->capture_default_str();
+    app.add_option("--threads", a.threads, "That a step of decode is cut for; time is that of one")
+        ->check(CLI::Range(index_t{1}, index_t{4096}))
         ->capture_default_str();
     app.add_option("--evaluations", a.evaluations, "Sizes to try, per kernel, at most")
         ->check(CLI::Range(index_t{1}, index_t{10000}))
@@ -92,7 +98,7 @@ io::table sizes_table(sizes const& s) {
 
 tuned_sizes measure(arguments const& a, machine of) {
     tuned_sizes all{std::move(of), {}, {}};
-    auto const list = kernels(a.dim);
+    auto const list = kernels(a.dim, a.threads);
     attend::progress_bar bar(!a.quiet);
     for (std::size_t k = 0; k < list.size(); ++k) {
         tune_options options;
@@ -113,9 +119,10 @@ tuned_sizes measure(arguments const& a, machine of) {
 
 int run(CLI::App const&, arguments const& a) {
     std::filesystem::path const file = a.out.empty() ? default_file() : a.out;
-    machine const here = this_machine(a.dim);
+    machine const here = this_machine(a.dim, a.threads);
     std::string const head = here.processor + "; " + here.instructions + "; heads of " +
-                             std::to_string(here.dim) + " dimensions\n";
+                             std::to_string(here.dim) + " dimensions; " +
+                             std::to_string(here.threads) + " threads\n";
     if (!a.again) {
         if (auto const known = read_sizes(file, here)) {
             std::fputs((head + "from " + io::shown(file) + " (--again measures anew)\n\n" +

@@ -106,7 +106,7 @@ std::string of_cpuinfo(std::string_view field) {
 
 } // namespace
 
-machine this_machine(index_t dim) {
+machine this_machine(index_t dim, index_t threads) {
     machine m;
     std::string const name = of_cpuinfo("model name");
     m.processor = name.empty() ? "unknown" : name;
@@ -121,6 +121,7 @@ machine this_machine(index_t dim) {
                      (exec::has_bf16_dot ? ", of bf16" : "");
     m.library = SOFATTN_VERSION;
     m.dim = dim;
+    m.threads = threads;
     return m;
 }
 
@@ -129,7 +130,8 @@ json to_json(tuned_sizes const& all) {
                    {"processor", all.of.processor},
                    {"instructions", all.of.instructions},
                    {"library", all.of.library},
-                   {"dim", all.of.dim}};
+                   {"dim", all.of.dim},
+                   {"threads", all.of.threads}};
     object["tiles"] = {{"dense_f32", to_json(all.found.f32)},
                        {"dense_bf16", to_json(all.found.bf16)},
                        {"dense_int8", to_json(all.found.int8)},
@@ -176,6 +178,7 @@ std::optional<tuned_sizes> read_sizes(std::filesystem::path const& file, machine
     check_same(found, "instructions", wanted.instructions, where);
     check_same(found, "library", wanted.library, where);
     check_same(found, "dim", wanted.dim, where);
+    check_same(found, "threads", wanted.threads, where);
     json const& tiles = field_of(found, "tiles", where, "an object");
     tuned_sizes all{wanted, {}, {}};
     std::string const inner = where + "tiles.";

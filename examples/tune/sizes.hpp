@@ -34,12 +34,13 @@ struct machine {
     std::string instructions; ///< that this program was compiled for
     std::string library;      ///< version
     index_t dim = 128;        ///< of heads
+    index_t threads = 1;      ///< that decode is cut for
 
     friend bool operator==(machine const&, machine const&) = default;
 };
 /// The one at hand.
 /// error  none: an unknown processor is called that
-[[nodiscard]] machine this_machine(index_t dim);
+[[nodiscard]] machine this_machine(index_t dim, index_t threads);
 
 /// What was measured of one kernel, for readers.
 struct measured {
@@ -67,7 +68,8 @@ void write_sizes(std::filesystem::path const& file, tuned_sizes const& all);
 
 /// What the file holds, or nothing if there is none.
 /// error  a file that is none of sofattn-tune's (file, line or field), or of another processor,
-///        instruction level, library or head size (file, field, both values); it is read only
+///        instruction level, library, head size or number of threads (file, field, both values); it is
+///        read only
 [[nodiscard]] std::optional<tuned_sizes> read_sizes(std::filesystem::path const& file,
                                                     machine const& wanted);
 

@@ -13,7 +13,8 @@ namespace {
 
 /// Small heads, and nothing tried but the defaults.
 words quick(std::string const& file, words const& more = {}) {
-    return words{"--out", file, "--dim", "8", "--evaluations", "1", "--quiet"} + more;
+    return words{"--out", file, "--dim", "8", "--threads", "2", "--evaluations", "1", "--quiet"} +
+           more;
 }
 
 } // namespace
@@ -35,7 +36,7 @@ TEST_CASE("tune: sizes are measured once, then read, and measured again if asked
     CHECK_FALSE(holds(second.out, "written"));
     CHECK(read_bytes(file) == bytes);
 
-    refused(folder, words{"--out", file, "--dim", "16"},
+    refused(folder, words{"--out", file, "--dim", "16", "--threads", "2"},
             {file, "dim is 8", "must be 16", "--again"});
     write_bytes(file, "{");
     refused(folder, quick(file), {file, "valid JSON"});

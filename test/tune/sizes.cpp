@@ -23,7 +23,7 @@ using namespace sofattn::tune;
 
 namespace {
 
-machine some_machine() { return {"Some processor, model 1", "512-bit registers", "1.2.3", 128}; }
+machine some_machine() { return {"Some processor, model 1", "512-bit registers", "1.2.3", 128, 2}; }
 
 tuned_sizes some_sizes() {
     tuned_sizes all{some_machine(), {}, {}};
@@ -83,6 +83,7 @@ TEST_CASE(
          "instructions is \"128-bit registers\", must be \"512-bit registers\"" + again},
         {of("library", "1.2.2"), "library is \"1.2.2\", must be \"1.2.3\"" + again},
         {of("dim", 64), "dim is 64, must be 128" + again},
+        {of("threads", 16), "threads is 16, must be 2" + again},
         {[](tune::json& j) { j.erase("processor"); }, "processor is missing"},
         {[](tune::json& j) { j.erase("tiles"); }, "tiles is missing"},
         {of("tiles", 3), "tiles.dense_f32 is missing"},
@@ -160,11 +161,12 @@ TEST_CASE("tune.sizes: the usual file is in the user's cache") {
 }
 
 TEST_CASE("tune.sizes: this machine is told from another") {
-    machine const here = this_machine(64);
+    machine const here = this_machine(64, 3);
     CHECK(here.dim == 64);
+    CHECK(here.threads == 3);
     CHECK_FALSE(here.processor.empty());
     CHECK(here.instructions.find("-bit registers") != std::string::npos);
     CHECK(here.library.find('.') != std::string::npos);
-    CHECK(here == this_machine(64));
-    CHECK_FALSE(here == this_machine(128));
+    CHECK(here == this_machine(64, 3));
+    CHECK_FALSE(here == this_machine(128, 3));
 }
