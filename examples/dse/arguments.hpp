@@ -50,6 +50,7 @@ struct arguments {
     std::string eq2_model = "llama_7b";
     std::optional<double> most_error;
     bool one_ratio = false;
+    std::optional<index_t> most_kept_percent;
     // model
     std::filesystem::path text;
     std::filesystem::path budgets_out;

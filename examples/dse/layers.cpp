@@ -20,7 +20,13 @@ char const* goal_name(layer_goal goal) {
                                           : "operations";
 }
 
-search_space space_of(std::size_t layers, bool one_ratio) {
+search_space space_of(std::size_t layers, bool one_ratio, index_t kept_percent_most) {
+    if (kept_percent_most < least_kept_percent || kept_percent_most > 100 ||
+        (kept_percent_most - least_kept_percent) % kept_percent_step != 0) {
+        throw error("largest k in percent", std::to_string(kept_percent_most),
+                    "from " + std::to_string(least_kept_percent) + " to 100 in steps of " +
+                        std::to_string(kept_percent_step));
+    }
     std::vector<dimension> all;
     for (std::size_t l = 0; l < layers; ++l) {
         all.push_back({"tiles_" + std::to_string(l), least_tiles, most_tiles, tiles_step, {}});
@@ -28,7 +34,7 @@ search_space space_of(std::size_t layers, bool one_ratio) {
     for (std::size_t l = 0; l < (one_ratio ? 1 : layers); ++l) {
         all.push_back({"kept_percent_" + (one_ratio ? "all" : std::to_string(l)),
                        least_kept_percent,
-                       most_kept_percent,
+                       kept_percent_most,
                        kept_percent_step,
                        {}});
     }
@@ -42,7 +48,8 @@ constexpr std::size_t most_partials = 200000;
 layer_problem::layer_problem(std::vector<attend::layer> layers, layer_options options)
     : layers_(std::move(layers)), options_(std::move(options)),
       policy_(attend::find_policy(options_.policy)),
-      space_(space_of(std::max<std::size_t>(layers_.size(), 1), options_.one_ratio)) {
+      space_(space_of(std::max<std::size_t>(layers_.size(), 1), options_.one_ratio,
+                      options_.kept_percent_most)) {
     if (layers_.empty()) {
         throw error("number of layers", "0", "at least 1");
     }
@@ -89,10 +96,11 @@ point layer_problem::uniform(layer_setting const& s) const {
     return p;
 }
 
-std::vector<layer_setting> layer_problem::all_settings() {
+std::vector<layer_setting> layer_problem::all_settings() const {
     std::vector<layer_setting> all;
     for (index_t t = least_tiles; t <= most_tiles; t += tiles_step) {
-        for (index_t k = least_kept_percent; k <= most_kept_percent; k += kept_percent_step) {
+        for (index_t k = least_kept_percent; k <= options_.kept_percent_most;
+             k += kept_percent_step) {
             all.push_back({t, k});
         }
     }
@@ -162,13 +170,15 @@ evaluation layer_problem::evaluate(point const& p) const {
     return e;
 }
 
-void layer_problem::remember(json const& details) {
+void layer_problem::remember(json const& details) { remember(details, known_); }
+
+void layer_problem::remember(json const& details, figures_of_settings& in) {
     if (!details.is_object() || !details.contains("layers")) {
         return; // of a failed trial
     }
     std::size_t l = 0;
     for (json const& one : details.at("layers")) {
-        known_[{l++, {one.at("tiles").get<index_t>(), one.at("kept_percent").get<index_t>()}}] = {
+        in[{l++, {one.at("tiles").get<index_t>(), one.at("kept_percent").get<index_t>()}}] = {
             one.at("error").get<double>(), one.at("operations").get<double>()};
     }
 }
@@ -191,10 +201,32 @@ layer_problem::known(std::vector<layer_setting> const& settings) const {
 }
 
 std::optional<std::vector<layer_setting>> layer_problem::best_known(double most_error) const {
+    auto const settings = all_settings();
+    for (std::size_t l = 0; l < layers_.size(); ++l) {
+        for (layer_setting const& s : settings) {
+            if (!known(l, s)) {
+                return std::nullopt;
+            }
+        }
+    }
+    return best_of(known_, most_error);
+}
+
+std::optional<std::vector<layer_setting>>
+layer_problem::recombined(std::vector<json> const& details, double most_error) const {
+    figures_of_settings measured;
+    for (json const& one : details) {
+        remember(one, measured);
+    }
+    return best_of(measured, most_error);
+}
+
+std::optional<std::vector<layer_setting>> layer_problem::best_of(figures_of_settings const& known,
+                                                                 double most_error) const {
     // Choices for the layers so far that no other beats in both error and operations.
     struct partial {
         layer_figures sum{};
-        std::vector<std::uint8_t> chosen{}; ///< [layer], of all_settings
+        std::vector<std::uint16_t> chosen{}; ///< [layer], of all_settings
     };
     auto const settings = all_settings();
     auto const layers = static_cast<double>(layers_.size());
@@ -202,16 +234,16 @@ std::optional<std::vector<layer_setting>> layer_problem::best_known(double most_
     for (std::size_t l = 0; l < layers_.size(); ++l) {
         std::vector<partial> next;
         for (std::size_t s = 0; s < settings.size(); ++s) {
-            auto const f = known(l, settings[s]);
-            if (!f) {
-                return std::nullopt;
+            auto const f = known.find({l, settings[s]});
+            if (f == known.end()) {
+                continue;
             }
             for (partial const& before : front) {
                 partial p = before;
-                p.sum.error += f->error / layers; // as `of` adds
-                p.sum.operations += f->operations;
+                p.sum.error += f->second.error / layers; // as `of` adds
+                p.sum.operations += f->second.operations;
                 if (p.sum.error <= most_error) {
-                    p.chosen.push_back(static_cast<std::uint8_t>(s));
+                    p.chosen.push_back(static_cast<std::uint16_t>(s));
                     next.push_back(std::move(p));
                 }
             }
@@ -235,7 +267,7 @@ std::optional<std::vector<layer_setting>> layer_problem::best_known(double most_
         }
     }
     std::vector<layer_setting> best;
-    for (std::uint8_t const s : front.front().chosen) { // the fewest operations come first
+    for (std::uint16_t const s : front.front().chosen) { // the fewest operations come first
         best.push_back(settings[s]);
     }
     return best;

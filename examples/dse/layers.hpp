@@ -44,7 +44,10 @@ struct layer_options {
     probe::complexity_weights weights = probe::sofa_weights;
     layer_goal goal = layer_goal::operations;
     paper_weights eq2 = find_paper_weights("llama_7b");
-    bool one_ratio = false;           ///< k is the same in all layers, as in Algorithm 1
+    bool one_ratio = false; ///< k is the same in all layers, as in Algorithm 1
+    /// k goes up to this. Algorithm 1 stops at 50 %, which is too little where a layer errs by as much as
+    /// its output then: the first one of TinyLlama.
+    index_t kept_percent_most = most_kept_percent;
     std::optional<double> most_error; ///< of `operations`; nothing: that of Bc = 128, k = 10 %
 };
 
@@ -52,7 +55,8 @@ struct layer_options {
 /// told to `remember`, and workers forked later know it.
 class layer_problem {
 public:
-    /// error  no layers, or a policy that reads no keep ratio
+    /// error  no layers, a policy that reads no keep ratio, or a most k that is no step of Algorithm 1's
+    ///        up to 100 %
     layer_problem(std::vector<attend::layer> layers, layer_options options);
 
     [[nodiscard]] search_space const& space() const noexcept { return space_; }
@@ -64,10 +68,10 @@ public:
     [[nodiscard]] json purpose() const;
 
     [[nodiscard]] std::vector<layer_setting> settings_of(point const& p) const;
-    /// All layers alike. pre: the setting is in Algorithm 1's space
+    /// All layers alike. pre: a layer may have the setting
     [[nodiscard]] point uniform(layer_setting const& s) const;
-    /// Of all layers alike, in Algorithm 1's space.
-    [[nodiscard]] static std::vector<layer_setting> all_settings();
+    /// That a layer may have.
+    [[nodiscard]] std::vector<layer_setting> all_settings() const;
 
     /// Runs whatever layer is not remembered at its setting.
     [[nodiscard]] evaluation evaluate(point const& p) const;
@@ -83,10 +87,19 @@ public:
     /// 20000th of the error per layer). Nothing where some layer lacks a setting, or no choice
     /// reaches the target.
     [[nodiscard]] std::optional<std::vector<layer_setting>> best_known(double most_error) const;
+    /// The same of the settings in these details of evaluations alone. A layer's figures do not depend on
+    /// the other layers' settings, so what was measured together can be put together anew: never more
+    /// operations than the best of the evaluations.
+    [[nodiscard]] std::optional<std::vector<layer_setting>>
+    recombined(std::vector<json> const& details, double most_error) const;
 
     void set_most_error(double error) { options_.most_error = error; }
 
 private:
+    using figures_of_settings = std::map<std::tuple<std::size_t, layer_setting>, layer_figures>;
+    static void remember(json const& details, figures_of_settings& in);
+    [[nodiscard]] std::optional<std::vector<layer_setting>>
+    best_of(figures_of_settings const& known, double most_error) const;
     [[nodiscard]] layer_figures run(std::size_t layer, layer_setting const& s) const;
     [[nodiscard]] layer_figures of(std::vector<layer_figures> const& each) const;
 
@@ -94,7 +107,7 @@ private:
     layer_options options_;
     attend::named_policy policy_;
     search_space space_;
-    std::map<std::tuple<std::size_t, layer_setting>, layer_figures> known_;
+    figures_of_settings known_;
 };
 
 } // namespace sofattn::dse

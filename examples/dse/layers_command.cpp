@@ -101,7 +101,7 @@ judged uniform_run(layer_problem const& problem, std::string const& name, layer_
 /// The uniform setting with the fewest operations among those that err at most so much.
 std::optional<judged> best_uniform(layer_problem const& problem, double most_error) {
     std::optional<judged> best;
-    for (layer_setting const& s : layer_problem::all_settings()) {
+    for (layer_setting const& s : problem.all_settings()) {
         judged one = uniform_run(problem, "best uniform", s);
         if (one.figures.error <= most_error &&
             (!best || one.figures.operations < best->figures.operations)) {
@@ -175,6 +175,9 @@ int layers_command(arguments const& a) {
     options.eq2 = find_paper_weights(a.eq2_model);
     options.one_ratio = a.one_ratio;
     options.most_error = a.most_error;
+    // Eq. 2 does not count what is kept: without Algorithm 1's limit it would keep all.
+    options.kept_percent_most = a.most_kept_percent.value_or(
+        options.goal == layer_goal::operations ? index_t{100} : most_kept_percent);
     layer_problem problem(load_layers(a), options);
     check_writable(a.result);
     check_writable(a.html);
@@ -204,6 +207,13 @@ int layers_command(arguments const& a) {
             }
         }
     }
+    if (counts_operations && !options.one_ratio) { // which would mix layers' ratios
+        if (auto const settings = problem.recombined(runs.front().result.state.details,
+                                                     *problem.options().most_error)) {
+            all.push_back({"bayesian, recombined", *settings, problem.known(*settings).value()});
+            found = all.back();
+        }
+    }
     if (!found) {
         throw error("error of every setting tried", "above the target",
                     "at most " + number("%g", problem.options().most_error.value_or(0)) +
@@ -212,7 +222,7 @@ int layers_command(arguments const& a) {
     // The rival may err as much as the target, or as what was found where Eq. 2 has no target.
     double const most_error = problem.options().most_error.value_or(found->figures.error);
     std::vector<point> uniform_points;
-    for (layer_setting const& s : layer_problem::all_settings()) {
+    for (layer_setting const& s : problem.all_settings()) {
         uniform_points.push_back(problem.uniform(s));
     }
     measure(problem, uniform_points, a, "uniform settings");
@@ -231,11 +241,14 @@ int layers_command(arguments const& a) {
                              " queries, weights " + a.weights + ", objective " + a.goal +
                              (counts_operations ? " at error <= " + number("%.4f", most_error)
                                                 : ", weights of Eq. 2 " + a.eq2_model);
-    constexpr char const* notes =
+    std::string const notes =
         "Error: relative output error, mean over heads and layers. Best uniform: fewest operations "
-        "among the 160 settings of Algorithm 1's space for all layers alike that err at most as "
-        "much. Best of all: of every choice per layer, found from all settings "
-        "measured; no search can be better.";
+        "among all " +
+        std::to_string(uniform_points.size()) +
+        " settings that a layer may have, for all layers alike, that err at most as much. "
+        "Recombined: every layer at one of the settings that the search measured it at. Best of "
+        "all: of every choice per layer, found from all settings measured; no search can be "
+        "better.";
     json result = effort_json(identity, runs.front().result);
     json& settings = result["settings"] = json::array();
     for (judged const& j : all) {

@@ -3,6 +3,7 @@
 #include "attend/command.hpp"
 #include "dse/arguments.hpp"
 #include "dse/ranks.hpp"
+#include "dse/state_lock.hpp"
 #include <sofattn/core/error.hpp>
 
 #include <CLI/CLI.hpp>
@@ -10,6 +11,7 @@
 #include <cstdio>
 #include <exception>
 #include <limits>
+#include <optional>
 #include <string>
 
 namespace sofattn::dse {
@@ -22,7 +24,7 @@ constexpr char const* introduction = "Design-space exploration (SOFA, section II
 constexpr char const* reading =
     "\nResults depend on --seed and --batch, never on --workers or ranks. With --state a search\n"
     "can be stopped at any time, kill -9 included, and goes on where it was when the same command\n"
-    "is given again.\n"
+    "is given again; one run at a time has the file.\n"
     "\n"
     "Examples:\n"
     "  sofattn-dse hardware --workload llama_7b_layer --html page.html\n"
@@ -115,6 +117,11 @@ void declare(CLI::App& app, arguments& a) {
         ->add_option("--error", a.most_error,
                      "Relative output error allowed (default: that of Tc = 16, k = 10 %)")
         ->check(CLI::Range(1e-6, 10.0));
+    layers
+        ->add_option("--most-kept", a.most_kept_percent,
+                     "Largest k in percent, of Tc = 2, 4, ..., 32 and k = 5, 10, ... (default: 100 "
+                     "for operations, else 50 as in Algorithm 1)")
+        ->check(CLI::Range(index_t{5}, index_t{100}));
     layers->add_flag("--one-ratio", a.one_ratio, "The same k in all layers, as in Algorithm 1");
 
 #ifdef SOFATTN_HAS_LM
@@ -164,6 +171,10 @@ int run_command(CLI::App const& app, arguments const& a) {
                     std::to_string(a.workers * ranks_count),
                     "at most --batch, " + std::to_string(a.batch) +
                         ", since a batch is asked as a whole");
+    }
+    std::optional<state_lock> lock;
+    if (!a.state.empty()) { // of ranks, the root's alone
+        lock.emplace(a.state);
     }
 #ifdef SOFATTN_HAS_LM
     if (auto const* model = app.get_subcommand("model"); model->parsed()) {

@@ -514,7 +514,8 @@ TEST_CASE("attention.dense: what does not fit ends the program") {
     SOFATTN_GENERATOR(random);
     dense_case<> const layer(random, {1, 2, 7, 9, 4, 5, false});
     output_tensor output({2, 7, 5});
-    std::vector<std::byte> workspace(dense_workspace_bytes(layer.given().shape(), 2));
+    std::vector<std::byte> workspace(
+        dense_workspace_bytes<dense_products::f32>(layer.given().shape(), 2));
     auto const attempt = [&](output_layer to, std::size_t bytes, index_t threads) {
         dense_attention(layer.given(), to, std::span(workspace).first(bytes),
                         exec::openmp(threads));

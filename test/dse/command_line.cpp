@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: MIT
 // sofattn-dse as its users run it.
+#include "dse/state_lock.hpp"
 #ifdef SOFATTN_HAS_LM
 #include "lm/method.hpp"
 #include "lm/tiny_model.hpp"
@@ -143,6 +144,23 @@ TEST_CASE("dse: killed at any time and started again, it ends with the same resu
         CHECK(without_times(json::parse(read_bytes(resumed))) ==
               without_times(json::parse(read_bytes(whole))));
     }
+}
+
+TEST_CASE("dse: a state file that another run has is refused, and that process named") {
+    temporary_folder const folder;
+    auto const state = folder / "state.json";
+    words const arguments = small_search({"--quiet", "--no-baselines", "--state", state.string()});
+    {
+        sofattn::dse::state_lock const here(state);
+        refused(folder, arguments,
+                {"state.json", "in use by process " + std::to_string(getpid()), "another file"});
+        CHECK_FALSE(fs::exists(state));
+    }
+    accepted(arguments);
+    auto const before = read_bytes(state);
+    sofattn::dse::state_lock const here(state);
+    refused(folder, arguments, {"in use by process"});
+    CHECK(read_bytes(state) == before);
 }
 
 TEST_CASE("dse: an evaluation that takes too long is recorded, and the search goes on") {

@@ -2,12 +2,14 @@
 #include "dse/layers.hpp"
 
 #include "attend/evaluate.hpp"
+#include "support/generators.hpp"
 #include "support/tool.hpp"
 #include <sofattn/core/error.hpp>
 
 #include <doctest/doctest.h>
 
 #include <algorithm>
+#include <array>
 #include <cmath>
 #include <cstddef>
 #include <vector>
@@ -84,7 +86,7 @@ TEST_CASE("dse.layers: the best choice per layer is that of trying all of them")
     layer_options options;
     options.most_error = 1.0;
     layer_problem problem(two_layers(), options);
-    auto const settings = layer_problem::all_settings();
+    auto const settings = problem.all_settings();
     REQUIRE(settings.size() == 160);
     CHECK_FALSE(problem.best_known(1.0));
     // Made-up figures: error falls with k and Tc, operations grow, differently per layer.
@@ -115,6 +117,81 @@ TEST_CASE("dse.layers: the best choice per layer is that of trying all of them")
         CHECK(problem.known(*best)->operations == least);
     }
     CHECK_FALSE(problem.best_known(0.01));
+}
+
+TEST_CASE(
+    "dse.layers: what evaluations measured is recombined, never worse than the best of them") {
+    SOFATTN_GENERATOR(random);
+    layer_options options;
+    options.most_error = 1.0;
+    layer_problem const problem(two_layers(), options);
+    auto const settings = problem.all_settings();
+    for (int round = 0; round < 20; ++round) {
+        std::vector<json> details;
+        struct one {
+            double error;
+            double operations;
+        };
+        std::array<std::vector<one>, 2> measured;
+        double best_evaluation = 1e300;
+        for (int n = 0; n < 12; ++n) {
+            json layers = json::array();
+            one sum{0, 0};
+            for (auto& of_layer : measured) {
+                // Another setting each time, so that no figures are replaced.
+                layer_setting const s = settings[static_cast<std::size_t>(13 * n)];
+                one const f{random.uniform(0, 2), random.uniform(1, 9)};
+                of_layer.push_back(f);
+                layers.push_back({{"tiles", s.tiles},
+                                  {"kept_percent", s.kept_percent},
+                                  {"error", f.error},
+                                  {"operations", f.operations}});
+                sum = {sum.error + f.error / 2, sum.operations + f.operations};
+            }
+            details.push_back({{"layers", layers}});
+            details.emplace_back(); // a failed one tells nothing
+            best_evaluation =
+                sum.error <= 0.7 ? std::min(best_evaluation, sum.operations) : best_evaluation;
+        }
+        double least = 1e300;
+        for (one const& a : measured[0]) {
+            for (one const& b : measured[1]) {
+                least = a.error / 2 + b.error / 2 <= 0.7
+                            ? std::min(least, a.operations + b.operations)
+                            : least;
+            }
+        }
+        auto const found = problem.recombined(details, 0.7);
+        REQUIRE(found.has_value() == (least < 1e300));
+        if (found) {
+            layer_problem with = problem;
+            for (json const& d : details) {
+                with.remember(d);
+            }
+            CHECK(with.known(*found)->operations == doctest::Approx(least));
+            CHECK(with.known(*found)->error <= 0.7);
+            CHECK(least <= best_evaluation);
+        }
+    }
+    CHECK_FALSE(problem.recombined({}, 1.0));
+}
+
+TEST_CASE("dse.layers: k may go beyond Algorithm 1's, for a layer and for all alike") {
+    layer_options options;
+    options.most_error = 1.0;
+    options.kept_percent_most = 100;
+    layer_problem problem(two_layers(), options);
+    CHECK(problem.all_settings().size() == 320);
+    point const all_kept = problem.uniform({2, 100});
+    CHECK(problem.space().contains(all_kept));
+    auto const found = problem.evaluate(all_kept);
+    CHECK(found.details.at("error").get<double>() < 1e-6); // nothing is dropped
+    problem.remember(found.details);
+    CHECK(problem.known(std::vector<layer_setting>{{2, 100}, {2, 100}}));
+    for (index_t const most : {0, 4, 52, 105}) {
+        options.kept_percent_most = most;
+        CHECK_THROWS_AS(layer_problem(two_layers(), options), error);
+    }
 }
 
 TEST_CASE("dse.layers: what cannot be searched is refused") {

@@ -18,15 +18,28 @@
 
 namespace sofattn {
 
+/// How keys are cut for `dense_decode`: changes how long it takes, and its results by rounding only.
+struct decode_parts {
+    /// Keys of a part at least: a merge must cost nothing beside them.
+    index_t keys_least = 1024;
+
+    static constexpr index_t step = sufa::decode_block::tile_keys;
+    [[nodiscard]] constexpr bool is_valid() const noexcept {
+        return keys_least >= step && keys_least <= index_t{1} << 20 && keys_least % step == 0;
+    }
+    friend constexpr bool operator==(decode_parts, decode_parts) noexcept = default;
+};
+
 namespace detail {
 
-/// How a problem's keys are cut: by its shape alone, so that results depend on nothing else.
+/// How a problem's keys are cut: by its shape and the caller's parts, so that results depend on nothing
+/// else.
 struct key_split {
     index_t chunk; ///< keys, but for the last chunk
     index_t chunks;
 
-    [[nodiscard]] static constexpr key_split of(problem_shape const& shape) noexcept {
-        constexpr index_t least = 1024;          // keys: a merge must cost nothing beside them
+    [[nodiscard]] static constexpr key_split of(problem_shape const& shape,
+                                                decode_parts parts = {}) noexcept {
         constexpr index_t tasks = 256;           // enough for the threads of a socket
         constexpr index_t states_most = 2 << 20; // bytes, of all chunks: cuts no smaller
         index_t const rows = shape.heads * shape.queries;
@@ -35,7 +48,8 @@ struct key_split {
         index_t const most = std::max<index_t>(
             1, std::min(ceil_div(tasks, shape.kv_heads), states_most / (rows * state)));
         index_t const tile = sufa::decode_block::tile_keys;
-        index_t const chunk = std::max(least, ceil_div(ceil_div(shape.keys, most), tile) * tile);
+        index_t const chunk =
+            std::max(parts.keys_least, ceil_div(ceil_div(shape.keys, most), tile) * tile);
         return {chunk, ceil_div(shape.keys, chunk)};
     }
 };
@@ -54,9 +68,10 @@ struct decode_layout {
     index_t states;  ///< partial results, of all chunks
     index_t scratch; ///< of a thread
 
-    [[nodiscard]] static constexpr decode_layout of(problem_shape const& shape) noexcept {
+    [[nodiscard]] static constexpr decode_layout of(problem_shape const& shape,
+                                                    decode_parts parts = {}) noexcept {
         index_t const rows = shape.heads * shape.queries;
-        return {key_split::of(shape).chunks * rows *
+        return {key_split::of(shape, parts).chunks * rows *
                     sufa::decode_block::state_floats(shape.value_dim),
                 in_lines(
                     sufa::decode_block::floats(rows / shape.kv_heads, shape.dim, shape.value_dim))};
@@ -68,8 +83,9 @@ struct decode_layout {
 /// Bytes of workspace that `dense_decode` needs of its caller: at most 2 MiB for the partial results
 /// (more only where a single chunk's are), and under 1 MiB per thread for up to 128 rows per KV head.
 [[nodiscard]] constexpr std::size_t decode_workspace_bytes(problem_shape const& shape,
-                                                           index_t threads) noexcept {
-    auto const layout = detail::decode_layout::of(shape);
+                                                           index_t threads,
+                                                           decode_parts parts = {}) noexcept {
+    auto const layout = detail::decode_layout::of(shape, parts);
     return static_cast<std::size_t>(layout.states + threads * layout.scratch) * sizeof(float) + 64;
 }
 
@@ -80,20 +96,20 @@ template <class Given, class Output>
 class decode_run {
 public:
     decode_run(Given const& given, Output output, softmax_sums const& sums,
-               std::span<std::byte> workspace, index_t threads) noexcept
-        : decode_run(given, output, sums) {
-        SOFATTN_ASSERT(workspace.size() >= decode_workspace_bytes(shape_, threads));
+               std::span<std::byte> workspace, index_t threads, decode_parts parts = {}) noexcept
+        : decode_run(given, output, sums, parts) {
+        SOFATTN_ASSERT(workspace.size() >= decode_workspace_bytes(shape_, threads, parts));
         void* start = workspace.data();
         std::size_t space = workspace.size();
         std::align(64, 1, start, space);
         states_ = static_cast<float*>(start);
-        scratch_ = states_ + decode_layout::of(shape_).states;
+        scratch_ = states_ + decode_layout::of(shape_, parts).states;
     }
     /// With memory in two places: [decode_layout::states], which all threads share, and
     /// [decode_layout::scratch] of one thread, whose number is 0; aligned to cache lines for speed.
     decode_run(Given const& given, Output output, softmax_sums const& sums, float* states,
                float* scratch) noexcept
-        : decode_run(given, output, sums) {
+        : decode_run(given, output, sums, decode_parts{}) {
         states_ = states;
         scratch_ = scratch;
     }
@@ -152,11 +168,12 @@ public:
     }
 
 private:
-    decode_run(Given const& given, Output output, softmax_sums const& sums) noexcept
+    decode_run(Given const& given, Output output, softmax_sums const& sums,
+               decode_parts parts) noexcept
         : given_(given), output_(output), sums_(sums), shape_(given.extents()),
-          split_(key_split::of(shape_)), rows_(shape_.group() * shape_.queries),
+          split_(key_split::of(shape_, parts)), rows_(shape_.group() * shape_.queries),
           scratch_floats_(decode_layout::of(shape_).scratch) {
-        SOFATTN_ASSERT(given.is_valid());
+        SOFATTN_ASSERT(given.is_valid() && parts.is_valid());
         SOFATTN_ASSERT(output.template extent<axis::head>() == shape_.heads);
         SOFATTN_ASSERT(output.template extent<axis::query>() == shape_.queries);
         SOFATTN_ASSERT(output.template extent<axis::value_dim>() == shape_.value_dim);
@@ -188,22 +205,23 @@ private:
 ///                   value_dim], any strides, f32, f16 or bf16; read as they lie where rows are
 ///                   contiguous and whole registers, once for all query heads of their KV head;
 ///                   in a row, or in pages: the same bits
-///        workspace  at least decode_workspace_bytes(given.shape(), run.threads()) bytes
+///        workspace  at least decode_workspace_bytes(given.shape(), run.threads(), parts) bytes
 ///        run        who does the work (exec::parallel_for); a task is a chunk of keys
+///        parts      how long chunks are; sofattn-tune measures what is best
 /// out    output     [head, query, value_dim]; rows that see no key are zero
 ///        sums       of each row, where wanted
 /// pre    given.shape() is valid and has no window if there are more queries than one, output fits it, workspace is large enough
 ///        (SOFATTN_ASSERT); |logit| < 1e30
 /// error  none: allocates and throws nothing
-/// exact  the same bits for any number of threads: chunks depend on the shape alone and are merged
+/// exact  the same bits for any number of threads: chunks depend on shape and parts and are merged
 ///        in order; within 2e-5 of a double-precision oracle (relative, Frobenius), and 1e-6 more
 ///        per unit of logit that a row's keys share
 /// paper  not in the paper, which has no decode
 template <key_value_problem Given, exec::parallel_for Run>
 void dense_decode(Given const& given, view<float, axis::head, axis::query, axis::value_dim> output,
-                  std::span<std::byte> workspace, Run const& run,
-                  softmax_sums const& sums = {}) noexcept {
-    detail::decode_run const work(given, output, sums, workspace, run.threads());
+                  std::span<std::byte> workspace, Run const& run, softmax_sums const& sums = {},
+                  decode_parts parts = {}) noexcept {
+    detail::decode_run const work(given, output, sums, workspace, run.threads(), parts);
     run(work.kv_heads() * work.chunks(), [&](index_t task, index_t thread) {
         work.attend(task / work.chunks(), task % work.chunks(), thread);
     });

@@ -10,6 +10,7 @@
 #include <sofattn/exec/bf16_dot.hpp>
 #include <sofattn/exec/tile_product.hpp>
 #include <sofattn/exec/xsimd_lanes.hpp>
+#include <sofattn/sufa/block_tiles.hpp>
 #include <sofattn/sufa/logit_lanes.hpp>
 #include <sofattn/sufa/logit_map.hpp>
 
@@ -28,7 +29,6 @@ namespace sofattn::sufa {
 struct f32_products {
     using element = float;
     using factor = float;
-    static constexpr index_t tile_keys = 192;
 };
 
 /// Queries, keys, values and weights are rounded to bf16 (8 bits), sums are floats. For targets with
@@ -36,7 +36,6 @@ struct f32_products {
 struct bf16_products {
     using element = bfloat16;
     using factor = exec::bf16_pair;
-    static constexpr index_t tile_keys = 192;
 };
 
 /// Dense attention of a block of rows to the keys of one KV head, tile of keys by tile.
@@ -54,7 +53,7 @@ struct bf16_products {
 /// out    output(i)   [value_dim] of row i, zeros where it sees no key
 ///        note(i, m, l) largest logit of row i in octaves, and the sum of 2^(logit - m); l is 0 where
 ///                    it sees no key
-/// pre    rows <= rows_most(dim, value_dim); memory of `floats(dim, value_dim)` floats;
+/// pre    rows <= rows_most(dim, value_dim, tiles); memory of `floats(dim, value_dim, tiles)` floats;
 ///        |logit| < 1e30
 /// error  none
 /// events none: this is no circuit
@@ -72,47 +71,52 @@ class dense_block {
     // NOLINTNEXTLINE(bugprone-sizeof-expression): one float, or two bf16
     static constexpr index_t each = sizeof(factor) / sizeof(element);
     static constexpr index_t panel = exec::product_width;
-    static constexpr index_t tile_keys = Products::tile_keys;
-    static_assert(tile_keys % exec::product_rows == 0 && tile_keys % each == 0);
+    static_assert(block_tiles::keys_step % exec::product_rows == 0 &&
+                  block_tiles::keys_step % each == 0);
     static_assert(each == 1 || exec::product_rows == 8, "exec::eight_pairs");
-    /// Of a group of columns; two more than needed, or the groups would share two sets of the first
-    /// cache, which costs 4 % of the time.
-    static constexpr index_t value_rows = tile_keys / each + 2;
-    static constexpr index_t most_panels = 384 / panel;
+    static constexpr index_t rows_limit = ceil_div(block_tiles::rows_most, panel) * panel;
 
 public:
     /// Rows of a block come in panels; the last may be partly filled.
     static constexpr index_t panel_rows = panel;
+    /// Queries and outputs of 384 rows take 384 KiB.
+    static constexpr block_tiles default_tiles{192, 384};
 
     /// More rows share the packing of values; queries and outputs have to fit the second cache.
-    [[nodiscard]] static constexpr index_t rows_most(index_t dim, index_t value_dim) noexcept {
-        index_t const fitting = 98304 / (dim + value_dim) / panel; // 384 KiB
-        return std::min(most_panels, fitting) * panel;
+    [[nodiscard]] static constexpr index_t rows_most(index_t dim, index_t value_dim,
+                                                     block_tiles tiles = default_tiles) noexcept {
+        index_t const fitting = tiles.rows * 256 / (dim + value_dim) / panel;
+        return std::max<index_t>(1, std::min(tiles.rows / panel, fitting)) * panel;
     }
 
     /// Scratch of one thread.
-    [[nodiscard]] static constexpr index_t floats(index_t dim, index_t value_dim) noexcept {
-        index_t const rows = rows_most(dim, value_dim);
-        return rows * (steps(dim) + value_dim + 7) + tile_keys * panel + tile_keys * steps(dim) +
-               value_rows * padded(value_dim);
+    [[nodiscard]] static constexpr index_t floats(index_t dim, index_t value_dim,
+                                                  block_tiles tiles = default_tiles) noexcept {
+        index_t const rows = rows_most(dim, value_dim, tiles);
+        return rows * (steps(dim) + value_dim + 7) + tiles.keys * panel + tiles.keys * steps(dim) +
+               value_rows(tiles.keys) * padded(value_dim);
     }
 
-    /// `memory` [floats(dim, value_dim)], aligned to a cache line for speed.
-    dense_block(index_t dim, index_t value_dim, std::span<float> memory) noexcept
-        : dim_(dim), value_dim_(value_dim) {
+    /// `memory` [floats(dim, value_dim, tiles)], aligned to a cache line for speed.
+    /// pre: tiles.is_valid()
+    dense_block(index_t dim, index_t value_dim, std::span<float> memory,
+                block_tiles tiles = default_tiles) noexcept
+        : dim_(dim), value_dim_(value_dim), tile_keys_(tiles.keys),
+          value_rows_(value_rows(tiles.keys)), rows_most_(rows_most(dim, value_dim, tiles)) {
+        SOFATTN_ASSERT(tiles.is_valid());
         SOFATTN_ASSERT(dim <= max_head_dim && value_dim <= max_head_dim);
-        SOFATTN_ASSERT(std::ssize(memory) >= floats(dim, value_dim));
+        SOFATTN_ASSERT(std::ssize(memory) >= floats(dim, value_dim, tiles));
         float* next = memory.data();
         auto const take = [&](index_t count) {
             float* const start = next;
             next += count;
             return start;
         };
-        index_t const rows = rows_most(dim, value_dim);
-        logits_ = take(tile_keys * panel);
+        index_t const rows = rows_most_;
+        logits_ = take(tile_keys_ * panel);
         queries_ = reinterpret_cast<factor*>(take(rows * steps(dim)));
-        keys_ = reinterpret_cast<factor*>(take(tile_keys * steps(dim)));
-        values_ = reinterpret_cast<factor*>(take(value_rows * padded(value_dim)));
+        keys_ = reinterpret_cast<factor*>(take(tile_keys_ * steps(dim)));
+        values_ = reinterpret_cast<factor*>(take(value_rows_ * padded(value_dim)));
         output_ = take(rows * value_dim);
         max_ = take(rows);
         sum_ = take(rows);
@@ -130,7 +134,7 @@ public:
     void operator()(index_t rows, double scale, Row row, Visible visible, Keys keys, Values values,
                     Output output, Note note, logit_map const& map = {},
                     Terms terms = {}) noexcept {
-        SOFATTN_ASSERT(rows > 0 && rows <= rows_most(dim_, value_dim_));
+        SOFATTN_ASSERT(rows > 0 && rows <= rows_most_);
         index_t const panels = ceil_div(rows, panel);
         index_t const lanes = panels * panel;
         pack_queries(rows, lanes, row, scale);
@@ -146,9 +150,9 @@ public:
         std::fill_n(sum_, lanes, 0.0f);
         // Tiles begin at the same keys for all rows, whatever their block sees.
         index_t const end = sees_[static_cast<std::size_t>(rows - 1)].to;
-        for (index_t first = sees_[0].from / tile_keys * tile_keys; first < end;
-             first += tile_keys) {
-            index_t const count = std::min(tile_keys, end - first);
+        for (index_t first = sees_[0].from / tile_keys_ * tile_keys_; first < end;
+             first += tile_keys_) {
+            index_t const count = std::min(tile_keys_, end - first);
             for (index_t i = 0; i < lanes; ++i) {
                 key_range const sees = sees_[static_cast<std::size_t>(i)];
                 from_[i] = static_cast<float>(std::clamp<index_t>(sees.from - first, 0, count));
@@ -182,6 +186,11 @@ private:
     /// Factors of `dims` elements.
     [[nodiscard]] static constexpr index_t steps(index_t dims) noexcept {
         return ceil_div(dims, each);
+    }
+    /// Of a group of columns; two more than needed, or the groups would share two sets of the first
+    /// cache, which costs 4 % of the time.
+    [[nodiscard]] static constexpr index_t value_rows(index_t tile_keys) noexcept {
+        return tile_keys / each + 2;
     }
     /// Whole groups of columns.
     [[nodiscard]] static constexpr index_t padded(index_t dims) noexcept {
@@ -257,6 +266,8 @@ private:
         std::array<row_buffer, each> buffers;
         static constexpr row_buffer nothing{};
         index_t const count = tile.template extent<axis::key>();
+        index_t const rows_each = value_rows_; // else read again after every store: 1 % of the time
+        factor* const all = values_;
         for (index_t k = 0; k < count; k += each) {
             std::array<element const*, each> rows;
             for (index_t e = 0; e < each; ++e) {
@@ -265,7 +276,7 @@ private:
                                          : nothing.data();
             }
             for (index_t d = 0; d < value_dim_; d += exec::product_rows) {
-                factor* const to = values_ + d * value_rows + k / each * exec::product_rows;
+                factor* const to = all + d * rows_each + k / each * exec::product_rows;
                 if (value_dim_ - d < exec::product_rows) {
                     for (index_t j = 0; d + j < value_dim_; ++j) {
                         if constexpr (each == 1) {
@@ -318,7 +329,7 @@ private:
         for (index_t d = 0; d < value_dim_; d += exec::product_rows) {
             exec::tile_product<exec::tile_start::scale, factor>(
                 std::min<index_t>(exec::product_rows, value_dim_ - d),
-                {values_ + d * value_rows + begin / each * exec::product_rows, 1,
+                {values_ + d * value_rows_ + begin / each * exec::product_rows, 1,
                  exec::product_rows, weights + begin / each * panel, panel, output + d * panel,
                  panel, steps(end) - begin / each, factor_ + lane});
         }
@@ -412,6 +423,9 @@ private:
 
     index_t dim_;
     index_t value_dim_;
+    index_t tile_keys_;
+    index_t value_rows_;
+    index_t rows_most_;
     float octaves_ = 1; ///< of a unit of the products
     float unit_ = 1;    ///< of the logits
     logit_map map_{};
@@ -427,7 +441,7 @@ private:
     float* to_;       ///< [row], after the last
     float* slope_;    ///< [row]
     float* distance_; ///< [row], from the tile's first key to the query
-    std::array<key_range, most_panels * panel> sees_{}; ///< [row]
+    std::array<key_range, static_cast<std::size_t>(rows_limit)> sees_; ///< [row]
 };
 
 } // namespace sofattn::sufa

@@ -13,6 +13,7 @@
 #include <sofattn/exec/integer_lanes.hpp>
 #include <sofattn/exec/tile_product.hpp>
 #include <sofattn/exec/xsimd_lanes.hpp>
+#include <sofattn/sufa/block_tiles.hpp>
 #include <sofattn/sufa/int8_rows.hpp>
 
 #include <algorithm>
@@ -43,7 +44,7 @@ namespace sofattn::sufa {
 ///        visible(i)  key_range that row i attends to; neither end decreases in i
 ///        keys        [key, dim], values [key, value_dim]; any strides; logits = scale * q.k
 /// out    output(i)   [value_dim] of row i, zeros where it sees no key
-/// pre    rows <= rows_most(dim, value_dim); memory of `floats(dim, value_dim)` floats;
+/// pre    rows <= rows_most(dim, value_dim, tiles); memory of `floats(dim, value_dim, tiles)` floats;
 ///        |logit| < 1e30
 /// error  none
 /// events none: this is no circuit
@@ -57,45 +58,53 @@ namespace sofattn::sufa {
 class int8_block {
     static constexpr index_t panel = exec::tile_width;
     static constexpr index_t depth = exec::dot_depth;
-    static constexpr index_t tile_keys = 288;
-    static_assert(tile_keys % exec::tile_rows == 0 && tile_keys % depth == 0);
-    static constexpr index_t groups = tile_keys / depth;
-    static constexpr index_t most_rows = 768;
+    static_assert(block_tiles::keys_step % exec::tile_rows == 0 &&
+                  block_tiles::keys_step % depth == 0);
+    static constexpr index_t rows_limit = ceil_div(block_tiles::rows_most, panel) * panel;
     static constexpr index_t mean_keys = 256;
 
 public:
     /// Rows of a block come in panels; the last may be partly filled.
     static constexpr index_t panel_rows = panel;
+    /// Queries and outputs of 768 rows take 512 KiB at most.
+    static constexpr block_tiles default_tiles{288, 768};
 
     /// More rows share the coding of keys and values; queries and outputs have to fit the second
     /// cache.
-    [[nodiscard]] static constexpr index_t rows_most(index_t dim, index_t value_dim) noexcept {
-        index_t const fitting = 131072 / (steps(dim) + columns(value_dim) + 4) / panel; // 512 KiB
-        return std::min(most_rows / panel, fitting) * panel;
+    [[nodiscard]] static constexpr index_t rows_most(index_t dim, index_t value_dim,
+                                                     block_tiles tiles = default_tiles) noexcept {
+        index_t const fitting = tiles.rows * 131072 / default_tiles.rows /
+                                (steps(dim) + columns(value_dim) + 4) / panel;
+        return std::max<index_t>(1, std::min(tiles.rows / panel, fitting)) * panel;
     }
 
     /// Scratch of one thread.
-    [[nodiscard]] static constexpr index_t floats(index_t dim, index_t value_dim) noexcept {
-        return rows_most(dim, value_dim) * (steps(dim) + columns(value_dim) + 4) +
-               tile_keys * (steps(dim) + 5) + line + groups * pitch(value_dim) +
-               3 * pitch(value_dim) + max_head_dim + tile_keys * panel / 2 + 2 * panel;
+    [[nodiscard]] static constexpr index_t floats(index_t dim, index_t value_dim,
+                                                  block_tiles tiles = default_tiles) noexcept {
+        return rows_most(dim, value_dim, tiles) * (steps(dim) + columns(value_dim) + 4) +
+               tiles.keys * (steps(dim) + 5) + line + tiles.keys / depth * pitch(value_dim) +
+               3 * pitch(value_dim) + max_head_dim + tiles.keys * panel / 2 + 2 * panel;
     }
 
-    /// `memory` [floats(dim, value_dim)], aligned to a cache line for speed.
-    int8_block(index_t dim, index_t value_dim, std::span<float> memory) noexcept
-        : dim_(dim), value_dim_(value_dim) {
+    /// `memory` [floats(dim, value_dim, tiles)], aligned to a cache line for speed.
+    /// pre: tiles.is_valid()
+    int8_block(index_t dim, index_t value_dim, std::span<float> memory,
+               block_tiles tiles = default_tiles) noexcept
+        : dim_(dim), value_dim_(value_dim), tile_keys_(tiles.keys),
+          rows_most_(rows_most(dim, value_dim, tiles)) {
+        SOFATTN_ASSERT(tiles.is_valid());
         SOFATTN_ASSERT(dim <= max_head_dim && value_dim <= max_head_dim);
-        SOFATTN_ASSERT(std::ssize(memory) >= floats(dim, value_dim));
+        SOFATTN_ASSERT(std::ssize(memory) >= floats(dim, value_dim, tiles));
         float* next = memory.data();
         auto const take = [&]<class T>(T*& start, index_t count) {
             start = reinterpret_cast<T*>(next);
             next += count * static_cast<index_t>(sizeof(T)) / static_cast<index_t>(sizeof(float));
         };
-        index_t const rows = rows_most(dim, value_dim);
-        take(logits_, tile_keys * panel);
+        index_t const rows = rows_most_;
+        take(logits_, tile_keys_ * panel);
         take(queries_, rows * steps(dim));
-        take(keys_, tile_keys * steps(dim) + line);
-        take(values_, groups * pitch(value_dim));
+        take(keys_, tile_keys_ * steps(dim) + line);
+        take(values_, tile_keys_ / depth * pitch(value_dim));
         take(output_, rows * columns(value_dim));
         take(value_steps_, pitch(value_dim));
         take(value_sums_, pitch(value_dim));
@@ -104,11 +113,11 @@ public:
         take(key_centre_, max_head_dim);
         take(old_, panel);
         take(new_, panel);
-        take(key_steps_, tile_keys);
-        take(key_starts_, tile_keys);
-        take(key_scales_, 2 * tile_keys);
-        take(value_most_, tile_keys);
-        take(value_offsets_, 2 * tile_keys);
+        take(key_steps_, tile_keys_);
+        take(key_starts_, tile_keys_);
+        take(key_scales_, 2 * tile_keys_);
+        take(value_most_, tile_keys_);
+        take(value_offsets_, 2 * tile_keys_);
         take(max_, rows);
         take(unit_, rows);
         take(from_, rows);
@@ -119,7 +128,7 @@ public:
               std::invocable<index_t> Visible, std::invocable<index_t> Output>
     void operator()(index_t rows, double scale, Row row, Visible visible, key_view<K const> keys,
                     value_view<V const> values, Output output) noexcept {
-        SOFATTN_ASSERT(rows > 0 && rows <= rows_most(dim_, value_dim_));
+        SOFATTN_ASSERT(rows > 0 && rows <= rows_most_);
         index_t const panels = ceil_div(rows, panel);
         index_t const lanes = panels * panel;
         pack_queries(rows, lanes, row, scale);
@@ -133,9 +142,9 @@ public:
         // Tiles hold the same keys for all rows, whatever their block sees.
         index_t const all = keys.template extent<axis::key>();
         index_t const end = sees_[static_cast<std::size_t>(rows - 1)].to;
-        for (index_t first = sees_[0].from / tile_keys * tile_keys; first < end;
-             first += tile_keys) {
-            index_t const count = std::min(tile_keys, all - first);
+        for (index_t first = sees_[0].from / tile_keys_ * tile_keys_; first < end;
+             first += tile_keys_) {
+            index_t const count = std::min(tile_keys_, all - first);
             for (index_t i = 0; i < lanes; ++i) {
                 key_range const sees = sees_[static_cast<std::size_t>(i)];
                 from_[i] =
@@ -455,6 +464,8 @@ private:
 
     index_t dim_;
     index_t value_dim_;
+    index_t tile_keys_;
+    index_t rows_most_;
     index_t value_groups_ = 0;     ///< of four keys, in the tile
     float key_step_ = 0;           ///< real units of a key's code, the largest of the tile
     std::int16_t* logits_;         ///< [key, row] of a panel, then its weights
@@ -477,7 +488,7 @@ private:
     float* unit_;                  ///< [row]
     std::int32_t* from_;           ///< [row], first key of the tile that it sees
     std::int32_t* to_;             ///< [row], after the last
-    std::array<key_range, static_cast<std::size_t>(most_rows)> sees_{}; ///< [row]
+    std::array<key_range, static_cast<std::size_t>(rows_limit)> sees_; ///< [row]
 };
 
 } // namespace sofattn::sufa
