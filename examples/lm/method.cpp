@@ -74,8 +74,9 @@ std::optional<sads::budget> budget_of(std::string_view text) {
 }
 
 std::optional<attention_method> of_pages(std::string_view name, index_t dense_below) {
-    std::string_view left = name == "pages" ? pages_preset : name;
+    std::string_view left = name;
     bool const rounds = take_off(left, "/bf16");
+    left = left == "pages" ? pages_preset : left;
     if (!take_off(left, "/pages")) {
         return std::nullopt;
     }
@@ -250,7 +251,7 @@ pair_counts detail::counted(method_call const& call, bool is_dense,
 
 std::string method_names() {
     return "dense, dense/bf16, dense/int8; mass:P, error:E or radius:R, alone or with /computed "
-           "and /dropped; pages, mass:P/pages or error:E/pages, with /bf16; budgets:FILE; "
+           "and /dropped; pages, mass:P/pages or error:E/pages, alone or with /bf16; budgets:FILE; "
            "paper:RATIO";
 }
 

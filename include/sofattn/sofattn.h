@@ -83,9 +83,8 @@ enum {
     SOFATTN_BEST_KEYS = 1, /* `count` keys of each query; for decode, over a sequence's codes */
     SOFATTN_BUDGET = 2,    /* as many as an error or a mass asks for; for prefill */
     SOFATTN_LISTED = 3,    /* keys that the caller has selected */
-    SOFATTN_PAGES =
-        4 /* all keys of as many pages of 16 as an error or a mass asks for; for prefill.
-                            * Since 0.3 */
+    /* Since 0.3 */
+    SOFATTN_PAGES = 4 /* as SOFATTN_BUDGET, but all keys of pages of 16 that matter; for prefill */
 };
 enum { SOFATTN_PRODUCTS_F32 = 0, SOFATTN_PRODUCTS_BF16 = 1, SOFATTN_PRODUCTS_INT8 = 2 };
 enum { SOFATTN_UNCHECKED = 0, SOFATTN_REJECT = 1 }; /* NaN and infinity */
@@ -137,7 +136,7 @@ typedef struct sofattn_attention {
     float const* sink_logits; /* [head], learned sinks; NULL: none. Not with int8 */
 
     int32_t method;
-    int32_t products;    /* of dense prefill, and but for int8 of SOFATTN_PAGES */
+    int32_t products;    /* of dense prefill; of SOFATTN_PAGES, but for int8 */
     int64_t dense_below; /* 2048: shorter sequences are dense, but for SOFATTN_LISTED */
     int32_t finite;
 
@@ -156,7 +155,7 @@ typedef struct sofattn_attention {
     sofattn_prefill const* prefill;
     double mass;         /* share of the softmax to keep, in (0, 1] */
     double output_error; /* in spreads of the values */
-    double page_loss; /* SOFATTN_BUDGET, 0.003: share that pages may have that are not looked at */
+    double page_loss;    /* 0.003, of SOFATTN_BUDGET: share of pages that are not looked at */
 
     /* SOFATTN_LISTED: [list head, row, slot]; -1 and what a query does not see are skipped */
     int32_t const* lists;
