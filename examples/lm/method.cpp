@@ -23,8 +23,8 @@ namespace sofattn::lm {
 
 namespace {
 
-/// What `pages` means.
-constexpr std::string_view pages_preset = "mass:0.997/pages";
+/// What `pages` means: a mean KL below 0.003 to dense on minimind2-small, as error:0.004 has.
+constexpr std::string_view pages_preset = "mass:0.99/pages";
 
 template <dense_products Products>
 pair_counts attend_densely(method_call const& call) {
