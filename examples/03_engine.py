@@ -69,6 +69,17 @@ print(f"prefill of {TOKENS} tokens: dense {dense_time:.2f} s, sparse {sparse_tim
 print(f"  outputs differ by {difference(sparse, dense):.4f} of their size")
 
 # %% [markdown]
+# Or all keys of the pages of 16 that have such a share of the softmax, here in products of bfloat16.
+
+# %%
+codes = sofattn.prefill_codes(k, v, method="pages", products="bfloat16")
+options = dict(method="pages", products="bfloat16", mass=0.99, codes=codes)
+paged, paged_time = timed(
+    lambda: sofattn.attention(q, k, v, **options, dense_below=0, threads=THREADS)
+)
+print(f"  by pages {paged_time:.2f} s, outputs differ by {difference(paged, dense):.4f}")
+
+# %% [markdown]
 # ## Decode
 #
 # Requests that share the prompt are forks of one sequence. Memory is copied where one of them writes.

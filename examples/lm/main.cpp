@@ -66,9 +66,11 @@ constexpr char const* reading =
     "of\n"
     "the best (with /dropped, dropped keys are not stood in for; with /computed, predicted scores "
     "are\n"
-    "not reused as logits); budgets:FILE is a table of sofattn-dse or sofattn-calibrate; "
-    "paper:RATIO is the "
-    "paper's own, on the slow reference executor.\n"
+    "not reused as logits); mass:P/pages attends to all keys of the pages of 16 that have the "
+    "mass\n"
+    "P, error:E/pages to those of pages with all but E / 2 of it, /bf16 with bf16 products;\n"
+    "pages is mass:0.99/pages; budgets:FILE is a table of sofattn-dse or sofattn-calibrate;\n"
+    "paper:RATIO is the paper's own, on the slow reference executor.\n"
     "\n"
     "Reading the table: KL is the divergence from the dense model's prediction, in nats; same top, "
     "how\n"
@@ -90,9 +92,10 @@ constexpr char const* reading =
     "Exit codes: 0 done, 2 bad input (one line on standard error).";
 
 /// What `perplexity` compares unless told: two budgets of the output error, the mass that comes
-/// close to the first, what it loses without stand-ins, and the paper's rule.
-std::vector<std::string> const usual_methods{"error:0.004", "error:0.01", "mass:0.95",
-                                             "mass:0.95/dropped", "paper:0.1"};
+/// close to the first, what it loses without stand-ins, whole pages, and the paper's rule.
+std::vector<std::string> const usual_methods{"error:0.004",       "error:0.01", "mass:0.95",
+                                             "mass:0.95/dropped", "pages",      "pages/bf16",
+                                             "paper:0.1"};
 
 void declare_budgets(CLI::App& command, arguments& a) {
     command
@@ -144,7 +147,7 @@ void declare(CLI::App& app, arguments& a) {
     judge
         ->add_option("--attention", a.methods,
                      "Ways to attend beside dense; repeatable. Default: error:0.004 error:0.01 "
-                     "mass:0.95 mass:0.95/dropped paper:0.1")
+                     "mass:0.95 mass:0.95/dropped pages pages/bf16 paper:0.1")
         ->allow_extra_args(false)
         ->take_all();
     declare_budgets(*judge, a);

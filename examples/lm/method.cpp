@@ -8,17 +8,23 @@
 #include <sofattn/io/file.hpp>
 #include <sofattn/sads/budget.hpp>
 
+#include <algorithm>
 #include <charconv>
 #include <cmath>
 #include <cstddef>
 #include <filesystem>
+#include <numeric>
 #include <optional>
+#include <span>
 #include <utility>
 #include <vector>
 
 namespace sofattn::lm {
 
 namespace {
+
+/// What `pages` means: a mean KL below 0.003 to dense on minimind2-small, as error:0.004 has.
+constexpr std::string_view pages_preset = "mass:0.99/pages";
 
 template <dense_products Products>
 pair_counts attend_densely(method_call const& call) {
@@ -65,6 +71,31 @@ std::optional<sads::budget> budget_of(std::string_view text) {
         return std::nullopt;
     }
     return budget;
+}
+
+std::optional<attention_method> of_pages(std::string_view name, index_t dense_below) {
+    std::string_view left = name;
+    bool const rounds = take_off(left, "/bf16");
+    left = left == "pages" ? pages_preset : left;
+    if (!take_off(left, "/pages")) {
+        return std::nullopt;
+    }
+    auto const budget = budget_of(left);
+    if (!budget || !(budget->mass || budget->output_error)) {
+        return std::nullopt;
+    }
+    attention_options options;
+    options.budget = *budget;
+    attention_method m;
+    m.name = name;
+    m.what = std::string("whole pages of 16 keys by their sketches; logits computed, ") +
+             (rounds ? "bf16" : "f32") +
+             " products; skipped pages stood in for by means of their segments";
+    m.attend = [attend = rounds ? detail::attend_to_pages_in_bf16 : detail::attend_to_pages,
+                options, dense_below](method_call const& call) {
+        return attend(call, options, dense_below);
+    };
+    return m;
 }
 
 std::optional<attention_method> sparse(std::string_view name, index_t dense_below) {
@@ -201,9 +232,27 @@ std::uint64_t detail::visible_pairs(problem_shape const& shape, index_t first_ro
     return sum * static_cast<std::uint64_t>(shape.heads);
 }
 
+pair_counts detail::counted(method_call const& call, bool is_dense,
+                            std::span<std::uint64_t const> kept) {
+    problem_shape const shape = call.given.shape();
+    pair_counts counts;
+    counts.visible = visible_pairs(shape, call.first_row);
+    if (is_dense) {
+        counts.kept = counts.visible;
+        return counts;
+    }
+    for (index_t head = 0; head < shape.heads; ++head) {
+        auto const row = kept.begin() + head * shape.queries;
+        counts.kept += std::accumulate(row + std::min(call.first_row, shape.queries),
+                                       row + shape.queries, std::uint64_t{0});
+    }
+    return counts;
+}
+
 std::string method_names() {
     return "dense, dense/bf16, dense/int8; mass:P, error:E or radius:R, alone or with /computed "
-           "and /dropped; budgets:FILE; paper:RATIO";
+           "and /dropped; pages, mass:P/pages or error:E/pages, alone or with /bf16; budgets:FILE; "
+           "paper:RATIO";
 }
 
 std::string model_name(std::filesystem::path const& folder) {
@@ -242,6 +291,9 @@ attention_method find_method(std::string_view name, index_t dense_below) {
     }
     if (name == "dense/int8") {
         return dense("all keys, int8 products", attend_densely<dense_products::int8>);
+    }
+    if (auto found = of_pages(name, dense_below)) {
+        return *std::move(found);
     }
     if (auto found = sparse(name, dense_below)) {
         return *std::move(found);

@@ -11,6 +11,7 @@
 #include <cstdint>
 #include <filesystem>
 #include <functional>
+#include <span>
 #include <string>
 #include <string_view>
 #include <vector>
@@ -69,8 +70,8 @@ struct attention_method {
 [[nodiscard]] std::string method_names();
 
 /// dense, dense/bf16, dense/int8; mass:P, error:E or radius:R, each with /computed or /dropped or
-/// both; budgets:FILE, output errors per layer and head as sofattn-calibrate wrote them; paper or
-/// paper:RATIO.
+/// both; mass:P/pages or error:E/pages, page_prefill, with /bf16 for its products, and pages, its preset;
+/// budgets:FILE, output errors per layer and head as sofattn-calibrate wrote them; paper or paper:RATIO.
 ///
 /// in     dense_below  sparse methods are dense below so many keys
 /// error  no such name, or a number out of range; a file that is no table of budgets, of another
@@ -100,10 +101,16 @@ pair_counts attend_reused_with_tail(method_call const&, attention_options const&
 pair_counts attend_reused(method_call const&, attention_options const&, index_t);
 pair_counts attend_computed_with_tail(method_call const&, attention_options const&, index_t);
 pair_counts attend_computed(method_call const&, attention_options const&, index_t);
+pair_counts attend_to_pages(method_call const&, attention_options const&, index_t);
+pair_counts attend_to_pages_in_bf16(method_call const&, attention_options const&, index_t);
 pair_counts attend_as_the_paper(method_call const&, attention_options const&, index_t);
 
 /// Pairs that a causal or full problem allows.
 [[nodiscard]] std::uint64_t visible_pairs(problem_shape const& shape, index_t first_row);
+
+/// Of a call whose rows kept [head, query] keys, or all of them where it was dense.
+[[nodiscard]] pair_counts counted(method_call const& call, bool is_dense,
+                                  std::span<std::uint64_t const> kept);
 
 } // namespace detail
 

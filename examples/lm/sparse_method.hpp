@@ -7,10 +7,8 @@
 #include <sofattn/dlzs/policy.hpp>
 #include <sofattn/sufa/logit_source.hpp>
 
-#include <algorithm>
 #include <cstddef>
 #include <cstdint>
-#include <numeric>
 #include <span>
 #include <vector>
 
@@ -31,18 +29,7 @@ pair_counts attend_sparsely(method_call const& call, attention_options const& op
            [&](index_t head, index_t query, index_t, std::span<std::int32_t const> keys) {
                kept[static_cast<std::size_t>(head * shape.queries + query)] += keys.size();
            });
-    pair_counts counts;
-    counts.visible = visible_pairs(shape, call.first_row);
-    if (attend.is_dense(shape)) {
-        counts.kept = counts.visible;
-        return counts;
-    }
-    for (index_t head = 0; head < shape.heads; ++head) {
-        auto const row = kept.begin() + head * shape.queries;
-        counts.kept += std::accumulate(row + std::min(call.first_row, shape.queries),
-                                       row + shape.queries, std::uint64_t{0});
-    }
-    return counts;
+    return counted(call, attend.is_dense(shape), kept);
 }
 
 } // namespace sofattn::lm::detail

@@ -30,7 +30,7 @@ extern "C" {
 
 /* Changes of the first number break callers, of the second add to the interface. */
 #define SOFATTN_VERSION_MAJOR 0
-#define SOFATTN_VERSION_MINOR 2
+#define SOFATTN_VERSION_MINOR 3
 #define SOFATTN_VERSION_PATCH 0
 
 /* Of the library that is loaded: major * 10000 + minor * 100 + patch. */
@@ -82,7 +82,9 @@ enum {
     SOFATTN_DENSE = 0,     /* all keys */
     SOFATTN_BEST_KEYS = 1, /* `count` keys of each query; for decode, over a sequence's codes */
     SOFATTN_BUDGET = 2,    /* as many as an error or a mass asks for; for prefill */
-    SOFATTN_LISTED = 3     /* keys that the caller has selected */
+    SOFATTN_LISTED = 3,    /* keys that the caller has selected */
+    /* Since 0.3 */
+    SOFATTN_PAGES = 4 /* as SOFATTN_BUDGET, but all keys of pages of 16 that matter; for prefill */
 };
 enum { SOFATTN_PRODUCTS_F32 = 0, SOFATTN_PRODUCTS_BF16 = 1, SOFATTN_PRODUCTS_INT8 = 2 };
 enum { SOFATTN_UNCHECKED = 0, SOFATTN_REJECT = 1 }; /* NaN and infinity */
@@ -134,7 +136,7 @@ typedef struct sofattn_attention {
     float const* sink_logits; /* [head], learned sinks; NULL: none. Not with int8 */
 
     int32_t method;
-    int32_t products;    /* of dense prefill */
+    int32_t products;    /* of dense prefill; of SOFATTN_PAGES, but for int8 */
     int64_t dense_below; /* 2048: shorter sequences are dense, but for SOFATTN_LISTED */
     int32_t finite;
 
@@ -148,11 +150,12 @@ typedef struct sofattn_attention {
     int32_t* selected_counts;   /* [kv_head or head, query]; or NULL */
     int64_t selected_slots;
 
-    /* SOFATTN_BUDGET: one of mass, output_error, head_masses and head_output_errors (below) */
+    /* SOFATTN_BUDGET and SOFATTN_PAGES: one of mass, output_error, head_masses and head_output_errors
+     * (below); prefill made for the method, and for SOFATTN_PAGES for the products */
     sofattn_prefill const* prefill;
     double mass;         /* share of the softmax to keep, in (0, 1] */
     double output_error; /* in spreads of the values */
-    double page_loss;    /* 0.003: share that pages may have that are not looked at */
+    double page_loss;    /* 0.003, of SOFATTN_BUDGET: share of pages that are not looked at */
 
     /* SOFATTN_LISTED: [list head, row, slot]; -1 and what a query does not see are skipped */
     int32_t const* lists;
@@ -175,7 +178,7 @@ typedef struct sofattn_attention {
     int64_t reuse_slots;
     double reuse_most_dropped; /* from 0 to 1 */
     int32_t* reused;           /* [kv_head, query] 1 where it was, else 0; or NULL */
-    /* SOFATTN_BUDGET, a number of each head: [head], or NULL */
+    /* SOFATTN_BUDGET and SOFATTN_PAGES, a number of each head: [head], or NULL */
     float const* head_masses;
     float const* head_output_errors;
 } sofattn_attention;
@@ -226,7 +229,9 @@ SOFATTN_API sofattn_verdict sofattn_batch_run_parallel(sofattn_attention const* 
 
 /* --- codes for sparse prefill ---------------------------------------------------------------- */
 
-/* Of the keys and values that `attention` describes, in a row; they must stay as long as the codes. */
+/* Of the keys and values that `attention` describes, in a row. With SOFATTN_PAGES as its method: of their
+ * pages, for its products, as copies; with any other: key by key, for SOFATTN_BUDGET, and keys and values
+ * must stay as long as the codes. */
 SOFATTN_API sofattn_verdict sofattn_prefill_create(sofattn_attention const* attention,
                                                    sofattn_prefill** into);
 SOFATTN_API void sofattn_prefill_destroy(sofattn_prefill* prefill); /* NULL is fine */

@@ -414,9 +414,66 @@ static void test_prefill(void) {
     textbook(others, TOKENS, TOKENS);
     EXPECT(distance(outputs, others, TOKENS) < 0.1);
     EXPECT(distance(outputs, others, TOKENS) > 1e-6); /* something was dropped */
+    a.method = SOFATTN_PAGES;
+    EXPECT(sofattn_check(&a).status == SOFATTN_MISMATCH); /* these are no pages */
+    a.method = SOFATTN_BUDGET;
     a.kv_heads = 1;
     EXPECT(sofattn_check(&a).status == SOFATTN_MISMATCH);
     sofattn_prefill_destroy(codes);
+}
+
+static void test_pages(int32_t products) {
+    sofattn_attention a = attention(TOKENS, TOKENS);
+    sofattn_prefill* pages = NULL;
+    float* const dropped = (float*)malloc(sizeof(float) * HEADS * TOKENS);
+    double const rounding = products == SOFATTN_PRODUCTS_BF16 ? 0.01 : 2e-5;
+    float most = 0;
+    int64_t i;
+    a.method = SOFATTN_PAGES;
+    a.products = products;
+    a.dense_below = 0;
+    EXPECT(ok(sofattn_prefill_create(&a, &pages)));
+    a.prefill = pages;
+    a.dropped_mass = dropped;
+    textbook(others, TOKENS, TOKENS);
+    a.mass = 1; /* nothing is skipped */
+    EXPECT(ok(run(&a)));
+    EXPECT(distance(outputs, others, TOKENS) < rounding);
+    a.mass = 0.9;
+    EXPECT(ok(run(&a)));
+    EXPECT(distance(outputs, others, TOKENS) < 0.2);
+    EXPECT(distance(outputs, others, TOKENS) > rounding);
+    for (i = 0; i < (int64_t)HEADS * TOKENS; ++i) {
+        most = dropped[i] > most ? dropped[i] : most;
+    }
+    EXPECT(most > 0.001f && most < 0.5f);
+
+    /* They are copies: keys and values of the call are not read. */
+    memcpy(others, outputs, sizeof outputs);
+    a.key = operand(values);
+    a.value = operand(keys);
+    EXPECT(ok(run(&a)));
+    EXPECT(memcmp(others, outputs, sizeof outputs) == 0);
+
+    a.products = SOFATTN_PRODUCTS_INT8;
+    EXPECT(sofattn_check(&a).status == SOFATTN_UNSUPPORTED);
+    EXPECT(sofattn_prefill_create(&a, &pages).status == SOFATTN_UNSUPPORTED);
+    a.products = SOFATTN_PRODUCTS_F32 + SOFATTN_PRODUCTS_BF16 - products;
+    EXPECT(sofattn_check(&a).status == SOFATTN_MISMATCH);
+    a.products = products;
+    a.method = SOFATTN_BUDGET;
+    EXPECT(sofattn_check(&a).status == SOFATTN_MISMATCH); /* these are no codes of keys */
+    EXPECT(strcmp(sofattn_check(&a).field, "prefill") == 0);
+    a.method = SOFATTN_PAGES;
+    a.kv_heads = 1;
+    EXPECT(sofattn_check(&a).status == SOFATTN_MISMATCH);
+    a.kv_heads = KV_HEADS;
+    a.prefill = NULL;
+    EXPECT(sofattn_check(&a).status == SOFATTN_NULL_POINTER);
+    a.row_sum = dropped;
+    EXPECT(sofattn_check(&a).status == SOFATTN_UNSUPPORTED);
+    sofattn_prefill_destroy(pages);
+    free(dropped);
 }
 
 int main(int count, char** arguments) {
@@ -435,5 +492,7 @@ int main(int count, char** arguments) {
     test_cache();
     test_batch();
     test_prefill();
+    test_pages(SOFATTN_PRODUCTS_F32);
+    test_pages(SOFATTN_PRODUCTS_BF16);
     return failures == 0 ? 0 : 1;
 }

@@ -55,6 +55,10 @@ struct sequences {
         } else if (how == method::budget) {
             c.prefill_index();
             c.desc.output_error = 0.02;
+        } else if (how == method::pages) {
+            c.desc.products = random.chance(0.5) ? dense_products::bf16 : dense_products::f32;
+            c.page_index();
+            c.desc.mass = 0.5;
         } else if (how == method::listed) {
             auto& l =
                 lists.emplace_back(static_cast<std::size_t>(shape.kv_heads * shape.queries * 16));
@@ -63,7 +67,7 @@ struct sequences {
             }
             c.desc.lists = {l.data(), nullptr, shape.kv_heads, 16, 1, 1};
         }
-        if (how != method::budget) {
+        if (how != method::budget && how != method::pages) {
             c.desc.row_max = c.max.data();
             c.desc.row_sum = c.sum.data();
         }
@@ -115,6 +119,7 @@ sequences<T> mixed(generator& random) {
         s.add(random, {1, 2, some(5, 70), some(70, 400), 8, 8, true}, method::dense);
         s.add(random, {2, 6, some(1, 3), some(20, 1500), 16, 8, true}, method::best_keys);
         s.add(random, {1, 2, some(1, 40), some(40, 900), 16, 16, true}, method::budget);
+        s.add(random, {2, 2, some(1, 40), some(400, 900), 16, 24, true}, method::pages);
         s.add(random, {2, 2, some(1, 6), some(30, 500), 8, 8, true}, method::listed);
     }
     return s;

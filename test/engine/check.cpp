@@ -79,7 +79,11 @@ std::vector<fault> all_faults() {
     };
     std::int64_t const tokens = std::numeric_limits<std::int32_t>::max();
     auto const best = [](attention_desc const& d) { return d.how == method::best_keys; };
-    auto const budgeted = [](attention_desc const& d) { return d.how == method::budget; };
+    auto const budgeted = [](attention_desc const& d) {
+        return d.how == method::budget || d.how == method::pages;
+    };
+    auto const of_keys = [](attention_desc const& d) { return d.how == method::budget; };
+    auto const of_pages = [](attention_desc const& d) { return d.how == method::pages; };
     auto const listed = [](attention_desc const& d) { return d.how == method::listed; };
     auto const paged = [](attention_desc const& d) { return d.pages.numbers != nullptr; };
     auto const many = [](attention_desc const& d) { return d.heads > 1 && d.queries > 1; };
@@ -116,7 +120,7 @@ std::vector<fault> all_faults() {
     };
     using number = std::int32_t;
     enumerated(
-        "how", [](auto& d, number x) { d.how = static_cast<method>(x); }, 3);
+        "how", [](auto& d, number x) { d.how = static_cast<method>(x); }, 4);
     enumerated(
         "mask", [](auto& d, number x) { d.mask = static_cast<mask_kind>(x); }, 3);
     enumerated(
@@ -248,14 +252,50 @@ std::vector<fault> all_faults() {
             d.mass = d.output_error = 0;
             d.head_output_errors = &bad[random.integer<std::size_t>(0, 2)];
         });
-    add("page_loss", status::out_of_range, budgeted,
+    add("page_loss", status::out_of_range, of_keys,
         [](generator& random, attention_desc& d) { d.page_loss = random.chance(0.5) ? 1 : -0.1; });
-    auto const sparse_budget = [](attention_desc const& d) {
-        return d.how == method::budget && d.keys >= d.dense_below;
+    auto const sparse_budget = [=](attention_desc const& d) {
+        return budgeted(d) && d.keys >= d.dense_below;
+    };
+    auto const sparse_keys = [=](attention_desc const& d) {
+        return of_keys(d) && d.keys >= d.dense_below;
+    };
+    auto const sparse_pages = [=](attention_desc const& d) {
+        return of_pages(d) && d.keys >= d.dense_below;
     };
     add("softcap", status::unsupported, sparse_budget,
         [](generator&, attention_desc& d) { d.softcap = 30.0f; });
-    add("prefill", status::null_pointer, sparse_budget,
+    add("mask", status::unsupported, sparse_budget, [](generator& random, attention_desc& d) {
+        d.mask = random.chance(0.5) ? mask_kind::window : mask_kind::prefix;
+        d.window = d.mask == mask_kind::window ? 5 : 0;
+    });
+    add("products", status::unsupported, of_pages,
+        [](generator&, attention_desc& d) { d.products = dense_products::int8; });
+    add("prefill_pages", status::null_pointer, sparse_pages,
+        [](generator&, attention_desc& d) { d.prefill_pages = nullptr; });
+    static engine::page_codes const of_nothing;
+    add("prefill_pages.kv_heads", status::mismatch, sparse_pages,
+        [](generator&, attention_desc& d) {
+            d.prefill_pages = &of_nothing;
+            d.products = dense_products::f32;
+        });
+    add("prefill_pages.products", status::mismatch, sparse_pages,
+        [](generator&, attention_desc& d) {
+            d.products =
+                d.products == dense_products::f32 ? dense_products::bf16 : dense_products::f32;
+        });
+    add("prefill_pages.keys", status::mismatch, sparse_pages,
+        [](generator&, attention_desc& d) { d.keys = plus(d.keys, -1); });
+    add("prefill_pages.dim", status::mismatch, sparse_pages,
+        [](generator&, attention_desc& d) { d.qk_dim = plus(d.qk_dim, -1); });
+    add("prefill_pages.value_dim", status::mismatch, sparse_pages,
+        [](generator&, attention_desc& d) { d.v_dim = plus(d.v_dim, -1); });
+    add("pages.numbers", status::unsupported, sparse_budget, [](generator&, attention_desc& d) {
+        static constexpr std::array<std::int32_t, 3> numbers{0, 2, 1};
+        d.pages = {numbers.data(), 3, 30, 3};
+        d.key.token_stride = d.value.token_stride = 0;
+    });
+    add("prefill", status::null_pointer, sparse_keys,
         [](generator&, attention_desc& d) { d.prefill = nullptr; });
     add("row_max", status::unsupported, sparse_budget,
         [](generator&, attention_desc& d) { d.row_sum = d.output.data; });
@@ -294,7 +334,7 @@ TEST_CASE_TEMPLATE("engine.check: what is wrong is named, and nothing is written
                                   random.integer<index_t>(1, 9), random.integer<index_t>(60, 90), 8,
                                   8, random.chance(0.5)});
         attention_desc& d = c.desc;
-        d.how = static_cast<method>(random.integer(0, 3));
+        d.how = static_cast<method>(random.integer(0, 4));
         d.dense_below = random.integer<std::int64_t>(0, 150);
         std::vector<std::int32_t> const entries(static_cast<std::size_t>(d.heads * d.queries * 4),
                                                 3);
@@ -305,10 +345,14 @@ TEST_CASE_TEMPLATE("engine.check: what is wrong is named, and nothing is written
         } else if (d.how == method::budget) {
             c.prefill_index();
             d.mass = 0.9;
+        } else if (d.how == method::pages) {
+            d.products = random.chance(0.5) ? dense_products::bf16 : dense_products::f32;
+            c.page_index();
+            d.mass = 0.9;
         } else if (d.how == method::listed) {
             d.lists = {entries.data(), nullptr, random.chance(0.5) ? 1 : d.heads, 4, 1, 1};
         }
-        if (d.how != method::budget && random.chance(0.4)) {
+        if (d.how != method::budget && d.how != method::pages && random.chance(0.4)) {
             // As many rows as the keys have: pages of 20 that repeat.
             d.pages = {numbers.data(), 3, 30, 3};
             d.key.token_stride = d.value.token_stride = 0;
@@ -397,7 +441,7 @@ TEST_CASE("engine.check: a hundred thousand descriptors of random bits in every 
             }
         }
         d.mask = static_cast<mask_kind>(random.integer(-1, 4));
-        d.how = static_cast<method>(random.integer(-1, 4));
+        d.how = static_cast<method>(random.integer(-1, 5));
         // Not run: a descriptor that lies about its memory cannot be found out.
         auto const found = engine::check(d);
         valid += found.ok() ? 1 : 0;

@@ -4,6 +4,7 @@
 
 #include "attention/decode_case.hpp"
 #include "support/generators.hpp"
+#include <sofattn/attention/dense.hpp>
 #include <sofattn/attention/problem.hpp>
 #include <sofattn/core/bfloat16.hpp>
 #include <sofattn/core/half.hpp>
@@ -11,10 +12,12 @@
 #include <sofattn/core/types.hpp>
 #include <sofattn/dlzs/packed_index.hpp>
 #include <sofattn/engine/descriptor.hpp>
+#include <sofattn/engine/page_codes.hpp>
 
 #include <cstddef>
 #include <cstdint>
 #include <type_traits>
+#include <utility>
 #include <vector>
 
 namespace sofattn::test {
@@ -91,6 +94,13 @@ struct engine_case {
         desc.prefill = prefill.data();
     }
 
+    /// What prefill of pages needs, for desc.products.
+    void page_index() {
+        pages = desc.products == dense_products::bf16 ? pages_for<dense_products::bf16>()
+                                                      : pages_for<dense_products::f32>();
+        desc.prefill_pages = &pages;
+    }
+
     static constexpr float untouched = -12345.5f;
 
     decode_case<T> layer;
@@ -100,7 +110,19 @@ struct engine_case {
     std::vector<float> dropped;
     std::vector<engine::key_codes> codes;
     std::vector<engine::prefill_codes> prefill;
+    engine::page_codes pages;
     engine::attention_desc desc;
+
+private:
+    template <dense_products Products>
+    [[nodiscard]] engine::page_codes pages_for() const {
+        std::vector<engine::page_codes::index_type<Products>> made;
+        for (index_t h = 0; h < desc.kv_heads; ++h) {
+            made.emplace_back(layer.k.cview().template slice<axis::kv_head>(h),
+                              layer.v.cview().template slice<axis::kv_head>(h));
+        }
+        return engine::page_codes::of<Products>(std::move(made));
+    }
 };
 
 } // namespace sofattn::test

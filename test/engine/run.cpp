@@ -1,10 +1,10 @@
 // SPDX-License-Identifier: MIT
 // Descriptors do what the functions do that they stand for.
 #include "engine/engine_case.hpp"
+#include "engine/who_runs.hpp"
 #include "support/allocations.hpp"
 #include "support/generators.hpp"
 #include "support/guarded_workspace.hpp"
-#include "support/own_threads.hpp"
 #include "support/same_bits.hpp"
 #include <sofattn/attention/decode.hpp>
 #include <sofattn/attention/dense.hpp>
@@ -24,7 +24,6 @@
 #include <limits>
 #include <numeric>
 #include <span>
-#include <thread>
 #include <vector>
 
 using namespace sofattn;
@@ -34,56 +33,6 @@ using engine::status;
 
 namespace {
 
-template <class T, class Run = exec::serial>
-decode_output ran(engine_case<T>& c, Run const& run = {}) {
-    c.clear();
-    guarded_workspace workspace(engine::workspace_bytes(c.desc, run.threads()), 4);
-    auto const v = engine::run(c.desc, workspace.span().data(), workspace.span().size(), run);
-    CAPTURE(v.field);
-    CHECK(v.code == status::ok);
-    CHECK(workspace.kept_outside());
-    return c.output;
-}
-/// By participants that know nothing of each other.
-template <class T>
-decode_output ran_by_shares(engine_case<T>& c, std::int64_t nth) {
-    c.clear();
-    guarded_workspace workspace(engine::workspace_bytes(c.desc, nth));
-    auto const memory = workspace.span();
-    std::vector<engine::verdict> verdicts(static_cast<std::size_t>(nth));
-    std::vector<std::thread> threads;
-    for (std::int64_t i = 0; i < nth; ++i) {
-        threads.emplace_back([&, i] {
-            verdicts[static_cast<std::size_t>(i)] =
-                engine::run(c.desc, memory.data(), memory.size(), i, nth);
-        });
-    }
-    for (auto& t : threads) {
-        t.join();
-    }
-    for (auto const& v : verdicts) {
-        CHECK(v.code == status::ok);
-    }
-    CHECK(workspace.kept_outside());
-    return c.output;
-}
-template <class T>
-void check_who_runs(engine_case<T>& c, decode_output const& expected) {
-    CHECK(same_bits(ran(c), expected));
-    CHECK(same_bits(ran(c, own_threads{}), expected));
-    for (std::int64_t const nth : {1, 2, 5}) {
-        CHECK(same_bits(ran_by_shares(c, nth), expected));
-    }
-}
-
-template <dense_products Products = dense_products::f32, class T>
-decode_output dense_of(problem<T> const& given) {
-    problem_shape const s = given.shape();
-    decode_output output({s.heads, s.queries, s.value_dim});
-    std::vector<std::byte> workspace(dense_workspace_bytes(s, 1));
-    dense_attention<Products>(given, output.view(), std::span(workspace), exec::serial{});
-    return output;
-}
 template <class T>
 decode_output decoded(problem<T> const& given) {
     problem_shape const s = given.shape();
@@ -401,8 +350,9 @@ TEST_CASE("engine.run: allocates nothing") {
     engine_case<half> c(random, {2, 2, 1, 2600, 16, 16, true});
     c.index();
     c.prefill_index();
-    for (engine::method const how :
-         {engine::method::dense, engine::method::best_keys, engine::method::budget}) {
+    c.page_index();
+    for (engine::method const how : {engine::method::dense, engine::method::best_keys,
+                                     engine::method::budget, engine::method::pages}) {
         c.desc.how = how;
         c.desc.output_error = 0.01;
         std::vector<std::byte> workspace(engine::workspace_bytes(c.desc, 1));

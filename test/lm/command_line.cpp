@@ -38,15 +38,15 @@ TEST_CASE("lm: perplexity shows dense and the usual methods side by side") {
     setting const s;
     outcome const run = accepted({"perplexity", s.folder, s.text, "--context", "64", "--first", "8",
                                   "--windows", "2", "--layers", "--json", s.result});
-    for (char const* part :
-         {"| dense ", "| error:0.004 ", "| error:0.01 ", "| mass:0.95 ", "| mass:0.95/dropped ",
-          "| paper:0.1 ", "2 of ", "windows of 64 tokens", "112 judged", "kept by layer"}) {
+    for (char const* part : {"| dense ", "| error:0.004 ", "| error:0.01 ", "| mass:0.95 ",
+                             "| mass:0.95/dropped ", "| pages ", "| pages/bf16 ", "| paper:0.1 ",
+                             "2 of ", "windows of 64 tokens", "112 judged", "kept by layer"}) {
         CAPTURE(part);
         CHECK(holds(run.out, part));
     }
     json const report = s.read();
     CHECK(report.at("judged_tokens") == 112);
-    CHECK(report.at("methods").size() == 6);
+    CHECK(report.at("methods").size() == 8);
     for (auto const& m : report.at("methods")) {
         CHECK(m.at("perplexity") > 1.0);
         CHECK(m.at("kept_share") <= 1.0);

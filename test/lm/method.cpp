@@ -90,10 +90,41 @@ TEST_CASE("lm.method: all ways attend, the more exactly the more they keep") {
     CHECK(with("paper", data).counts.kept_share() == doctest::Approx(0.10).epsilon(0.1));
 }
 
+TEST_CASE("lm.method: pages, the more exactly the more they keep") {
+    SOFATTN_GENERATOR(random);
+    layer_data data(random, 300, 700);
+    for_each_index(data.q.cview().extents(), // some pages matter
+                   [&](auto const& i) { at(data.q.view(), i) *= 4.0f; });
+    auto const dense = with("dense", data);
+    auto const most = with("mass:0.999999/pages", data);
+    CHECK(most.counts.visible == dense.counts.visible);
+    CHECK(off(most, dense) < 1e-4);
+    double before = off(most, dense);
+    std::uint64_t kept = most.counts.kept;
+    for (std::string const mass : {"mass:0.99", "mass:0.9", "mass:0.5"}) {
+        CAPTURE(mass);
+        auto const pages = with(mass + "/pages", data);
+        CHECK(pages.counts.visible == dense.counts.visible);
+        CHECK(pages.counts.kept < kept);
+        CHECK(pages.counts.kept > 0);
+        CHECK(off(pages, dense) > before);
+        CHECK(off(pages, dense) < 1.0);
+        kept = pages.counts.kept;
+        before = off(pages, dense);
+        auto const rounded = with(mass + "/pages/bf16", data);
+        CHECK(rounded.counts.kept == pages.counts.kept);
+        CHECK(off(rounded, pages) < 2e-2);
+    }
+    CHECK(off(with("error:0.5/pages", data), with("mass:0.75/pages", data)) == 0.0);
+    CHECK(off(with("pages", data), with("mass:0.99/pages", data)) == 0.0);
+    CHECK(off(with("pages/bf16", data), with("mass:0.99/pages/bf16", data)) == 0.0);
+    CHECK(with("mass:1/pages", data).counts.kept == dense.counts.kept);
+}
+
 TEST_CASE("lm.method: rows before the first are not counted, threads change nothing") {
     SOFATTN_GENERATOR(random);
     layer_data const data(random, 70, 120);
-    for (std::string const name : {"dense", "mass:0.8", "paper:0.2"}) {
+    for (std::string const name : {"dense", "mass:0.8", "mass:0.5/pages", "paper:0.2"}) {
         CAPTURE(name);
         auto const all = with(name, data);
         auto const some = with(name, data, 20);
@@ -114,6 +145,10 @@ TEST_CASE("lm.method: below so many keys, sparse is dense, to the bit") {
     CHECK(off(below, with("dense", data)) == 0.0);
     CHECK(below.counts.kept == below.counts.visible);
     CHECK(with("mass:0.8", data, 0, 120).counts.kept < below.counts.kept);
+    auto const pages = with("mass:0.3/pages/bf16", data, 0, 121);
+    CHECK(off(pages, with("dense/bf16", data)) == 0.0);
+    CHECK(pages.counts.kept == pages.counts.visible);
+    CHECK(with("mass:0.3/pages/bf16", data, 0, 120).counts.kept < below.counts.kept);
 }
 
 TEST_CASE("lm.method: names that mean nothing are refused") {
@@ -137,6 +172,17 @@ TEST_CASE("lm.method: names that mean nothing are refused") {
                                    "mass:0.9/dropped/dropped",
                                    "mass:0.9/computed/computed",
                                    "/dropped",
+                                   "/pages",
+                                   "pages/",
+                                   "pages/pages",
+                                   "pages:0.9",
+                                   "pages/dropped",
+                                   "mass:0.9/bf16",
+                                   "mass:0/pages",
+                                   "radius:3/pages",
+                                   "mass:0.9/dropped/pages",
+                                   "mass:0.9/pages/computed",
+                                   "mass:0.9/pages/bf16/bf16",
                                    "paper:0",
                                    "paper:2",
                                    "paper:",

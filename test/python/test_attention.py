@@ -83,17 +83,15 @@ class Attention(unittest.TestCase):
                     )
 
     def test_heads_may_have_budgets_of_their_own(self):
-        for name in ("mass", "output_error"):
-            p = Problem(self.rng, most_keys=400)
-            numbers = np.linspace(0.125, 0.875, p.heads).astype(np.float32)
-            together = sofattn.attention(
-                *p.arrays, method="budget", dense_below=0, **{name: numbers}
-            )
-            for head in range(p.heads):
-                alone = sofattn.attention(
-                    *p.arrays, method="budget", dense_below=0, **{name: float(numbers[head])}
-                )
-                np.testing.assert_array_equal(together[head], alone[head])
+        for method in ("budget", "pages"):
+            for name in ("mass", "output_error"):
+                p = Problem(self.rng, most_keys=400)
+                numbers = np.linspace(0.125, 0.875, p.heads).astype(np.float32)
+                options = dict(method=method, dense_below=0)
+                together = sofattn.attention(*p.arrays, **options, **{name: numbers})
+                for head in range(p.heads):
+                    alone = sofattn.attention(*p.arrays, **options, **{name: float(numbers[head])})
+                    np.testing.assert_array_equal(together[head], alone[head])
 
     def test_results_do_not_depend_on_threads(self):
         for trial in range(12):
@@ -102,6 +100,8 @@ class Attention(unittest.TestCase):
                 dict(),
                 dict(method="best_keys", count=40, sinks=1, recent=4, dense_below=0),
                 dict(method="budget", output_error=0.05, dense_below=0),
+                dict(method="pages", output_error=0.3, dense_below=0),
+                dict(method="pages", mass=0.9, products="bfloat16", dense_below=0),
             ):
                 with self.subTest(trial=trial, **more):
                     alone = sofattn.attention(*p.arrays, **p.told, **more)
@@ -225,10 +225,40 @@ class Attention(unittest.TestCase):
             np.testing.assert_array_equal(one, two)
             self.assertLess(np.sqrt(np.mean((one - dense) ** 2)), 0.3 * np.std(dense))
 
+    def test_pages_lose_what_they_are_told_to(self):
+        for products in ("float32", "bfloat16"):
+            # Keys whose pages differ: some matter to every query, most to none.
+            pages = self.rng.standard_normal((2, 60, 1, 32)) + np.linspace(-2, 2, 60)[:, None, None]
+            k = (pages + 0.2 * self.rng.standard_normal((2, 60, 16, 32))).reshape(2, 960, 32)
+            k = k.astype(np.float32)
+            v = self.rng.standard_normal((2, 960, 48), dtype=np.float32)
+            q = self.rng.standard_normal((4, 100, 32), dtype=np.float32) + np.float32(0.5)
+            codes = sofattn.prefill_codes(k, v, method="pages", products=products)
+            self.assertEqual(codes.tokens, 960)
+            options = dict(method="pages", products=products, dense_below=0)
+            dense = sofattn.attention(q, k, v, products=products)
+            everything = sofattn.attention(q, k, v, mass=1, **options)
+            rounding = 1e-4 if products == "float32" else 0.02
+            np.testing.assert_allclose(everything, dense, atol=rounding)
+            before = 1.0
+            for mass in (0.5, 0.9, 0.999):
+                found = sofattn.attention(q, k, v, mass=mass, return_dropped=True, **options)
+                coded = sofattn.attention(q, k, v, mass=mass, codes=codes, **options)
+                np.testing.assert_array_equal(found.output, coded)
+                self.assertGreater(found.dropped_mass.max(), 0)
+                self.assertLess(found.dropped_mass.mean(), before)
+                before = found.dropped_mass.mean()
+                off = np.sqrt(np.mean((coded - dense) ** 2)) / np.std(dense)
+                self.assertLess(off, 2 * (1 - mass) + rounding)
+
     def test_short_sequences_are_dense_bit_for_bit(self):
         p = Problem(self.rng)
         dense = sofattn.attention(*p.arrays)
-        for more in (dict(method="best_keys", count=1), dict(method="budget", mass=0.5)):
+        for more in (
+            dict(method="best_keys", count=1),
+            dict(method="budget", mass=0.5),
+            dict(method="pages", mass=0.5),
+        ):
             np.testing.assert_array_equal(sofattn.attention(*p.arrays, **more), dense)
         counted = sofattn.attention(*p.arrays, method="best_keys", count=1, return_selected=True)
         self.assertTrue((counted.selected == -1).all())

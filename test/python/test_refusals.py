@@ -95,6 +95,9 @@ def odd_option(p, rng):
     listed = dict(method="listed", lists=lists)
     best = dict(method="best_keys")
     budget = dict(method="budget", mass=0.9)
+    pages = dict(method="pages", mass=0.9)
+    keys = sofattn.prefill_codes(p.k, p.v, **p.told)
+    looked = sofattn.prefill_codes(p.k, p.v, method="pages", **p.told)
     cases = [
         dict(mask="diagonal"),
         dict(mask=3),
@@ -165,6 +168,21 @@ def odd_option(p, rng):
         dict(budget, codes=wrong),
         dict(budget, codes=sofattn.prefill_codes(p.k.copy(), p.v, **p.told)),
         dict(budget, dense_below=0, return_sums=True),
+        dict(budget, codes=looked),
+        dict(pages, mass=None),
+        dict(pages, output_error=0.1),
+        dict(pages, mass=1.5),
+        dict(pages, mass=np.zeros(p.heads, dtype=np.float32)),
+        dict(pages, page_loss=0.1),
+        dict(pages, count=3),
+        dict(pages, products="int8"),
+        dict(pages, codes=keys),
+        dict(pages, codes=looked, products="bfloat16"),
+        dict(pages, codes=sofattn.prefill_codes(p.k.copy(), p.v, method="pages", **p.told)),
+        dict(pages, dense_below=0, softcap=30),
+        dict(pages, dense_below=0, mask="window", window=3),
+        dict(pages, dense_below=0, return_sums=True),
+        dict(pages, return_selected=True),
         dict(method="listed"),
         dict(listed, lists=lists.astype(np.int64)),
         dict(listed, lists=lists[0]),
@@ -249,10 +267,19 @@ class Refusals(unittest.TestCase):
             text = self.refuses(lambda: sofattn.attention(*arrays, check_finite=True), trial=trial)
             self.assertIn("not_finite", text)
             # Selections refuse it without being asked.
-            for how in (dict(method="best_keys"), dict(method="budget", mass=0.9)):
+            for how in (
+                dict(method="best_keys"),
+                dict(method="budget", mass=0.9),
+                dict(method="pages", mass=0.9),
+            ):
                 self.refuses(lambda: sofattn.attention(*arrays, dense_below=0, **how), trial=trial)
             if which > 0:
-                self.refuses(lambda: sofattn.prefill_codes(*arrays[1:]), trial=trial)
+                for told in (
+                    dict(),
+                    dict(method="pages"),
+                    dict(method="pages", products="bfloat16"),
+                ):
+                    self.refuses(lambda: sofattn.prefill_codes(*arrays[1:], **told), trial=trial)
             sofattn.attention(*arrays)  # unspecified numbers, but no crash
 
     def test_lists_may_hold_any_numbers(self):
@@ -359,6 +386,7 @@ class CacheRefusals(unittest.TestCase):
                 self.refuses(lambda: s.append(0, *pair), name=name, which=which)
         for more in (
             dict(method="budget", mass=0.5, dense_below=0),
+            dict(method="pages", mass=0.5, dense_below=0),
             dict(method="best_keys", codes=None),
             dict(products="int8", out=np.zeros((4, 1, 6))),
             dict(mask="window"),

@@ -26,7 +26,7 @@ class Attended:
     def dropped_mass(self) -> Optional[NDArray[numpy.float32]]: ...
 
 class PrefillCodes:
-    """What method="budget" knows of keys and values."""
+    """What method="budget" or "pages" knows of keys and values."""
 
     @property
     def tokens(self) -> int: ...
@@ -74,7 +74,9 @@ def attention(given: dict[str, Any]) -> Any: ...
 def attend_batch(
     sequences: list[Sequence], layer: int, queries: object, given: dict[str, Any]
 ) -> list[Any]: ...
-def prefill_codes(k: object, v: object, dtype: Optional[str]) -> PrefillCodes: ...
+def prefill_codes(
+    k: object, v: object, method: str, products: Optional[str], dtype: Optional[str]
+) -> PrefillCodes: ...
 def instruction_set() -> str:
     """What the library computes with: "base", "avx2", "avx512" or "avx512_dot" (VNNI and BF16).
 

@@ -51,10 +51,16 @@ inline constexpr choices<4> masks{{{"none", SOFATTN_MASK_NONE},
                                    {"causal", SOFATTN_MASK_CAUSAL},
                                    {"window", SOFATTN_MASK_WINDOW},
                                    {"prefix", SOFATTN_MASK_PREFIX}}};
-inline constexpr choices<4> methods{{{"dense", SOFATTN_DENSE},
+inline constexpr choices<5> methods{{{"dense", SOFATTN_DENSE},
                                      {"best_keys", SOFATTN_BEST_KEYS},
                                      {"budget", SOFATTN_BUDGET},
-                                     {"listed", SOFATTN_LISTED}}};
+                                     {"listed", SOFATTN_LISTED},
+                                     {"pages", SOFATTN_PAGES}}};
+/// Those of prefill over codes.
+inline constexpr choices<2> coded_methods{{{"budget", SOFATTN_BUDGET}, {"pages", SOFATTN_PAGES}}};
+[[nodiscard]] constexpr bool is_coded_prefill(std::int32_t method) noexcept {
+    return method == SOFATTN_BUDGET || method == SOFATTN_PAGES;
+}
 inline constexpr choices<3> all_products{{{"float32", SOFATTN_PRODUCTS_F32},
                                           {"bfloat16", SOFATTN_PRODUCTS_BF16},
                                           {"int8", SOFATTN_PRODUCTS_INT8}}};

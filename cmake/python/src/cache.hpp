@@ -210,7 +210,7 @@ private:
         c.require_dim(pool_->layout().qk_dim);
         std::int64_t const dense_below = c.a.dense_below;
         require_ok(sofattn_sequence_describe(handle_.get(), layer, &c.a), where);
-        if (c.a.method == SOFATTN_BUDGET) { // not dense for want of codes, which it has no use for
+        if (is_coded_prefill(c.a.method)) { // not dense for want of codes that it has no use for
             c.a.dense_below = dense_below;
         }
     }
@@ -240,7 +240,9 @@ private:
 /// What sparse prefill knows of keys and values; holds both.
 class prefill_codes {
 public:
-    prefill_codes(rows k, rows v) : keys_(std::move(k)), values_(std::move(v)) {
+    /// For a method of prefill, and products if that is SOFATTN_PAGES.
+    prefill_codes(rows k, rows v, std::int32_t method, std::int32_t products)
+        : keys_(std::move(k)), values_(std::move(v)), method_(method), products_(products) {
         require_shape("v", values_.array, {keys_.heads(), keys_.tokens(), values_.dim()},
                       "[head of k, token of k, any number of channels]");
         // One query, which is of the keys, and an output that is never written.
@@ -255,6 +257,8 @@ public:
         a.query = a.key = keys_.operand;
         a.value = values_.operand;
         a.output = &nowhere;
+        a.method = method;
+        a.products = products;
         constexpr std::int64_t row = 1 << 20; // more than any that the check lets pass
         a.output_head_stride = a.output_token_stride = row;
         sofattn_prefill* made = nullptr;
@@ -270,9 +274,18 @@ public:
     [[nodiscard]] std::int64_t tokens() const { return keys_.tokens(); }
     [[nodiscard]] sofattn_prefill const* handle() const noexcept { return handle_.get(); }
     /// Codes of other keys would select at random.
-    void require_of(rows const& k, rows const& v) const {
+    void require_of(rows const& k, rows const& v, sofattn_attention const& a) const {
         if (!same(k, keys_) || !same(v, values_)) {
             refuse("codes", "of other arrays", "made of these k and v", SOFATTN_MISMATCH);
+        }
+        if (a.method != method_) {
+            refuse("codes", "for method=\"" + std::string(name_in(methods, method_)) + "\"",
+                   "made for the method that attends", SOFATTN_MISMATCH);
+        }
+        if (method_ == SOFATTN_PAGES && a.products != products_) {
+            refuse("codes",
+                   "for products=\"" + std::string(name_in(all_products, products_)) + "\"",
+                   "made for the products that attend", SOFATTN_MISMATCH);
         }
     }
 
@@ -286,6 +299,8 @@ private:
 
     rows keys_;
     rows values_;
+    std::int32_t method_;
+    std::int32_t products_;
     std::unique_ptr<sofattn_prefill, destroy> handle_;
 };
 

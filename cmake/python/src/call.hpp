@@ -70,8 +70,9 @@ public:
             refuse("return_selected", "True", "False but with method=\"best_keys\"",
                    SOFATTN_UNSUPPORTED);
         }
-        bool const budget = a.method == SOFATTN_BUDGET;
-        from.only_with(budget, "budget", "mass", "output_error", "page_loss");
+        bool const prefill = is_coded_prefill(a.method);
+        from.only_with(prefill, "budget\" or \"pages", "mass", "output_error");
+        from.only_with(a.method == SOFATTN_BUDGET, "budget", "page_loss");
         if (!is_array("mass")) {
             from.take("mass", a.mass);
         }
@@ -84,7 +85,7 @@ public:
                        "list_keys_each");
         from.take("list_queries_each", a.list_queries_each);
         from.take("list_keys_each", a.list_keys_each);
-        from.only_with(best || budget, "best_keys\" or \"budget", "dense_below");
+        from.only_with(best || prefill, "best_keys\", \"budget\" or \"pages", "dense_below");
 
         sums_ = from.truth("return_sums", false);
         drops_ = from.truth("return_dropped", false);

@@ -44,15 +44,16 @@ py::object attention(py::dict const& given) {
     c.set_query(q);
     c.set_keys(k, v);
     std::unique_ptr<prefill_codes> own;
-    if (from.given("codes") && c.a.method != SOFATTN_BUDGET) {
-        refuse("codes", "given", "left out but with method=\"budget\"", SOFATTN_UNSUPPORTED);
+    if (from.given("codes") && !is_coded_prefill(c.a.method)) {
+        refuse("codes", "given", "left out but with method=\"budget\" or \"pages\"",
+               SOFATTN_UNSUPPORTED);
     }
     if (c.a.keys >= c.a.dense_below) {
         if (c.a.method == SOFATTN_BEST_KEYS) {
             return attend_best_keys(c, q, k, v);
         }
-        if (c.a.method == SOFATTN_BUDGET && !from.given("codes")) {
-            own = std::make_unique<prefill_codes>(k, v);
+        if (is_coded_prefill(c.a.method) && !from.given("codes")) {
+            own = std::make_unique<prefill_codes>(k, v, c.a.method, c.a.products);
             c.a.prefill = own->handle();
         }
     }
@@ -62,7 +63,7 @@ py::object attention(py::dict const& given) {
             refuse_type("codes", codes, "what sofattn.prefill_codes returns");
         }
         auto const& made = py::cast<prefill_codes const&>(codes);
-        made.require_of(k, v);
+        made.require_of(k, v, c.a);
         c.a.prefill = made.handle();
     }
     return c.run();
@@ -224,13 +225,23 @@ PYBIND11_MODULE(_core, m) {
         .def_readonly("dropped_mass", &attended::dropped_mass,
                       "[head, query] estimated share of the softmax on keys not attended to");
     py::class_<prefill_codes>(m, "PrefillCodes",
-                              "What method=\"budget\" knows of keys and values; holds both arrays.")
+                              "What method=\"budget\" or \"pages\" knows of keys and values; "
+                              "holds both arrays.")
         .def_property_readonly("tokens", &prefill_codes::tokens);
-    m.def("prefill_codes", [](py::handle k, py::handle v, py::handle dtype) {
-        bool const bfloat16 = is_bfloat16(dtype, false);
-        return std::make_unique<prefill_codes>(read_rows("k", k, bfloat16),
-                                               read_rows("v", v, bfloat16));
-    });
+    m.def("prefill_codes",
+          [](py::handle k, py::handle v, py::handle method, py::handle products, py::handle dtype) {
+              bool const bfloat16 = is_bfloat16(dtype, false);
+              std::int32_t const of = as_choice("method", method, coded_methods);
+              if (of != SOFATTN_PAGES && !products.is_none()) {
+                  refuse("products", shown(products), "left out but with method=\"pages\"",
+                         SOFATTN_UNSUPPORTED);
+              }
+              std::int32_t const multiplied = products.is_none()
+                                                  ? SOFATTN_PRODUCTS_F32
+                                                  : as_choice("products", products, all_products);
+              return std::make_unique<prefill_codes>(read_rows("k", k, bfloat16),
+                                                     read_rows("v", v, bfloat16), of, multiplied);
+          });
     m.def("attention", &attention);
     m.def("attend_batch", &attend_batch);
     define_cache(m);

@@ -8,6 +8,7 @@
 #include <sofattn/engine/kv_export.hpp>
 #include <sofattn/engine/kv_pool.hpp>
 #include <sofattn/engine/kv_sequence.hpp>
+#include <sofattn/engine/page_codes.hpp>
 #include <sofattn/engine/verdict.hpp>
 
 #include <cstddef>
@@ -139,5 +140,8 @@ struct sofattn_sequence {
     std::unique_ptr<sofattn::abi::any_sequence> is;
 };
 struct sofattn_prefill {
-    std::vector<sofattn::engine::prefill_codes> codes; ///< [kv_head]
+    std::vector<sofattn::engine::prefill_codes> codes{}; ///< [kv_head], for method::budget
+    sofattn::engine::page_codes pages{};                 ///< or for method::pages
+
+    [[nodiscard]] bool is_of_pages() const noexcept { return codes.empty(); }
 };

@@ -116,7 +116,11 @@ template <class Struct>
     d.recent = c.recent;
     d.heads_together = c.heads_together != 0;
     d.selected = {c.selected, c.selected_counts, c.selected_slots};
-    d.prefill = c.prefill == nullptr ? nullptr : c.prefill->codes.data();
+    if (c.prefill != nullptr && c.prefill->is_of_pages()) {
+        d.prefill_pages = &c.prefill->pages;
+    } else if (c.prefill != nullptr) {
+        d.prefill = c.prefill->codes.data();
+    }
     d.mass = c.mass;
     d.output_error = c.output_error;
     d.page_loss = c.page_loss;
@@ -130,8 +134,18 @@ template <class Struct>
 }
 
 [[nodiscard]] inline engine::verdict check_prefill(sofattn_attention const& c) noexcept {
-    if (c.prefill != nullptr && std::ssize(c.prefill->codes) != c.kv_heads) {
-        return {engine::status::mismatch, "prefill", static_cast<double>(c.prefill->codes.size()),
+    if (c.prefill == nullptr) {
+        return {};
+    }
+    bool const is_of_pages = c.prefill->is_of_pages();
+    if (c.method == (is_of_pages ? SOFATTN_BUDGET : SOFATTN_PAGES)) {
+        return {engine::status::mismatch, "prefill", static_cast<double>(c.method),
+                "made by sofattn_prefill_create for the method that it is given to"};
+    }
+    std::int64_t const kv_heads =
+        is_of_pages ? c.prefill->pages.kv_heads() : std::ssize(c.prefill->codes);
+    if (kv_heads != c.kv_heads) {
+        return {engine::status::mismatch, "prefill", static_cast<double>(kv_heads),
                 "of as many KV heads as the attention"};
     }
     return {};
@@ -300,9 +314,17 @@ private:
             if (into == nullptr) {
                 return detail::null("into", "a place for the codes");
             }
+            if (d.how == e::method::pages) {
+                return e::make_page_codes(d, [&](e::page_codes&& pages) {
+                    *into = std::make_unique<sofattn_prefill>(
+                                sofattn_prefill{.pages = std::move(pages)})
+                                .release();
+                });
+            }
             return e::make_prefill_codes(d, [&](std::vector<e::prefill_codes>&& codes) {
                 *into =
-                    std::make_unique<sofattn_prefill>(sofattn_prefill{std::move(codes)}).release();
+                    std::make_unique<sofattn_prefill>(sofattn_prefill{.codes = std::move(codes)})
+                        .release();
             });
         });
     };

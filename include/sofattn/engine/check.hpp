@@ -5,6 +5,7 @@
 #include <sofattn/attention/logit_terms.hpp>
 #include <sofattn/core/types.hpp>
 #include <sofattn/engine/descriptor.hpp>
+#include <sofattn/engine/page_codes.hpp>
 #include <sofattn/engine/verdict.hpp>
 
 #include <algorithm>
@@ -74,9 +75,14 @@ private:
     constexpr std::int64_t few = 4;
     return d.queries == 1 || (d.queries <= few && d.mask != mask_kind::window);
 }
-/// Of `budget` and `best_keys` there is none in short sequences.
+/// Of `budget`, `pages` and `best_keys` there is none in short sequences.
 [[nodiscard]] inline bool is_dense(attention_desc const& d) noexcept {
     return d.how == method::dense || (d.how != method::listed && d.keys < d.dense_below);
+}
+
+/// Prefill over what is known of the keys beforehand.
+[[nodiscard]] inline bool is_sparse_prefill(attention_desc const& d) noexcept {
+    return !is_dense(d) && (d.how == method::budget || d.how == method::pages);
 }
 
 [[nodiscard]] inline bool multiplies_int8(attention_desc const& d) noexcept {
@@ -119,8 +125,8 @@ inline void check_pages(checker& c, attention_desc const& d) noexcept {
     }
     c.require(!multiplies_int8(d), status::unsupported, "products", static_cast<double>(d.products),
               "f32 or bf16 where keys lie in pages");
-    c.require(is_dense(d) || d.how != method::budget, status::unsupported, "pages.numbers", 1,
-              "left out with method::budget: sparse prefill reads keys in a row");
+    c.require(!is_sparse_prefill(d), status::unsupported, "pages.numbers", 1,
+              "left out with method::budget and method::pages: sparse prefill reads keys in a row");
 }
 
 inline void check_memory(checker& c, attention_desc const& d) noexcept {
@@ -213,9 +219,10 @@ inline void check_logits(checker& c, attention_desc const& d) noexcept {
     check_numbers(c, d, d.sink_logits, "sink_logits", "sink_logits[]", -most, most, range);
     bool const dense = is_dense(d);
     bool const int8 = multiplies_int8(d);
-    c.require(d.softcap == 0 || !(int8 || (!dense && d.how == method::budget)), status::unsupported,
-              "softcap", static_cast<double>(d.softcap),
-              "0 with int8 products, and with method::budget where it is not dense");
+    c.require(d.softcap == 0 || !(int8 || is_sparse_prefill(d)), status::unsupported, "softcap",
+              static_cast<double>(d.softcap),
+              "0 with int8 products, and with method::budget and method::pages where they are not "
+              "dense");
     c.require(d.alibi_slopes == nullptr || (dense && !int8), status::unsupported, "alibi_slopes", 1,
               "null but where attention is dense, and with int8 products");
     c.require(d.sink_logits == nullptr || !int8, status::unsupported, "sink_logits", 1,
@@ -265,7 +272,8 @@ inline void check_best_keys(checker& c, attention_desc const& d) noexcept {
     }
 }
 
-inline void check_budget(checker& c, attention_desc const& d) noexcept {
+/// Of method::budget and method::pages.
+inline void check_budgets(checker& c, attention_desc const& d) noexcept {
     c.require(d.mass >= 0 && d.mass <= 1, status::out_of_range, "mass", d.mass, "from 0 to 1");
     c.require(d.output_error >= 0 && std::isfinite(d.output_error), status::out_of_range,
               "output_error", d.output_error, "at least 0 and finite");
@@ -280,15 +288,22 @@ inline void check_budget(checker& c, attention_desc const& d) noexcept {
     check_numbers(c, d, d.head_output_errors, "head_output_errors", "head_output_errors[]",
                   std::numeric_limits<float>::denorm_min(), std::numeric_limits<float>::max(),
                   "more than 0 and finite");
+}
+inline void check_sparse_prefill(checker& c, attention_desc const& d) noexcept {
+    c.require(d.mask == mask_kind::none || d.mask == mask_kind::causal, status::unsupported, "mask",
+              static_cast<double>(d.mask), "none or causal with method::budget and method::pages");
+    c.require(d.row_max == nullptr && d.row_sum == nullptr, status::unsupported, "row_max", 1,
+              "null, as row_sum, with method::budget and method::pages");
+}
+
+inline void check_budget(checker& c, attention_desc const& d) noexcept {
+    check_budgets(c, d);
     c.require(d.page_loss >= 0 && d.page_loss < 1, status::out_of_range, "page_loss", d.page_loss,
               "at least 0 and less than 1");
     if (!c.ok() || is_dense(d)) {
         return;
     }
-    c.require(d.mask == mask_kind::none || d.mask == mask_kind::causal, status::unsupported, "mask",
-              static_cast<double>(d.mask), "none or causal with method::budget");
-    c.require(d.row_max == nullptr && d.row_sum == nullptr, status::unsupported, "row_max", 1,
-              "null, as row_sum, with method::budget");
+    check_sparse_prefill(c, d);
     c.given("prefill", d.prefill, "what is known of the keys of each KV head");
     for (std::int64_t h = 0; c.ok() && h < d.kv_heads; ++h) {
         auto const codes = d.prefill[h].codes().codes();
@@ -299,6 +314,31 @@ inline void check_budget(checker& c, attention_desc const& d) noexcept {
         c.require(d.prefill[h].value_dim() == d.v_dim, status::mismatch, "prefill[].value_dim",
                   static_cast<double>(d.prefill[h].value_dim()), "v_dim");
     }
+}
+
+inline void check_looked_pages(checker& c, attention_desc const& d) noexcept {
+    check_budgets(c, d);
+    c.require(d.products != dense_products::int8, status::unsupported, "products",
+              static_cast<double>(d.products), "f32 or bf16 with method::pages");
+    if (!c.ok() || is_dense(d)) {
+        return;
+    }
+    check_sparse_prefill(c, d);
+    c.given("prefill_pages", d.prefill_pages, "what is known of the keys' pages");
+    if (!c.ok()) {
+        return;
+    }
+    page_codes const& of = *d.prefill_pages;
+    c.require(of.products() == d.products, status::mismatch, "prefill_pages.products",
+              static_cast<double>(of.products()), "products");
+    c.require(of.kv_heads() == d.kv_heads, status::mismatch, "prefill_pages.kv_heads",
+              static_cast<double>(of.kv_heads()), "kv_heads");
+    c.require(of.keys() == d.keys, status::mismatch, "prefill_pages.keys",
+              static_cast<double>(of.keys()), "keys");
+    c.require(of.dim() == d.qk_dim, status::mismatch, "prefill_pages.dim",
+              static_cast<double>(of.dim()), "qk_dim");
+    c.require(of.value_dim() == d.v_dim, status::mismatch, "prefill_pages.value_dim",
+              static_cast<double>(of.value_dim()), "v_dim");
 }
 
 inline void check_listed(checker& c, attention_desc const& d) noexcept {
@@ -321,7 +361,8 @@ inline void check_listed(checker& c, attention_desc const& d) noexcept {
 [[nodiscard]] inline verdict check(attention_desc const& d) noexcept {
     detail::checker c;
     detail::check_shapes(c, d);
-    c.in_range("how", static_cast<std::int64_t>(d.how), 0, 3, "dense, best_keys, budget or listed");
+    c.in_range("how", static_cast<std::int64_t>(d.how), 0, 4,
+               "dense, best_keys, budget, listed or pages");
     c.in_range("products", static_cast<std::int64_t>(d.products), 0, 2, "f32, bf16 or int8");
     c.in_range("finite", static_cast<std::int64_t>(d.finite), 0, 1, "unchecked or reject");
     c.in_range("dense_below", d.dense_below, 0, detail::most_tokens, "from 0 to 2^31 - 1");
@@ -338,6 +379,7 @@ inline void check_listed(checker& c, attention_desc const& d) noexcept {
     case method::best_keys: detail::check_best_keys(c, d); break;
     case method::budget: detail::check_budget(c, d); break;
     case method::listed: detail::check_listed(c, d); break;
+    case method::pages: detail::check_looked_pages(c, d); break;
     }
     c.require(d.selected.entries == nullptr || d.how == method::best_keys, status::unsupported,
               "selected.entries", 1, "null but with method::best_keys");

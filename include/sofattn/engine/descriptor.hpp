@@ -26,7 +26,8 @@ enum class method : std::int32_t {
     dense = 0,     ///< all keys; exact but for rounding
     best_keys = 1, ///< so many keys of each query, by a scan of an index; for decode
     budget = 2,    ///< as many keys as an error or a mass asks for; for prefill
-    listed = 3     ///< keys that the caller has selected
+    listed = 3,    ///< keys that the caller has selected
+    pages = 4      ///< all keys of as many pages as an error or a mass asks for; for prefill
 };
 
 enum class finite_check : std::int32_t {
@@ -42,6 +43,8 @@ enum class finite_check : std::int32_t {
 using key_codes = dlzs::paged_index<dlzs::centred_int4>;
 /// What sparse prefill knows of the keys, one per KV head.
 using prefill_codes = prefill_index<dlzs::rotated_int8>;
+/// What method::pages knows of keys and values, of all KV heads (page_codes.hpp).
+class page_codes;
 
 /// [head, token, channel]; channels of a token are neighbours. Strides are bytes, of any sign.
 struct operand {
@@ -126,8 +129,8 @@ struct attention_desc {
     std::int64_t window = 0; ///< with mask_kind::window: keys, the query's own included
     std::int64_t prefix = 0; ///< with mask_kind::prefix
     double scale = 0;        ///< logits = scale * q.k; 0: 1 / sqrt(qk_dim)
-    /// c: logits become c tanh(logit / c) (sofattn::logit_terms); 0: none. Not with method::budget,
-    /// whose budgets weigh logits as predicted, nor with int8 products.
+    /// c: logits become c tanh(logit / c) (sofattn::logit_terms); 0: none. Not with method::budget and
+    /// method::pages, whose budgets weigh logits as predicted, nor with int8 products.
     float softcap = 0;
     /// [head]; slope times distance is taken off. Where attention is dense, but for int8 products
     float const* alibi_slopes = nullptr;
@@ -137,7 +140,7 @@ struct attention_desc {
 
     // --- how ---
     method how = method::dense;
-    dense_products products = dense_products::f32; ///< of dense prefill
+    dense_products products = dense_products::f32; ///< of dense prefill and method::pages
     std::int64_t dense_below = 2048; ///< fewer keys: dense, with its bits; not for method::listed
     finite_check finite = finite_check::unchecked;
 
@@ -152,14 +155,19 @@ struct attention_desc {
 
     // --- method::budget ---
     prefill_codes const* prefill = nullptr; ///< [kv_head], of all keys
+    // Of method::pages as well:
     double mass = 0;         ///< share of the softmax to keep, in (0, 1]; 0: see output_error
     double output_error = 0; ///< in spreads of the values; 0: see mass
     float const* head_masses = nullptr;        ///< [head], or null: in the place of mass
     float const* head_output_errors = nullptr; ///< [head], or null. One of these four
+    // Not of method::pages, whose budget is that of pages:
     double page_loss = 0.003; ///< share that pages may have that are not looked at (sparse_prefill)
 
     // --- method::listed ---
     list_input lists{};
+
+    // --- method::pages; its budget is above ---
+    page_codes const* prefill_pages = nullptr; ///< of all keys, for the same products
 };
 
 } // namespace sofattn::engine

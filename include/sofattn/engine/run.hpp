@@ -7,6 +7,7 @@
 #include <sofattn/attention/dropped_mass.hpp>
 #include <sofattn/attention/listed.hpp>
 #include <sofattn/attention/options.hpp>
+#include <sofattn/attention/page_prefill.hpp>
 #include <sofattn/attention/paged_problem.hpp>
 #include <sofattn/attention/prefill.hpp>
 #include <sofattn/attention/problem.hpp>
@@ -19,6 +20,7 @@
 #include <sofattn/core/view.hpp>
 #include <sofattn/engine/check.hpp>
 #include <sofattn/engine/descriptor.hpp>
+#include <sofattn/engine/page_codes.hpp>
 #include <sofattn/engine/verdict.hpp>
 #include <sofattn/exec/parallel.hpp>
 
@@ -227,9 +229,15 @@ template <class Given>
         return decodes(d) ? decode_workspace_bytes(shape, threads)
                           : dense_workspace_bytes(shape, threads);
     }
-    return d.how == method::best_keys
-               ? sparse_decode_workspace_bytes(given, decode_options(d), threads)
-               : sparse_prefill<>::workspace_bytes(shape, threads);
+    if (d.how == method::best_keys) {
+        return sparse_decode_workspace_bytes(given, decode_options(d), threads);
+    }
+    if (d.how == method::budget) {
+        return sparse_prefill<>::workspace_bytes(shape, threads);
+    }
+    return d.products == dense_products::bf16
+               ? page_prefill<dense_products::bf16>::workspace_bytes(shape, threads)
+               : page_prefill<>::workspace_bytes(shape, threads);
 }
 
 /// Writes what a selection kept into its row of the caller's lists.
@@ -310,6 +318,14 @@ void run_dense(Given const& given, attention_desc const& d, output_view output,
     }
 }
 
+template <dense_products Products, class Given, class Run>
+void run_pages(Given const& given, attention_desc const& d, output_view output,
+               std::span<std::byte> workspace, Run const& run) noexcept {
+    page_prefill<Products> const sparse(attention_options{}, d.dense_below);
+    sparse(given, d.prefill_pages->indexes<Products>(), output, workspace, run,
+           ignore_looked_pages{}, dropped_of(d), [&](index_t head) { return budget_of(d, head); });
+}
+
 /// What `d` asks for, which has passed all checks. One loop of independent tasks, but for dense decode.
 template <class Given, class Run>
 void perform(Given const& given, attention_desc const& d, std::span<std::byte> memory,
@@ -323,7 +339,13 @@ void perform(Given const& given, attention_desc const& d, std::span<std::byte> m
         sparse_decode(given, std::span(d.codes, static_cast<std::size_t>(d.kv_heads)),
                       decode_options(d), output, memory, run, list_writer{d}, sums_of(d),
                       dropped_of(d), list_reader::of(d));
-    } else if constexpr (!requires { given.table; }) {
+    } else if constexpr (requires { given.table; }) {
+        // Others do without pages of a pool, as `check` says.
+    } else if (d.how == method::pages) {
+        d.products == dense_products::bf16
+            ? run_pages<dense_products::bf16>(given, d, output, memory, run)
+            : run_pages<dense_products::f32>(given, d, output, memory, run);
+    } else {
         sparse_prefill<> const sparse(attention_options{}, d.dense_below, d.page_loss);
         sparse(given, std::span(d.prefill, static_cast<std::size_t>(d.kv_heads)), output, memory,
                run, ignore_kept_keys{}, dropped_of(d),
@@ -403,7 +425,7 @@ verdict carry_out(attention_desc const& d, void* workspace, std::size_t bytes,
 /// out    d.output and what else d asks for, if the verdict is ok; else nothing is written
 /// error  as the verdict says; neither throws nor allocates
 /// exact  what the functions of attention/ promise that it calls: dense_decode, dense_attention,
-///        sparse_decode, sparse_prefill, listed_attention; no result depends on who runs it
+///        sparse_decode, sparse_prefill, page_prefill, listed_attention; no result depends on who runs it
 /// paper  not in the paper
 template <exec::parallel_for Run>
 [[nodiscard]] verdict run(attention_desc const& d, void* workspace, std::size_t bytes,
