@@ -408,6 +408,7 @@ TEST_CASE("attention.page_prefill: what it does not do is refused with a reason"
             CHECK(std::string(e.what()).find(what) != std::string::npos);
         }
     };
+    says(test::with(budget::of_mass(0.9), 256, selection_scope::per_group), "per_group");
     says(test::with(budget::of_ratio(0.5), 256), "a ratio");
     says(test::with(budget::of_count(5), 256), "a count");
     says(test::with(budget::of_radius(3.0), 256), "a radius");

@@ -89,6 +89,9 @@ public:
                         std::to_string(shape.terms.softcap),
                         "left out: sketches know nothing of them; dense_attention has both");
         }
+        if (options_.scope != selection_scope::per_query_head) {
+            throw error("page_prefill: selection scope", "per_group", "per_query_head");
+        }
         for (index_t h = 0; h < shape.heads; ++h) {
             sads::budget const& b = options_.budget_of(h);
             char const* const refused = b.count                ? "a count"

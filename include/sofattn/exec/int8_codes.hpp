@@ -7,7 +7,6 @@
 #include <sofattn/exec/integer_lanes.hpp>
 #include <sofattn/exec/xsimd_lanes.hpp>
 
-#include <algorithm>
 #include <array>
 #include <bit>
 #include <cstddef>
@@ -46,13 +45,7 @@ template <storage_float T>
     for (index_t d = 0; d < columns; d += vector_width) {
         most = larger(most, xsimd::abs(load(x + d) - load(centre + d)));
     }
-#if defined(__AVX512F__)
-    return _mm512_reduce_max_ps(most);
-#else
-    std::array<float, vector_float::size> lanes;
-    store(lanes.data(), most);
-    return *std::ranges::max_element(lanes);
-#endif
+    return largest(most);
 }
 
 namespace detail {
