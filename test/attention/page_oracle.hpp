@@ -24,7 +24,8 @@
 namespace sofattn::test {
 
 struct looked_at {
-    std::vector<char> pages;             ///< of all that some row sees: 1 or 0
+    std::vector<char> pages;             ///< up to the last that some row sees: 1 or 0
+    index_t from = 0;                    ///< the first that competes
     std::vector<std::int32_t> positions; ///< estimated for all rows, of those that compete
     std::int32_t top = 0;                ///< of them
     std::vector<std::int32_t> row_tops;  ///< of each row alone
@@ -32,15 +33,19 @@ struct looked_at {
     [[nodiscard]] bool has(index_t key) const {
         return pages[static_cast<std::size_t>(key / 16)] != 0;
     }
-    /// Of a key in a skipped page, beside a row's best page, in the mean over the rows.
+    /// Of a key in a skipped page, beside a row's best page, in the mean over the rows. Nothing in pages that
+    /// do not compete.
     [[nodiscard]] double weight(index_t key) const {
-        return std::exp2(positions[static_cast<std::size_t>(key / 16)] / 256.0) /
-               static_cast<double>(row_tops.size());
+        index_t const page = key / 16 - from;
+        return page < 0 || page >= std::ssize(positions)
+                   ? 0.0
+                   : std::exp2(positions[static_cast<std::size_t>(page)] / 256.0) /
+                         static_cast<double>(row_tops.size());
     }
     [[nodiscard]] double skipped() const {
         double sum = 0;
-        for (std::size_t p = 0; p < positions.size(); ++p) {
-            sum += pages[p] == 0 ? 16 * weight(static_cast<index_t>(p) * 16) : 0.0;
+        for (index_t key = 16 * from; key < 16 * (from + std::ssize(positions)); key += 16) {
+            sum += has(key) ? 0.0 : 16 * weight(key);
         }
         return sum;
     }
@@ -68,8 +73,11 @@ looked_at looked_by(problem<Q, KV> const& given, dlzs::page_sketches const& sket
     looked_at found;
     index_t const sees = s.visible(end - 1);
     found.pages.assign(static_cast<std::size_t>(ceil_div<index_t>(sees, 16)), 1);
+    std::fill_n(found.pages.begin(), s.sees(first).from / 16, 0); // nobody sees them
     bool const drops = budget.mass || budget.output_error;
-    index_t const competing = loss > 0 && drops ? s.visible(first) / 64 * 4 : 0;
+    found.from = ceil_div<index_t>(s.sees(end - 1).from, 64) * 4;
+    index_t const competing =
+        loss > 0 && drops ? std::max<index_t>(0, s.visible(first) / 64 * 4 - found.from) : 0;
     if (competing == 0) {
         return found;
     }
@@ -80,6 +88,7 @@ looked_at looked_by(problem<Q, KV> const& given, dlzs::page_sketches const& sket
             query.push_back(to_float(given.queries(head, q, d)) * octaves);
         }
         auto positions = sketch_positions(sketches, query);
+        positions.erase(positions.begin(), positions.begin() + found.from);
         positions.resize(static_cast<std::size_t>(competing));
         found.row_tops.push_back(*std::ranges::max_element(positions));
         for (std::int32_t& x : positions) {
@@ -107,7 +116,8 @@ looked_at looked_by(problem<Q, KV> const& given, dlzs::page_sketches const& sket
         for (index_t q = first; q < end; ++q) {
             auto const rule = sads::row_rule::of(budget, s.visible(q), 1.0, s.position(q));
             for (index_t key = 0; key < 16; ++key) {
-                forced = forced || rule.is_forced(static_cast<index_t>(p) * 16 + key);
+                forced =
+                    forced || rule.is_forced((found.from + static_cast<index_t>(p)) * 16 + key);
             }
         }
         ++stay;
@@ -130,7 +140,7 @@ looked_at looked_by(problem<Q, KV> const& given, dlzs::page_sketches const& sket
             break;
         }
         for (std::size_t const p : pages) {
-            found.pages[p] = 0;
+            found.pages[static_cast<std::size_t>(found.from) + p] = 0;
         }
     }
     return found;

@@ -126,7 +126,8 @@ deviations deviation(problem<Q, KV> const& given, attention_options const& optio
                 all.same_pages = all.same_pages && wanted == (looked[p] != 0);
                 all.pages.looked += wanted;
             }
-            all.pages.all += std::ssize(pages.pages);
+            index_t const from = s.sees(q).from;
+            all.pages.all += std::ssize(pages.pages) - from / 16;
             std::vector<double> exact(static_cast<std::size_t>(visible));
             ref::row_logits(query, keys, s.scale, exact);
             double middle = 0; // logit of the mean key
@@ -135,7 +136,7 @@ deviations deviation(problem<Q, KV> const& given, attention_options const& optio
                           static_cast<double>(centre[static_cast<std::size_t>(d)]);
             }
             double top = -std::numeric_limits<double>::infinity();
-            for (index_t key = 0; key < visible; ++key) {
+            for (index_t key = from; key < visible; ++key) {
                 top = pages.has(key) ? std::max(top, exact[static_cast<std::size_t>(key)]) : top;
             }
             double const best = (top - middle) / std::numbers::ln2;
@@ -148,7 +149,7 @@ deviations deviation(problem<Q, KV> const& given, attention_options const& optio
                         weight * static_cast<double>(to_float(values(key, d)));
                 }
             };
-            for (index_t key = 0; key < visible; ++key) {
+            for (index_t key = from; key < visible; ++key) {
                 if (pages.has(key)) {
                     add(key, std::exp(exact[static_cast<std::size_t>(key)] - top));
                 }
@@ -156,12 +157,12 @@ deviations deviation(problem<Q, KV> const& given, attention_options const& optio
             double const before = weights;
             double const unit = pages.unit(static_cast<std::size_t>(q % 6), 256 * best,
                                            page_prefill<>::page_loss(b), weights);
-            for (index_t from = 0; unit > 0 && from + 64 <= visible; from += 64) {
+            for (index_t first = 0; unit > 0 && first + 64 <= visible; first += 64) {
                 double skipped_here = 0;
-                for (index_t key = from; key < from + 64; ++key) {
+                for (index_t key = first; key < first + 64; ++key) {
                     skipped_here += pages.has(key) ? 0.0 : pages.weight(key) * unit;
                 }
-                for (index_t key = from; skipped_here > 0 && key < from + 64; ++key) {
+                for (index_t key = first; skipped_here > 0 && key < first + 64; ++key) {
                     add(key, skipped_here / 64);
                 }
             }
@@ -182,7 +183,7 @@ deviations deviation(problem<Q, KV> const& given, attention_options const& optio
 
 template <dense_products Products, class T = float>
 void check_against_oracle(test::generator& random, prefill_shape const& s, budget const& b,
-                          page_counts& counts) {
+                          page_counts& counts, index_t window = 0, index_t prefix = 0) {
     CAPTURE(s.kv_heads);
     CAPTURE(s.group);
     CAPTURE(s.queries);
@@ -190,10 +191,14 @@ void check_against_oracle(test::generator& random, prefill_shape const& s, budge
     CAPTURE(s.dim);
     CAPTURE(s.value_dim);
     CAPTURE(s.causal);
+    CAPTURE(window);
+    CAPTURE(prefix);
     prefill_case<T> layer(random, s);
     test::cluster(random, layer);
     auto const options = test::with(b, 256);
-    auto const given = layer.given();
+    auto given = layer.given();
+    given.window = window;
+    given.prefix = prefix;
     auto const found = prefill(page_prefill<Products>(options, sparse_always), given);
     auto const off = deviation(given, options, found);
     CHECK(off.same_pages);
@@ -213,9 +218,35 @@ TEST_CASE("attention.page_prefill: the pages that sketches leave, and outputs on
         s.keys = s.keys * 2; // the others keep being seen from behind
         check_against_oracle<dense_products::f32>(random, s, some_mass(random), counts);
         check_against_oracle<dense_products::f32, half>(random, s, some_mass(random), counts);
-        s.dim = std::max<index_t>(s.dim, 8); // fewer bf16 products do not average out
+        s.dim = std::max<index_t>(s.dim, 8);             // fewer bf16 products do not average out,
+        s.value_dim = std::max<index_t>(s.value_dim, 8); // nor do the values of a single output
         check_against_oracle<dense_products::bf16>(random, s, some_mass(random), counts);
         check_against_oracle<dense_products::bf16, bfloat16>(random, s, some_mass(random), counts);
+    }
+    MESSAGE("pages looked at: " << counts.looked << " of " << counts.all);
+    CHECK(counts.looked * 10 < counts.all * 9);
+    CHECK(counts.looked * 10 > counts.all);
+}
+
+TEST_CASE("attention.page_prefill: windows and prefixes") {
+    SOFATTN_GENERATOR(random);
+    page_counts counts;
+    for (prefill_shape s : prefill_shapes(random)) {
+        s.causal = true;
+        s.keys = s.keys * 3;
+        auto b = budget::of_mass(random.uniform(0.3, 1.0));
+        b.sinks = random.integer<index_t>(0, s.keys);
+        b.at_least = random.integer<index_t>(0, s.keys);
+        index_t const window = random.chance(0.2) ? random.integer<index_t>(1, 20)
+                                                  : random.integer<index_t>(1, s.keys + 10);
+        check_against_oracle<dense_products::f32>(random, s, b, counts, window);
+        b = some_mass(random);
+        check_against_oracle<dense_products::f32, half>(random, s, b, counts, window);
+        s.dim = std::max<index_t>(s.dim, 8);
+        s.value_dim = std::max<index_t>(s.value_dim, 8);
+        check_against_oracle<dense_products::bf16>(random, s, b, counts, window);
+        check_against_oracle<dense_products::bf16>(random, s, b, counts, 0,
+                                                   random.integer<index_t>(1, s.keys + 10));
     }
     MESSAGE("pages looked at: " << counts.looked << " of " << counts.all);
     CHECK(counts.looked * 10 < counts.all * 9);
@@ -226,7 +257,8 @@ TEST_CASE("attention.page_prefill: without a budget it is dense attention") {
     SOFATTN_GENERATOR(random);
     for (prefill_shape const& s : prefill_shapes(random)) {
         prefill_case<float> const layer(random, s);
-        auto const given = layer.given();
+        auto given = layer.given();
+        given.window = s.causal ? random.integer<index_t>(0, s.keys) : 0;
         auto const found = prefill(page_prefill<>(test::with(budget{}, 256), sparse_always), given);
         output_tensor dense({given.shape().heads, s.queries, s.value_dim});
         std::vector<std::byte> workspace(dense_workspace_bytes(given.shape(), 1));
@@ -303,6 +335,10 @@ TEST_CASE_TEMPLATE("attention.page_prefill: the same bits for any number of thre
     auto const alone = prefill(entry, layer.given());
     CHECK(test::same_bits(prefill(entry, layer.given(), test::own_threads{}).output, alone.output));
     CHECK(test::same_bits(prefill(entry, layer.given(), exec::openmp(4)).output, alone.output));
+    for (index_t const teams : {index_t{1}, index_t{5}, Entry::teams_most}) {
+        Entry const cut(entry.options(), sparse_always, teams);
+        CHECK(test::same_bits(prefill(cut, layer.given()).output, alone.output));
+    }
 }
 
 TEST_CASE_TEMPLATE("attention.page_prefill: kernels allocate nothing and stay in the workspace",
@@ -415,11 +451,11 @@ TEST_CASE("attention.page_prefill: what it does not do is refused with a reason"
     budget limited = budget::of_mass(0.9);
     limited.at_most = 5;
     says(test::with(limited, 256), "a maximum count");
+    for (index_t const teams : {index_t{0}, page_prefill<>::teams_most + 1}) {
+        page_prefill<> const cut(test::with(budget::of_mass(0.9), 256), sparse_always, teams);
+        CHECK_THROWS_AS(cut.check(shape), error);
+    }
     CHECK_NOTHROW(page_prefill<>(test::with(budget::of_mass(0.9), 256)).check(shape));
     shape.terms.softcap = 30.0f;
     says(test::with(budget::of_mass(0.9), 256), "soft cap");
-    shape.terms = {};
-    shape.causal = true;
-    shape.window = 4;
-    says(test::with(budget::of_mass(0.9), 256), "window");
 }

@@ -270,12 +270,13 @@ void check_against_reference(test::generator& random, prefill_shape const& s) {
     CAPTURE(s.value_dim);
     CAPTURE(s.causal);
     prefill_case<T> const layer(random, s);
+    auto given = layer.given();
+    given.prefix = s.causal && random.chance(0.3) ? random.integer<index_t>(1, s.keys + 5) : 0;
+    CAPTURE(given.prefix);
     auto const options = test::with(some_budget(random), 256);
-    auto const found =
-        prefill(sparse_prefill<Predictor, Source, Compensates>(options, sparse_always, all_pages),
-                layer.given());
-    auto const wanted =
-        test::run(reference<Predictor, Source, Compensates>(options), layer.given());
+    auto const found = prefill(
+        sparse_prefill<Predictor, Source, Compensates>(options, sparse_always, all_pages), given);
+    auto const wanted = test::run(reference<Predictor, Source, Compensates>(options), given);
     bool same = true;
     for (std::size_t row = 0; row < found.kept.size(); ++row) {
         auto sorted = wanted.kept[row];
@@ -284,8 +285,7 @@ void check_against_reference(test::generator& random, prefill_shape const& s) {
     }
     CHECK(same);
     double const allowed = tolerance + (Compensates ? tail_error : 0.0);
-    CHECK(deviation<Predictor, Source, Compensates>(layer.given(), options, all_pages, found) <=
-          allowed);
+    CHECK(deviation<Predictor, Source, Compensates>(given, options, all_pages, found) <= allowed);
 }
 
 } // namespace
@@ -319,7 +319,9 @@ void check_with_pages(test::generator& random, prefill_shape const& s, budget co
     test::cluster(random, layer);
     auto const options = test::with(b, 256);
     sparse_prefill<Predictor, Source, Compensates> const sparse(options, sparse_always, loss);
-    auto const given = layer.given();
+    auto given = layer.given();
+    given.prefix = s.causal && random.chance(0.3) ? random.integer<index_t>(1, s.keys + 5) : 0;
+    CAPTURE(given.prefix);
     auto const found = prefill(sparse, given);
     double const used = sparse.page_loss(b);
     bool same = true;
@@ -415,6 +417,11 @@ TEST_CASE("attention.prefill: the same bits for any number of threads") {
     CHECK(
         test::same_bits(prefill(sparse, layer.given(), test::own_threads{}).output, alone.output));
     CHECK(test::same_bits(prefill(sparse, layer.given(), exec::openmp(4)).output, alone.output));
+    for (index_t const teams : {index_t{1}, index_t{5}, sparse_prefill<>::teams_most}) {
+        sparse_prefill<> const cut(sparse.options(), sparse_always,
+                                   sparse_prefill<>::default_page_loss, teams);
+        CHECK(test::same_bits(prefill(cut, layer.given()).output, alone.output));
+    }
 }
 
 TEST_CASE("attention.prefill: kernels allocate nothing and stay in the workspace") {

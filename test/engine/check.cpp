@@ -265,9 +265,10 @@ std::vector<fault> all_faults() {
     };
     add("softcap", status::unsupported, sparse_budget,
         [](generator&, attention_desc& d) { d.softcap = 30.0f; });
-    add("mask", status::unsupported, sparse_budget, [](generator& random, attention_desc& d) {
-        d.mask = random.chance(0.5) ? mask_kind::window : mask_kind::prefix;
-        d.window = d.mask == mask_kind::window ? 5 : 0;
+    add("mask", status::unsupported, sparse_keys, [](generator&, attention_desc& d) {
+        d.mask = mask_kind::window;
+        d.window = 5;
+        d.prefix = 0;
     });
     add("products", status::unsupported, of_pages,
         [](generator&, attention_desc& d) { d.products = dense_products::int8; });
@@ -351,6 +352,13 @@ TEST_CASE_TEMPLATE("engine.check: what is wrong is named, and nothing is written
             d.mass = 0.9;
         } else if (d.how == method::listed) {
             d.lists = {entries.data(), nullptr, random.chance(0.5) ? 1 : d.heads, 4, 1, 1};
+        }
+        if (d.how != method::best_keys && random.chance(0.3)) {
+            d.mask = mask_kind::prefix;
+            d.prefix = random.integer<std::int64_t>(0, 100);
+        } else if (d.how != method::best_keys && d.how != method::budget && random.chance(0.3)) {
+            d.mask = mask_kind::window;
+            d.window = random.integer<std::int64_t>(1, 100);
         }
         if (d.how != method::budget && d.how != method::pages && random.chance(0.4)) {
             // As many rows as the keys have: pages of 20 that repeat.

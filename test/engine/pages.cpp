@@ -117,12 +117,17 @@ TEST_CASE_TEMPLATE("engine.pages: the kernel's bits for every budget, whoever ru
     check_budgets<dense_products::bf16, T>(random);
 }
 
-TEST_CASE("engine.pages: learned sinks, all keys seen, one query") {
+TEST_CASE("engine.pages: learned sinks, every mask, one query") {
     SOFATTN_GENERATOR(random);
+    using engine::mask_kind;
     std::vector<float> const sinks{-1.0f, 0.5f, 0.0f, 3.0f};
-    for (bool const causal : {true, false}) {
+    for (mask_kind const mask :
+         {mask_kind::none, mask_kind::causal, mask_kind::window, mask_kind::prefix}) {
         for (index_t const queries : {1, 3, 33}) {
-            engine_case<> c(random, {2, 2, queries, 500, 16, 16, causal});
+            engine_case<> c(random, {2, 2, queries, 500, 16, 16, mask != mask_kind::none});
+            c.desc.mask = mask;
+            c.desc.window = mask == mask_kind::window ? 300 : 0;
+            c.desc.prefix = mask == mask_kind::prefix ? 480 : 0;
             c.desc.how = engine::method::pages;
             c.desc.dense_below = 0;
             c.desc.mass = 0.8;
@@ -130,6 +135,8 @@ TEST_CASE("engine.pages: learned sinks, all keys seen, one query") {
             c.page_index();
             problem<float> given = c.layer.given();
             given.terms.sink_logits = sinks.data();
+            given.window = c.desc.window;
+            given.prefix = c.desc.prefix;
             attention_options options;
             options.budget.mass = 0.8;
             check_who_runs(c, kernel<dense_products::f32>(given, options, 0).first);

@@ -21,7 +21,6 @@
 #include <array>
 #include <bit>
 #include <cmath>
-#include <concepts>
 #include <cstddef>
 #include <cstdint>
 #include <numbers>
@@ -65,23 +64,21 @@ public:
         output_ = take(rows_most * width_);
     }
 
-    /// Rows of all teams are numbered through: team(t) makes a prefill_team, query(i) [dim], sees(i) says how
-    /// many keys row i sees, not decreasing within a team, rule(i) makes its budget, output(i) [value_dim],
-    /// sink(i) its learned sink in octaves; on_looked(first row of a team, its rows, first key of a tile, a bit
-    /// for each of its pages); dropped(i, share of the weights that stands for skipped pages).
-    template <std::invocable<index_t> Team, std::invocable<index_t> Query,
-              std::invocable<index_t> Sees, std::invocable<index_t> Rule,
-              std::invocable<index_t> Output, std::invocable<index_t> Sink, class OnLooked,
-              class Dropped>
-    void operator()(index_t teams, Team team, double scale, Query query, Sees sees, Rule rule,
-                    page_index<Products> const& index, Output output, Sink sink,
-                    OnLooked& on_looked, Dropped dropped) noexcept {
-        begin(teams, team, scale, query, sees);
+    /// Of the teams of `rows`, a prefill_rows: on_looked(first row of a team, its rows, first key of a tile, a
+    /// bit for each of its pages).
+    template <class Rows, class OnLooked>
+    void operator()(Rows const& rows, page_index<Products> const& index,
+                    OnLooked const& on_looked) noexcept {
+        index_t const teams = rows.teams();
+        begin(rows);
+        auto const as_asked = [&](index_t i) {
+            return page_asker::row{rows.rule(i, 1.0), row(i).sees.from};
+        };
         choice_(
             teams,
             [&](index_t t) {
                 team_state const& of = teams_[static_cast<std::size_t>(t)];
-                return page_asker::of(rule(of.first), rule(of.end() - 1), of.loss, of.first,
+                return page_asker::of(as_asked(of.first), as_asked(of.end() - 1), of.loss, of.first,
                                       of.rows);
             },
             [&](index_t i) { return queries_ + i * key_width_; }, index.sketches(),
@@ -102,7 +99,8 @@ public:
         for (index_t t = 0; t < teams; ++t) {
             team_state const& of = teams_[static_cast<std::size_t>(t)];
             for (index_t i = of.first; i < of.end(); ++i) {
-                dropped(i, finish(i, t, index.sketches().centre(), sink(i), output(i)));
+                rows.put_dropped(
+                    i, finish(i, t, index.sketches().centre(), rows.sink(i), rows.output(i)));
             }
         }
     }
@@ -125,14 +123,14 @@ private:
         index_t first = 0; ///< row
         index_t rows = 0;
         double loss = 0;
-        index_t least_sees = 0;
+        key_range all_see{}; ///< keys that every row sees
 
         [[nodiscard]] index_t end() const noexcept { return first + rows; }
     };
     struct row_state {
         float max = lowest; ///< of the products
         float sum = 0;      ///< of weights
-        index_t sees = 0;
+        key_range sees{};
     };
     /// Of the pages that a team looks at in a tile.
     struct page_list {
@@ -147,12 +145,13 @@ private:
     }
     [[nodiscard]] row_state& row(index_t i) noexcept { return rows_[static_cast<std::size_t>(i)]; }
 
-    template <class Team, class Query, class Sees>
-    void begin(index_t teams, Team team_of, double scale, Query query, Sees sees) noexcept {
+    template <class Rows>
+    void begin(Rows const& of) noexcept {
+        index_t const teams = of.teams();
         SOFATTN_ASSERT(teams > 0 && teams <= teams_most);
         // Logits in octaves: the exponential is a power of two. bf16 queries get the power of two of
         // the factor only, which rounds nothing.
-        double const octaves = scale * std::numbers::log2e;
+        double const octaves = of.scale() * std::numbers::log2e;
         auto before = static_cast<float>(octaves);
         unit_ = 1.0f;
         if constexpr (each == 2) {
@@ -162,13 +161,15 @@ private:
         }
         index_t count = 0;
         for (index_t t = 0; t < teams; ++t) {
-            prefill_team const of = team_of(t);
-            SOFATTN_ASSERT(of.rows > 0 && of.rows <= team_rows);
-            teams_[static_cast<std::size_t>(t)] = {count, of.rows, of.loss, sees(count)};
-            for (index_t const end = count + of.rows; count < end; ++count) {
-                row(count) = {lowest, 0.0f, sees(count)};
-                put_query(count, query(count), before);
+            prefill_team const team = of.team(t);
+            SOFATTN_ASSERT(team.rows > 0 && team.rows <= team_rows);
+            index_t const first = count;
+            for (index_t const end = count + team.rows; count < end; ++count) {
+                row(count) = {lowest, 0.0f, of.sees(count)};
+                put_query(count, of.query(count), before);
             }
+            teams_[static_cast<std::size_t>(t)] = {
+                first, team.rows, team.loss, {row(count - 1).sees.from, row(first).sees.to}};
         }
         std::fill_n(output_, count * width_, 0.0f);
     }
@@ -236,7 +237,8 @@ private:
                 (v + i) % in_page * exec::vector_width;
         }
         index_t const last = (v + count - 1) / in_page;
-        bool const is_seen = at.first[static_cast<std::size_t>(last)] + page <= of.least_sees;
+        bool const is_seen = at.first[static_cast<std::size_t>(v / in_page)] >= of.all_see.from &&
+                             at.first[static_cast<std::size_t>(last)] + page <= of.all_see.to;
         float* const logits = logits_.data() + v * exec::vector_width;
         exec::page_products<factor>(of.rows, count,
                                     {factors_ + of.first * key_width_, key_width_, columns, logits,
@@ -245,13 +247,15 @@ private:
             return;
         }
         for (index_t r = 0; r < of.rows; ++r) {
-            index_t const sees = row(of.first + r).sees;
+            key_range const sees = row(of.first + r).sees;
             exec::vector_float top = exec::load(tops_.data() + r * exec::vector_width);
             for (index_t i = 0; i < count; ++i) {
                 index_t const first = at.first[static_cast<std::size_t>((v + i) / in_page)] +
                                       (v + i) % in_page * exec::vector_width;
                 float* const lane = logits + r * logit_row + i * exec::vector_width;
-                std::fill(lane + std::clamp<index_t>(sees - first, 0, exec::vector_width),
+                std::fill_n(lane, std::clamp<index_t>(sees.from - first, 0, exec::vector_width),
+                            masked);
+                std::fill(lane + std::clamp<index_t>(sees.to - first, 0, exec::vector_width),
                           lane + exec::vector_width, masked);
                 top = exec::larger(top, exec::load(lane));
             }

@@ -21,12 +21,21 @@ struct page_asker {
     index_t first = 0; ///< row
     index_t rows = 0;
 
-    /// Rules of a team's first and last row; loss: share of the mass that skipped pages may have.
-    [[nodiscard]] static page_asker of(sads::row_rule const& first, sads::row_rule const& last,
-                                       double loss, index_t first_row, index_t rows) noexcept {
+    /// A row as its team sees it.
+    struct row {
+        sads::row_rule rule;
+        index_t from = 0; ///< first key that it sees
+    };
+    /// A team's first and last row; loss: share of the mass that skipped pages may have.
+    [[nodiscard]] static page_asker of(row const& first_of, row const& last_of, double loss,
+                                       index_t first_row, index_t rows) noexcept {
         page_asker team{{}, first_row, rows};
+        sads::row_rule const& first = first_of.rule;
+        sads::row_rule const& last = last_of.rule;
         team.rule.least_sees = first.visible;
         team.rule.most_sees = last.visible;
+        team.rule.least_from = first_of.from;
+        team.rule.most_from = last_of.from;
         team.rule.sinks = first.sinks;
         if (first.window > 0) {
             team.rule.window_to = last.visible - last.after_window;
@@ -70,8 +79,8 @@ public:
                     OnSkipped on_skipped) noexcept {
         for (index_t t = 0; t < teams; ++t) {
             page_asker const of = asker(t);
-            index_t const competing = prefill_pages::competing_pages(of.rule);
-            if (competing > 0) {
+            prefill_pages::page_run const competing = prefill_pages::competing(of.rule);
+            if (!competing.empty()) {
                 pages_.estimate(
                     sketches, of.rows, [&](index_t r) { return query(of.first + r); }, competing,
                     real_);

@@ -7,6 +7,7 @@
 #include <sofattn/attention/options.hpp>
 #include <sofattn/attention/page_block.hpp>
 #include <sofattn/attention/page_index.hpp>
+#include <sofattn/attention/prefill_blocks.hpp>
 #include <sofattn/attention/prefill_teams.hpp>
 #include <sofattn/attention/problem.hpp>
 #include <sofattn/core/assert.hpp>
@@ -23,7 +24,6 @@
 #include <cstddef>
 #include <cstdint>
 #include <limits>
-#include <memory>
 #include <span>
 #include <string>
 #include <type_traits>
@@ -41,7 +41,7 @@ struct ignore_looked_pages {
 /// one. Beside sparse_prefill it reads more keys for the same error, and each for a fraction of the time.
 ///
 /// in     given    queries [head, query, dim], keys [kv_head, key, dim], values [kv_head, key, value_dim], any
-///                 strides, f32, f16 or bf16; learned sinks
+///                 strides, f32, f16 or bf16; every mask, learned sinks
 ///        indexes  [kv_head], made by `index`
 ///        options  budget: a mass p (pages of an estimated mass of at most 1 - p are skipped) or an output
 ///                 error (page_loss), minimum, sinks, window; without, nothing is skipped; the same for
@@ -68,9 +68,13 @@ public:
                                         sufa::bf16_products, sufa::f32_products>;
     using index_type = page_index<products>;
 
-    /// Where fewer keys than `dense_below` are, attention is dense.
-    explicit page_prefill(attention_options options, index_t dense_below = 1024)
-        : options_(std::move(options)), dense_below_(dense_below) {}
+    static constexpr index_t teams_most = page_block<products>::teams_most;
+
+    /// Where fewer keys than `dense_below` are, attention is dense. block_teams: teams of six queries that pass
+    /// over a tile of keys together, while it is in the cache; changes no bit.
+    explicit page_prefill(attention_options options, index_t dense_below = 1024,
+                          index_t block_teams = teams_most)
+        : options_(std::move(options)), dense_below_(dense_below), block_teams_(block_teams) {}
 
     [[nodiscard]] attention_options const& options() const noexcept { return options_; }
     [[nodiscard]] bool is_dense(problem_shape const& shape) const noexcept {
@@ -79,19 +83,7 @@ public:
 
     /// Throws `error` for what this path does not do.
     void check(problem_shape const& shape) const {
-        options_.validate(shape);
-        if (shape.window > 0) {
-            throw error("page_prefill: window of the problem", std::to_string(shape.window),
-                        "0, no window; dense_attention has them");
-        }
-        if (shape.terms.changes_logits()) {
-            throw error("page_prefill: soft cap or ALiBi slopes, the cap",
-                        std::to_string(shape.terms.softcap),
-                        "left out: sketches know nothing of them; dense_attention has both");
-        }
-        if (options_.scope != selection_scope::per_query_head) {
-            throw error("page_prefill: selection scope", "per_group", "per_query_head");
-        }
+        check_prefill("page_prefill", options_, shape, block_teams_);
         for (index_t h = 0; h < shape.heads; ++h) {
             sads::budget const& b = options_.budget_of(h);
             char const* const refused = b.count                ? "a count"
@@ -109,7 +101,7 @@ public:
 
     [[nodiscard]] static constexpr std::size_t workspace_bytes(problem_shape const& shape,
                                                                index_t threads) noexcept {
-        return std::max(static_cast<std::size_t>(threads) * bytes_per_thread(shape) + line,
+        return std::max(blocks::workspace_bytes(shape, threads),
                         dense_workspace_bytes(shape, threads));
     }
 
@@ -118,16 +110,8 @@ public:
     [[nodiscard]] std::vector<index_type> index(problem<Query, KeyValue> const& given,
                                                 Run const& run) const {
         problem_shape const shape = given.shape();
-        std::vector<index_type> indexes(static_cast<std::size_t>(shape.kv_heads));
-        if (is_dense(shape)) {
-            return indexes;
-        }
-        run(shape.kv_heads, [&](index_t kv, index_t) {
-            indexes[static_cast<std::size_t>(kv)] =
-                index_type(given.keys.template slice<axis::kv_head>(kv),
-                           given.values.template slice<axis::kv_head>(kv));
-        });
-        return indexes;
+        return is_dense(shape) ? std::vector<index_type>(static_cast<std::size_t>(shape.kv_heads))
+                               : index_heads<index_type>(given, run);
     }
 
     /// on_looked(first row of a team, its rows, first key of a tile of 512, a bit for each page of the tile that
@@ -151,57 +135,19 @@ public:
                     dropped_mass const& dropped, BudgetOf const& budget_of) const noexcept {
         SOFATTN_ASSERT(given.is_valid());
         problem_shape const shape = given.extents();
-        SOFATTN_ASSERT(shape.window == 0 && !shape.terms.changes_logits());
-        SOFATTN_ASSERT(std::ssize(indexes) == shape.kv_heads);
-        SOFATTN_ASSERT(output.extent<axis::head>() == shape.heads);
-        SOFATTN_ASSERT(output.extent<axis::query>() == shape.queries);
-        SOFATTN_ASSERT(output.extent<axis::value_dim>() == shape.value_dim);
-        SOFATTN_ASSERT(workspace.size() >= workspace_bytes(shape, run.threads()));
+        assert_prefill(shape, indexes, output, workspace.size(),
+                       workspace_bytes(shape, run.threads()));
         if (is_dense(shape)) {
             dense_attention<Products>(given, output, workspace, run);
             return;
         }
-        void* start = workspace.data();
-        std::size_t space = workspace.size();
-        std::align(line, 1, start, space);
-        auto* const memory = static_cast<std::byte*>(start);
-        prefill_teams const teams(shape, run.threads(), block_type::teams_most);
-        run(teams.blocks(), [&](index_t task, index_t thread) {
-            prefill_teams::block const of = teams[task];
-            auto const row = [&](index_t i) { return of.row(i); };
-            auto const& index = indexes[static_cast<std::size_t>(of.kv_head())];
+        prefill_task const task(given.queries, shape, output, dropped, budget_of, page_loss);
+        blocks::run(task, block_teams_, workspace, run, [&](block_type& block, auto const& rows) {
+            index_type const& index = indexes[static_cast<std::size_t>(rows.kv_head())];
             SOFATTN_ASSERT(index.keys() == shape.keys && index.dim() == shape.dim);
-            block_type block(shape.keys, shape.dim, shape.value_dim,
-                             memory + static_cast<std::size_t>(thread) * bytes_per_thread(shape));
-            auto listen = [&](index_t i, index_t rows, index_t key, std::uint32_t looked) {
-                on_looked(row(i), rows, key, looked);
-            };
-            block(
-                of.teams(),
-                [&](index_t t) {
-                    return prefill_team{of.rows_of(t), page_loss(budget_of(of.head_of(t)))};
-                },
-                shape.scale,
-                [&](index_t i) {
-                    return given.queries.template slice<axis::head>(row(i).head)
-                        .template slice<axis::query>(row(i).query);
-                },
-                [&](index_t i) { return shape.visible(row(i).query); },
-                [&](index_t i) {
-                    return sads::row_rule::of(budget_of(row(i).head), shape.visible(row(i).query),
-                                              1.0, shape.position(row(i).query));
-                },
-                index,
-                [&](index_t i) {
-                    return output.template slice<axis::head>(row(i).head)
-                        .template slice<axis::query>(row(i).query);
-                },
-                [&](index_t i) { return shape.terms.of(row(i).head, 0).sink; }, listen,
-                [&](index_t i, float of_row) {
-                    if (dropped.data() != nullptr) {
-                        dropped(row(i).head, row(i).query) = of_row;
-                    }
-                });
+            block(rows, index, [&](index_t i, index_t count, index_t key, std::uint32_t looked) {
+                on_looked(rows[i], count, key, looked);
+            });
         });
     }
 
@@ -213,16 +159,12 @@ public:
 
 private:
     using block_type = page_block<products>;
-    static constexpr std::size_t line = 64;
+    using blocks = prefill_blocks<block_type>;
     static constexpr double no_radius = std::numeric_limits<double>::infinity();
-
-    [[nodiscard]] static constexpr std::size_t
-    bytes_per_thread(problem_shape const& shape) noexcept {
-        return (block_type::bytes(shape.keys, shape.dim, shape.value_dim) + line - 1) / line * line;
-    }
 
     attention_options options_;
     index_t dense_below_;
+    index_t block_teams_;
 };
 
 } // namespace sofattn

@@ -6,8 +6,8 @@
 #include <sofattn/attention/dropped_mass.hpp>
 #include <sofattn/attention/options.hpp>
 #include <sofattn/attention/prefill_block.hpp>
+#include <sofattn/attention/prefill_blocks.hpp>
 #include <sofattn/attention/prefill_index.hpp>
-#include <sofattn/attention/prefill_teams.hpp>
 #include <sofattn/attention/problem.hpp>
 #include <sofattn/core/assert.hpp>
 #include <sofattn/core/error.hpp>
@@ -24,7 +24,6 @@
 #include <concepts>
 #include <cstddef>
 #include <cstdint>
-#include <memory>
 #include <span>
 #include <string>
 #include <vector>
@@ -63,15 +62,20 @@ template <dlzs::byte_policy Predictor = dlzs::rotated_int8,
     requires(Predictor::query_step == granularity::per_row && !dlzs::needs_slope<Predictor>)
 class sparse_prefill {
     using block_type = prefill_block<Predictor, Source, Compensates>;
+    using blocks = prefill_blocks<block_type>;
 
 public:
     static constexpr double default_page_loss = 0.003;
 
+    static constexpr index_t teams_most = block_type::teams_most;
+
     /// Where fewer keys than `dense_below` are, attention is dense. `page_loss`: share of a row's mass
-    /// that pages may have, by their sketches, which are not looked at; 0 looks at all.
+    /// that pages may have, by their sketches, which are not looked at; 0 looks at all. block_teams: teams
+    /// of six queries that read a tile of values together; changes no bit.
     explicit sparse_prefill(attention_options options, index_t dense_below = 2048,
-                            double page_loss = default_page_loss)
-        : options_(std::move(options)), dense_below_(dense_below), page_loss_(page_loss) {}
+                            double page_loss = default_page_loss, index_t block_teams = teams_most)
+        : options_(std::move(options)), dense_below_(dense_below), page_loss_(page_loss),
+          block_teams_(block_teams) {}
 
     [[nodiscard]] attention_options const& options() const noexcept { return options_; }
     [[nodiscard]] bool is_dense(problem_shape const& shape) const noexcept {
@@ -80,22 +84,14 @@ public:
 
     /// Throws `error` for what this path does not do.
     void check(problem_shape const& shape) const {
-        options_.validate(shape);
+        check_prefill("sparse_prefill", options_, shape, block_teams_);
         if (!(page_loss_ >= 0.0 && page_loss_ < 1.0)) {
             throw error("sparse_prefill: mass that skipped pages may have",
                         std::to_string(page_loss_), "at least 0 and less than 1");
         }
         if (shape.window > 0) {
             throw error("sparse_prefill: window of the problem", std::to_string(shape.window),
-                        "0, no window; dense_attention has them");
-        }
-        if (shape.terms.changes_logits()) {
-            throw error("sparse_prefill: soft cap or ALiBi slopes, the cap",
-                        std::to_string(shape.terms.softcap),
-                        "left out: budgets weigh logits as predicted; dense_attention has both");
-        }
-        if (options_.scope != selection_scope::per_query_head) {
-            throw error("sparse_prefill: selection scope", "per_group", "per_query_head");
+                        "0, no window; dense_attention and page_prefill have them");
         }
         for (index_t h = 0; h < shape.heads; ++h) {
             sads::budget const& b = options_.budget_of(h);
@@ -115,7 +111,7 @@ public:
 
     [[nodiscard]] static constexpr std::size_t workspace_bytes(problem_shape const& shape,
                                                                index_t threads) noexcept {
-        return std::max(static_cast<std::size_t>(threads) * bytes_per_thread(shape) + line,
+        return std::max(blocks::workspace_bytes(shape, threads),
                         dense_workspace_bytes(shape, threads));
     }
 
@@ -123,17 +119,10 @@ public:
     template <storage_float Query, storage_float KeyValue, exec::parallel_for Run>
     [[nodiscard]] std::vector<prefill_index<Predictor>> index(problem<Query, KeyValue> const& given,
                                                               Run const& run) const {
+        using index_type = prefill_index<Predictor>;
         problem_shape const shape = given.shape();
-        std::vector<prefill_index<Predictor>> indexes(static_cast<std::size_t>(shape.kv_heads));
-        if (is_dense(shape)) {
-            return indexes;
-        }
-        run(shape.kv_heads, [&](index_t kv, index_t) {
-            indexes[static_cast<std::size_t>(kv)] =
-                prefill_index<Predictor>(given.keys.template slice<axis::kv_head>(kv),
-                                         given.values.template slice<axis::kv_head>(kv));
-        });
-        return indexes;
+        return is_dense(shape) ? std::vector<index_type>(static_cast<std::size_t>(shape.kv_heads))
+                               : index_heads<index_type>(given, run);
     }
 
     /// on_kept(head, query, first key of a tile, kept keys of it), from any thread; not called where
@@ -159,58 +148,23 @@ public:
                     dropped_mass const& dropped, BudgetOf const& budget_of) const noexcept {
         SOFATTN_ASSERT(given.is_valid());
         problem_shape const shape = given.extents();
-        SOFATTN_ASSERT(shape.window == 0 && !shape.terms.changes_logits());
-        SOFATTN_ASSERT(std::ssize(indexes) == shape.kv_heads);
-        SOFATTN_ASSERT(output.extent<axis::head>() == shape.heads);
-        SOFATTN_ASSERT(output.extent<axis::query>() == shape.queries);
-        SOFATTN_ASSERT(output.extent<axis::value_dim>() == shape.value_dim);
-        SOFATTN_ASSERT(workspace.size() >= workspace_bytes(shape, run.threads()));
+        SOFATTN_ASSERT(shape.window == 0);
+        assert_prefill(shape, indexes, output, workspace.size(),
+                       workspace_bytes(shape, run.threads()));
         if (is_dense(shape)) {
             dense_attention(given, output, workspace, run);
             return;
         }
-        void* start = workspace.data();
-        std::size_t space = workspace.size();
-        std::align(line, 1, start, space);
-        auto* const memory = static_cast<std::byte*>(start);
-
-        prefill_teams const teams(shape, run.threads(), block_type::teams_most);
-        run(teams.blocks(), [&](index_t task, index_t thread) {
-            prefill_teams::block const of = teams[task];
-            index_t const kv = of.kv_head();
-            auto const row = [&](index_t i) { return of.row(i); };
-            block_type block(shape.keys, shape.dim, shape.value_dim,
-                             memory + static_cast<std::size_t>(thread) * bytes_per_thread(shape));
-            auto listen = [&](index_t i, index_t key, std::span<std::int32_t const> kept) {
-                on_kept(row(i).head, row(i).query, key, kept);
-            };
-            block(
-                of.teams(),
-                [&](index_t t) {
-                    return prefill_team{of.rows_of(t), page_loss(budget_of(of.head_of(t)))};
-                },
-                shape.scale,
-                [&](index_t i) {
-                    return given.queries.template slice<axis::head>(row(i).head)
-                        .template slice<axis::query>(row(i).query);
-                },
-                [&](index_t i) { return shape.visible(row(i).query); },
-                [&](index_t i, score_line const& line_of) {
-                    return sads::row_rule::of(budget_of(row(i).head), shape.visible(row(i).query),
-                                              line_of.per_score, shape.position(row(i).query));
-                },
-                indexes[static_cast<std::size_t>(kv)], given.keys.template slice<axis::kv_head>(kv),
-                given.values.template slice<axis::kv_head>(kv),
-                [&](index_t i) {
-                    return output.template slice<axis::head>(row(i).head)
-                        .template slice<axis::query>(row(i).query);
-                },
-                [&](index_t i) { return shape.terms.of(row(i).head, 0).sink; }, listen,
-                [&](index_t i, float of_row) {
-                    if (dropped.data() != nullptr) {
-                        dropped(row(i).head, row(i).query) = of_row;
-                    }
-                });
+        auto const loss_of = [this](sads::budget const& b) { return page_loss(b); };
+        prefill_task const task(given.queries, shape, output, dropped, budget_of, loss_of);
+        blocks::run(task, block_teams_, workspace, run, [&](block_type& block, auto const& rows) {
+            index_t const kv = rows.kv_head();
+            block(rows, indexes[static_cast<std::size_t>(kv)],
+                  given.keys.template slice<axis::kv_head>(kv),
+                  given.values.template slice<axis::kv_head>(kv),
+                  [&](index_t i, index_t key, std::span<std::int32_t const> kept) {
+                      on_kept(rows[i].head, rows[i].query, key, kept);
+                  });
         });
     }
 
@@ -223,16 +177,10 @@ public:
     }
 
 private:
-    static constexpr std::size_t line = 64;
-
-    [[nodiscard]] static constexpr std::size_t
-    bytes_per_thread(problem_shape const& shape) noexcept {
-        return (block_type::bytes(shape.keys, shape.dim, shape.value_dim) + line - 1) / line * line;
-    }
-
     attention_options options_;
     index_t dense_below_;
     double page_loss_;
+    index_t block_teams_;
 };
 
 } // namespace sofattn

@@ -68,23 +68,16 @@ public:
         output_ = take(rows_most * width_);
     }
 
-    /// Teams follow each other, rows of them are numbered through: team(t) makes a prefill_team,
-    /// sees(i) says how many keys row i sees, not decreasing within a team, rule(i, line) makes its
-    /// budget, sink(i) its learned sink in octaves; on_kept(i, first key, kept keys of the tile);
-    /// dropped(i, share of the weights that stands for keys that are not kept).
-    template <storage_float K, storage_float V, std::invocable<index_t> Team, class Query,
-              std::invocable<index_t> Sees, class Rule, class Output, std::invocable<index_t> Sink,
-              class OnKept, class Dropped>
-    void operator()(index_t teams, Team team, double scale, Query query, Sees sees, Rule rule,
-                    prefill_index<Predictor> const& index, key_view<K const> keys,
-                    value_view<V const> values, Output output, Sink sink, OnKept& on_kept,
-                    Dropped dropped) noexcept {
-        scores_.begin(teams, team, scale, query, sees, rule, index,
-                      [&](index_t t, std::span<float const> skipped) {
-                          if constexpr (Compensates) {
-                              stand_in(t, skipped, index);
-                          }
-                      });
+    /// Of the teams of `rows`, a prefill_rows: on_kept(row, first key, kept keys of the tile).
+    template <class Rows, storage_float K, storage_float V, class OnKept>
+    void operator()(Rows const& rows, prefill_index<Predictor> const& index, key_view<K const> keys,
+                    value_view<V const> values, OnKept const& on_kept) noexcept {
+        scores_.begin(rows, index, [&](index_t t, std::span<float const> skipped) {
+            if constexpr (Compensates) {
+                stand_in(t, skipped, index);
+            }
+        });
+        index_t const teams = rows.teams();
         for (index_t from = 0; from < teams;) {
             index_t const to = scores_.predict_some(from, teams, index.panels());
             attend_teams(from, to, index, keys, values, on_kept);
@@ -92,7 +85,7 @@ public:
         }
         for (index_t t = 0; t < teams; ++t) {
             for (index_t i = scores_.team(t).first; i < scores_.team(t).end(); ++i) {
-                dropped(i, finish(i, t, sink(i), output(i)));
+                rows.put_dropped(i, finish(i, t, rows.sink(i), rows.output(i)));
             }
         }
     }
@@ -146,7 +139,7 @@ private:
     template <class K, class V, class OnKept>
     void attend_teams(index_t from, index_t to, prefill_index<Predictor> const& index,
                       key_view<K const> keys, value_view<V const> values,
-                      OnKept& on_kept) noexcept {
+                      OnKept const& on_kept) noexcept {
         index_t seen = 0;
         for (index_t t = from; t < to; ++t) {
             for (index_t i = scores_.team(t).first; i < scores_.team(t).end(); ++i) {
@@ -261,7 +254,7 @@ private:
 
     template <class V, class OnKept>
     void attend_tile(index_t from, index_t to, index_t first, index_t seen,
-                     value_view<V const> values, OnKept& on_kept) noexcept {
+                     value_view<V const> values, OnKept const& on_kept) noexcept {
         index_t const number = first / tile_keys;
         index_t const begin = scores_.team(from).first;
         index_t const rows = scores_.team(to - 1).end() - begin;
@@ -278,7 +271,7 @@ private:
     /// Keys to compute logits of are asked for while rows before are chosen from.
     template <class OnKept>
     void attend_team(index_t t, sads::looked_pages const& pages, index_t first,
-                     OnKept& on_kept) noexcept {
+                     OnKept const& on_kept) noexcept {
         index_t const begin = scores_.team(t).first;
         index_t const rows = scores_.team(t).rows;
         for (index_t r = 0; r < rows; ++r) {

@@ -35,7 +35,7 @@ inline constexpr index_t team_rows = exec::tile_rows;
 ///
 /// A page competes if all rows of a team see all of its segment, whose values may then stand for it;
 /// it is dropped as sads::find_cut drops keys, with the estimated mass of pages in the place of keys'.
-/// Pages that do not compete, or that have forced keys, are looked at.
+/// Others that some row sees, and those that have forced keys, are looked at.
 ///
 /// in     sketches, queries of a team, its rows' budgets
 /// out    per team and tile of kept_tile::most keys: a bit for each page, and the place of its first
@@ -76,10 +76,18 @@ public:
         positions_ = reinterpret_cast<std::int16_t*>(next);
     }
 
-    /// What a team of `rows` rows makes of the first `pages` pages: query(r) [dim in whole cache lines] in
-    /// octaves per unit of the key, 0 beyond dim; real: scratch as long.
+    /// Pages that follow each other.
+    struct page_run {
+        index_t from = 0;
+        index_t to = 0;
+
+        [[nodiscard]] constexpr bool empty() const noexcept { return from >= to; }
+    };
+
+    /// What a team of `rows` rows makes of these pages: query(r) [dim in whole cache lines] in octaves per
+    /// unit of the key, 0 beyond dim; real: scratch as long.
     template <std::invocable<index_t> Query>
-    void estimate(dlzs::page_sketches const& sketches, index_t rows, Query query, index_t pages,
+    void estimate(dlzs::page_sketches const& sketches, index_t rows, Query query, page_run pages,
                   float* real) noexcept {
         constexpr auto octave = static_cast<float>(1 << sads::weight_scale::position_bits);
         std::array<std::array<std::int32_t, rows_of_team>, dlzs::sketch_parts> starts{};
@@ -93,7 +101,7 @@ public:
                 starts[i][r] = asked.start[i];
             }
         }
-        for (index_t first = 0; first < pages; first += exec::tile_width) {
+        for (index_t first = base_of(pages); first < pages.to; first += exec::tile_width) {
             for (std::size_t i = 0; i < dlzs::sketch_parts; ++i) {
                 auto const& panels = sketches.panels(static_cast<dlzs::sketch_part>(i));
                 exec::int8_tile(rows,
@@ -111,54 +119,66 @@ public:
     }
 
     struct team {
-        index_t least_sees = 0; ///< keys, of its rows
+        index_t least_sees = 0; ///< of its rows, keys up to here
         index_t most_sees = 0;
+        index_t least_from = 0; ///< from here on
+        index_t most_from = 0;
         index_t sinks = 0;
         index_t window_from = 0; ///< keys that some row is forced to keep
         index_t window_to = 0;
         index_t at_least = 0;
         double loss = 0; ///< share of the mass that skipped pages may have; 0: none is skipped
     };
-    /// The first pages, so many.
-    [[nodiscard]] static constexpr index_t competing_pages(team const& of) noexcept {
-        return of.loss > 0.0 ? of.least_sees / sads::kept_tile::segment * segment_pages : 0;
+    /// Those of the segments that all of its rows see.
+    [[nodiscard]] static constexpr page_run competing(team const& of) noexcept {
+        return of.loss > 0.0 ? page_run{ceil_div(of.most_from, segment) * segment_pages,
+                                        of.least_sees / segment * segment_pages}
+                             : page_run{};
     }
     /// Pages of team `t`, which was estimated last.
     void decide(index_t t, index_t rows, team const& of) noexcept {
         constexpr index_t page = exec::page_keys;
-        index_t const pages = ceil_div(of.most_sees, page);
-        index_t const competing = competing_pages(of);
+        page_run const seen{of.least_from / page, ceil_div(of.most_sees, page)};
+        page_run const in = competing(of);
         auto const looked =
             std::span(looked_ + t * padded_words(tiles_), static_cast<std::size_t>(tiles_));
         std::ranges::fill(looked, 0u);
         std::fill_n(skipped_, tiles_ * tile_segments, 0.0f);
-        index_t sure = 0; // pages from here on are looked at
-        if (competing > 0) {
-            sads::row_rule rule;
-            rule.visible = competing;
-            rule.sinks = std::min(competing, ceil_div(of.sinks, page));
-            index_t const from = std::min(competing, of.window_from / page);
-            index_t const to = std::clamp(ceil_div(of.window_to, page), from, competing);
-            rule.window = to - from;
-            rule.after_window = competing - to;
-            rule.at_least = std::min(competing, ceil_div(of.at_least, page));
-            rule.drop = sads::drop_rule::of_mass(1.0 - of.loss, sads::weight_scale());
-            std::int16_t* const positions = combined();
-            sads::row_cut const cut = find_cut_(
-                std::span(positions,
-                          static_cast<std::size_t>(ceil_div<index_t>(competing, 64) * 64)),
-                rule);
-            tops_[static_cast<std::size_t>(t)] = row_tops_;
-            for (auto const& [begin, end] : sads::forced_keys(rule, 0, competing)) {
-                set(looked, begin, end);
-            }
-            take_above(looked, positions, competing, cut);
-            weigh_skipped(looked, positions, competing, rows);
-            sure = competing;
-        } else {
+        if (in.empty()) {
             tops_[static_cast<std::size_t>(t)].fill(sads::no_key);
+            set(looked, seen.from, seen.to);
+        } else {
+            // Pages count from `base` on. Those before the first that competes are no keys, but where sinks
+            // reach behind them they are forced like these.
+            index_t const base = base_of(in);
+            sads::row_rule rule;
+            rule.visible = in.to - base;
+            auto const within = [&](index_t p) { return std::clamp(p, in.from, in.to) - base; };
+            index_t const sinks = within(ceil_div(of.sinks, page));
+            index_t const no_keys = in.from - base;
+            bool const has_sinks = sinks > no_keys;
+            rule.sinks = has_sinks ? sinks : 0;
+            index_t const from = within(of.window_from / page);
+            index_t const to = std::max(from, within(ceil_div(of.window_to, page)));
+            rule.window = to - from;
+            rule.after_window = rule.visible - to;
+            rule.at_least =
+                std::min(in.to - in.from, ceil_div(of.at_least, page)) + (has_sinks ? no_keys : 0);
+            rule.drop = sads::drop_rule::of_mass(1.0 - of.loss, sads::weight_scale());
+            std::int16_t* const positions = combined() + base;
+            index_t const lanes =
+                ceil_div<index_t>(rule.visible, exec::short_width) * exec::short_width;
+            sads::row_cut const cut =
+                find_cut_(std::span(positions, static_cast<std::size_t>(lanes)), rule);
+            tops_[static_cast<std::size_t>(t)] = row_tops_;
+            for (auto const& [begin, end] : sads::forced_keys(rule, 0, rule.visible)) {
+                set(looked, std::max(base + begin, in.from), base + end);
+            }
+            take_above(looked, in, cut);
+            weigh_skipped(looked, in, rows);
+            set(looked, seen.from, in.from);
+            set(looked, in.to, seen.to);
         }
-        set(looked, sure, pages);
         std::int32_t* const begins = begins_ + t * padded_words(tiles_ + 1);
         std::int32_t place = 0;
         for (index_t i = 0; i < tiles_; ++i) {
@@ -199,15 +219,24 @@ private:
     static constexpr index_t tile_segments = sads::kept_tile::segments;
     static constexpr auto parts = static_cast<index_t>(dlzs::sketch_parts);
     static constexpr auto rows_of_team = static_cast<std::size_t>(team_rows);
-    static constexpr index_t segment_pages = sads::kept_tile::segment / exec::page_keys;
+    static constexpr index_t segment = sads::kept_tile::segment;
+    static constexpr index_t segment_pages = segment / exec::page_keys;
 
+    /// Where whole tiles of pages, and words of their bits, begin.
+    [[nodiscard]] static constexpr index_t base_of(page_run pages) noexcept {
+        constexpr index_t step = std::max(exec::tile_width, tile_pages);
+        static_assert(step % tile_pages == 0 && step % exec::tile_width == 0);
+        return pages.from / step * step;
+    }
     [[nodiscard]] static constexpr index_t padded_words(index_t count) noexcept {
         return ceil_div<index_t>(count, 16) * 16;
     }
     [[nodiscard]] static constexpr index_t padded_steps(index_t dim) noexcept {
         return padded_words(dlzs::dot_steps(dim));
     }
-    [[nodiscard]] std::int16_t* combined() noexcept { return positions_ + team_rows * places_; }
+    [[nodiscard]] std::int16_t* combined() const noexcept {
+        return positions_ + team_rows * places_;
+    }
     [[nodiscard]] static constexpr index_t places(index_t keys) noexcept {
         return ceil_div<index_t>(ceil_div(keys, exec::page_keys), 64) * 64;
     }
@@ -245,18 +274,20 @@ private:
 
     /// One position for all rows: the logarithm of the sum of what a page weighs beside each row's best page. A
     /// page that a single row needs stays; of the mean of their queries nobody would see it.
-    void combine(index_t rows, index_t pages) noexcept {
-        index_t const end = ceil_div<index_t>(pages, exec::short_width) * exec::short_width;
+    void combine(index_t rows, page_run pages) noexcept {
+        index_t const base = base_of(pages);
+        index_t const end = ceil_div<index_t>(pages.to, exec::short_width) * exec::short_width;
         for (index_t r = 0; r < rows; ++r) {
             std::int16_t* const row = positions_ + r * places_;
-            std::fill(row + pages, row + end, sads::no_key);
+            std::fill(row + base, row + pages.from, sads::no_key);
+            std::fill(row + pages.to, row + end, sads::no_key);
             exec::vector_int16 most = exec::all_shorts(sads::no_key);
-            for (index_t p = 0; p < end; p += exec::short_width) {
+            for (index_t p = base; p < end; p += exec::short_width) {
                 most = exec::larger(most, exec::load(row + p));
             }
             row_tops_[static_cast<std::size_t>(r)] = exec::largest(most);
         }
-        for (index_t p = 0; p < end; p += exec::short_width) {
+        for (index_t p = base; p < end; p += exec::short_width) {
             auto const level = [&](index_t r) { // positions above the lowest one that counts
                 exec::vector_int16 const away =
                     exec::all_shorts(row_tops_[static_cast<std::size_t>(r)]) -
@@ -293,22 +324,24 @@ private:
             p = to;
         }
     }
-    static void take_above(std::span<std::uint32_t> looked, std::int16_t const* positions,
-                           index_t pages, sads::row_cut cut) noexcept {
+    void take_above(std::span<std::uint32_t> looked, page_run pages,
+                    sads::row_cut cut) const noexcept {
         exec::vector_int16 const limit = exec::all_shorts(cut.limit);
-        for (index_t p = 0; p < pages; p += exec::short_width) {
+        std::int16_t const* const positions = combined();
+        for (index_t p = base_of(pages); p < pages.to; p += exec::short_width) {
             looked[static_cast<std::size_t>(p / tile_pages)] |=
                 exec::lanes_above(exec::load(positions + p), limit) << (p % tile_pages);
         }
         static_assert(tile_pages % exec::short_width == 0);
     }
     /// Positions of pages that do not compete are no_key, and weigh nothing.
-    void weigh_skipped(std::span<std::uint32_t const> looked, std::int16_t const* positions,
-                       index_t pages, index_t rows) noexcept {
+    void weigh_skipped(std::span<std::uint32_t const> looked, page_run pages,
+                       index_t rows) noexcept {
         constexpr auto octaves = 1.0f / static_cast<float>(1 << sads::weight_scale::position_bits);
         float const of_page = static_cast<float>(exec::page_keys) / static_cast<float>(rows);
+        std::int16_t const* const positions = combined();
         std::array<float, static_cast<std::size_t>(tile_pages)> weight;
-        for (index_t first = 0; first < pages; first += tile_pages) {
+        for (index_t first = base_of(pages); first < pages.to; first += tile_pages) {
             std::uint32_t const skips = ~looked[static_cast<std::size_t>(first / tile_pages)];
             if (skips == 0) {
                 continue;
@@ -319,7 +352,7 @@ private:
                     exec::vector_float(octaves);
                 exec::store(weight.data() + p, exec::exp2_of_negative(away));
             }
-            for (index_t p = 0; p < tile_pages && first + p < pages; ++p) {
+            for (index_t p = 0; p < tile_pages && first + p < pages.to; ++p) {
                 bool const is_skipped = (skips >> p & 1u) != 0;
                 skipped_[(first + p) / segment_pages] +=
                     is_skipped ? of_page * weight[static_cast<std::size_t>(p)] : 0.0f;

@@ -23,7 +23,6 @@
 #include <array>
 #include <bit>
 #include <cmath>
-#include <concepts>
 #include <cstddef>
 #include <cstdint>
 #include <numbers>
@@ -92,30 +91,29 @@ public:
         positions_ = reinterpret_cast<std::int16_t*>(next);
     }
 
-    /// Codes queries and chooses pages; arguments as of prefill_block, on_skipped(t, weights of the
-    /// skipped pages per segment).
-    template <std::invocable<index_t> Team, class Query, std::invocable<index_t> Sees, class Rule,
-              class OnSkipped>
-    void begin(index_t teams, Team team, double scale, Query query, Sees sees, Rule rule,
-               prefill_index<Predictor> const& index, OnSkipped on_skipped) noexcept {
+    /// Codes the queries of `of`, a prefill_rows, and chooses pages: on_skipped(t, weights of the skipped pages
+    /// per segment).
+    template <class Rows, class OnSkipped>
+    void begin(Rows const& of, prefill_index<Predictor> const& index,
+               OnSkipped on_skipped) noexcept {
+        index_t const teams = of.teams();
         SOFATTN_ASSERT(teams > 0 && teams <= teams_most);
         index_t rows = 0;
         for (index_t t = 0; t < teams; ++t) {
-            prefill_team const of = team(t);
-            SOFATTN_ASSERT(of.rows > 0 && of.rows <= team_rows);
-            teams_[static_cast<std::size_t>(t)] = {rows, of.rows, of.loss, 0};
-            for (index_t i = rows; i < rows + of.rows; ++i) {
-                begin_row(i, scale, query(i), sees(i), rule, index);
+            prefill_team const team = of.team(t);
+            SOFATTN_ASSERT(team.rows > 0 && team.rows <= team_rows);
+            teams_[static_cast<std::size_t>(t)] = {rows, team.rows, team.loss, 0};
+            for (index_t const end = rows + team.rows; rows < end; ++rows) {
+                begin_row(rows, of, index);
             }
-            rows += of.rows;
         }
         choice_(
             teams,
             [&](index_t t) {
-                auto& of = teams_[static_cast<std::size_t>(t)];
-                of.sees = row(of.end() - 1).sees();
-                return page_asker::of(row(of.first).rule, row(of.end() - 1).rule, of.loss, of.first,
-                                      of.rows);
+                auto& team = teams_[static_cast<std::size_t>(t)];
+                team.sees = row(team.end() - 1).sees();
+                return page_asker::of({row(team.first).rule}, {row(team.end() - 1).rule}, team.loss,
+                                      team.first, team.rows);
             },
             [&](index_t i) { return queries_ + i * key_width_; }, index.sketches(), on_skipped);
     }
@@ -163,11 +161,11 @@ private:
     }
     [[nodiscard]] row_state& row(index_t i) noexcept { return rows_[static_cast<std::size_t>(i)]; }
 
-    template <class Query, class Rule>
-    void begin_row(index_t i, double scale, Query query, index_t sees, Rule& rule,
-                   prefill_index<Predictor> const& index) noexcept {
+    template <class Rows>
+    void begin_row(index_t i, Rows const& of, prefill_index<Predictor> const& index) noexcept {
         row_state& state = row(i);
         state = {};
+        auto const query = of.query(i);
         auto const count = static_cast<std::size_t>(dim_);
         auto const codes = std::span(codes_, count);
         double const product_step = dlzs::query_coder<Predictor>{}(
@@ -175,11 +173,11 @@ private:
             std::span(packed_ + i * steps_, static_cast<std::size_t>(steps_)),
             starts_[static_cast<std::size_t>(i)], std::span(real_, count), std::span(wide_, count));
         state.line = index.means().line(query, view<std::int8_t const, axis::dim>(codes_, {dim_}),
-                                        product_step, scale, {}, sees);
-        state.rule = rule(i, state.line);
+                                        product_step, of.scale(), {}, of.sees(i).to);
+        state.rule = of.rule(i, state.line.per_score);
         state.positions = state.rule.drop.weights.positions_per_score();
         // Logits in octaves: the exponential is a power of two.
-        auto const octaves = static_cast<float>(scale * std::numbers::log2e);
+        auto const octaves = static_cast<float>(of.scale() * std::numbers::log2e);
         float* const into = queries_ + i * key_width_;
         std::fill(into + dim_, into + key_width_, 0.0f);
         for (index_t d = 0; d < dim_; ++d) {

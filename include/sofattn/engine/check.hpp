@@ -290,8 +290,8 @@ inline void check_budgets(checker& c, attention_desc const& d) noexcept {
                   "more than 0 and finite");
 }
 inline void check_sparse_prefill(checker& c, attention_desc const& d) noexcept {
-    c.require(d.mask == mask_kind::none || d.mask == mask_kind::causal, status::unsupported, "mask",
-              static_cast<double>(d.mask), "none or causal with method::budget and method::pages");
+    c.require(d.mask != mask_kind::window || d.how == method::pages, status::unsupported, "mask",
+              static_cast<double>(d.mask), "none, causal or prefix with method::budget");
     c.require(d.row_max == nullptr && d.row_sum == nullptr, status::unsupported, "row_max", 1,
               "null, as row_sum, with method::budget and method::pages");
 }
