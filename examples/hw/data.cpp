@@ -6,13 +6,15 @@
 #include <sofattn/core/tensor.hpp>
 #include <sofattn/exec/executor.hpp>
 #include <sofattn/hw/measured_shares.hpp>
+#include <sofattn/hw/recorded.hpp>
 #include <sofattn/hw/run.hpp>
 #include <sofattn/io/npy.hpp>
 
 namespace sofattn::hw {
 
 named_run run_on_data(recorded_layer const& layer, workload const& settings, machine const& m,
-                      pipeline_options const& heard) {
+                      pipeline_options const& heard,
+                      std::function<void(tile_work const&)> const& on_tile) {
     validate(m);
     auto const q = io::read_npy(layer.q).to_tensor<axis::head, axis::query, axis::dim>();
     auto const k = io::read_npy(layer.k).to_tensor<axis::kv_head, axis::key, axis::dim>();
@@ -43,7 +45,11 @@ named_run run_on_data(recorded_layer const& layer, workload const& settings, mac
     exec::hardware x;
     presets::attention<presets::paper, exec::hardware> const attend(options);
     (void)attend(x, given, output.view());
-    return {layer.q.filename().string(), run(x.probe, with_measured_shares(x.probe, w), m, heard)};
+    workload const measured = with_measured_shares(x.probe, w);
+    if (on_tile) {
+        recorded_tiles(x.probe, measured, m).for_each(on_tile);
+    }
+    return {layer.q.filename().string(), run(x.probe, measured, m, heard)};
 }
 
 } // namespace sofattn::hw

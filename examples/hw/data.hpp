@@ -6,8 +6,10 @@
 #include "hw/report.hpp"
 #include <sofattn/hw/config.hpp>
 #include <sofattn/hw/pipeline_timing.hpp>
+#include <sofattn/hw/tile_work.hpp>
 
 #include <filesystem>
+#include <functional>
 
 namespace sofattn::hw {
 
@@ -20,9 +22,10 @@ struct recorded_layer {
 };
 
 /// Keeps `kept_share` of `settings`, in tiles of its `tile_keys_count`; shapes are the arrays'. The
-/// report's workload has the shares that the data gave. Throws `error` for files and shapes that
-/// make no attention.
+/// report's workload has the shares that the data gave. on_tile hears every tile, in order, if it is there.
+/// Throws `error` for files and shapes that make no attention.
 [[nodiscard]] named_run run_on_data(recorded_layer const& layer, workload const& settings,
-                                    machine const& m, pipeline_options const& options = {});
+                                    machine const& m, pipeline_options const& options = {},
+                                    std::function<void(tile_work const&)> const& on_tile = {});
 
 } // namespace sofattn::hw

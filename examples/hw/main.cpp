@@ -2,6 +2,7 @@
 // sofattn-hw: cycles, energy, area and traffic of the SOFA accelerator and its variants.
 #include "attend/command.hpp"
 #include "hw/data.hpp"
+#include "hw/dram_trace.hpp"
 #include "hw/measured.hpp"
 #include "hw/page.hpp"
 #include "hw/recorder.hpp"
@@ -20,6 +21,7 @@
 #include <cstdint>
 #include <cstdio>
 #include <filesystem>
+#include <functional>
 #include <optional>
 #include <string>
 #include <vector>
@@ -39,6 +41,9 @@ struct arguments {
     std::filesystem::path html;
     std::filesystem::path timeline;
     std::uint64_t timeline_tiles = 1000;
+    std::filesystem::path requests;
+    std::string requests_format = "dramsim3";
+    std::uint64_t requests_tiles = 1000;
 };
 
 constexpr char const* introduction =
@@ -57,6 +62,7 @@ constexpr char const* reading =
     "  sofattn-hw run --q q.npy --k k.npy --v v.npy --set kept_share=0.1\n"
     "  sofattn-hw compare --machine sofa_28nm --machine sofa_row_ready --html page.html\n"
     "  sofattn-hw run --timeline trace.json               # open in https://ui.perfetto.dev\n"
+    "  sofattn-hw run --set memory.model_name=hbm2_16x64 --dram-trace requests.trc\n"
     "  sofattn-hw sweep --vary attention.exp_units_count=1,2,4,128 --workload llama_7b_attention\n"
     "  sofattn-hw tables --sample examples/data\n"
     "\n"
@@ -101,6 +107,21 @@ void declare(CLI::App& app, arguments& a) {
     run->add_option("--timeline-tiles", a.timeline_tiles, "How many, about 3 kB each")
         ->check(CLI::Range(std::uint64_t{1}, std::uint64_t{1000000}))
         ->needs(timeline);
+    auto* requests = run->add_option("--dram-trace", a.requests,
+                                     "Requests of the first tiles to the DRAM too, for its "
+                                     "simulators");
+    std::vector<std::string> trace_names;
+    for (auto const& [name, format] : trace_formats) {
+        trace_names.push_back(name);
+    }
+    run->add_option("--dram-trace-format", a.requests_format,
+                    "dramsim3, ramulator_load_store or ramulator_read_write")
+        ->check(CLI::IsMember(trace_names))
+        ->needs(requests);
+    run->add_option("--dram-trace-tiles", a.requests_tiles,
+                    "How many tiles, some 10 to 100 kB each")
+        ->check(CLI::Range(std::uint64_t{1}, std::uint64_t{100000}))
+        ->needs(requests);
     auto* compare = app.add_subcommand("compare", "One workload on several machines");
     inputs(compare, true);
     formats(compare);
@@ -199,23 +220,45 @@ private:
 
 int run_one(arguments const& a, chosen_workload const& chosen) {
     std::error_code code; // of paths that cannot be made absolute: they cannot be opened either
-    if (!a.html.empty() && std::filesystem::absolute(a.html, code).lexically_normal() ==
-                               std::filesystem::absolute(a.timeline, code).lexically_normal()) {
-        throw error("--timeline", io::quoted(a.timeline.string()), "another file than --html");
-    }
+    auto const require_different = [&](char const* name, std::filesystem::path const& one,
+                                       char const* other, std::filesystem::path const& path) {
+        if (!one.empty() && std::filesystem::absolute(one, code).lexically_normal() ==
+                                std::filesystem::absolute(path, code).lexically_normal()) {
+            throw error(name, io::quoted(one.string()), std::string("another file than ") + other);
+        }
+    };
+    require_different("--timeline", a.timeline, "--html", a.html);
+    require_different("--dram-trace", a.requests, "--html", a.html);
+    require_different("--dram-trace", a.requests, "--timeline", a.timeline);
     workload w = chosen.of;
     machine const m = machine_of(a.machines.front(), a, w);
     page_file html(a.html);
-    run_recorder recorder(m, a.timeline, a.timeline_tiles);
-    pipeline_options const heard =
-        a.html.empty() && a.timeline.empty() ? pipeline_options{} : recorder.options();
-    named_run const one = a.layer.q.empty() ? named_run{chosen.name, run(w, m, heard)}
-                                            : run_on_data(a.layer, w, m, heard);
-    std::string const out = a.format == "json"  ? to_json(one).dump(2) + "\n"
-                            : a.format == "csv" ? to_table({one}, "workload").csv()
-                                                : to_text(one);
+    std::optional<dram_trace> requests;
+    if (!a.requests.empty()) {
+        requests.emplace(m, a.requests, trace_formats.at(a.requests_format), a.requests_tiles);
+    }
+    run_recorder recorder(m, a.timeline, a.timeline_tiles,
+                          requests ? &requests->replay() : nullptr);
+    bool const is_heard = !a.html.empty() || !a.timeline.empty() || requests;
+    pipeline_options const heard = is_heard ? recorder.options() : pipeline_options{};
+    auto const on_tile = [&](tile_work const& tile) { requests->add(tile); };
+    named_run const one =
+        a.layer.q.empty()
+            ? named_run{chosen.name, run(w, m, heard)}
+            : run_on_data(a.layer, w, m, heard,
+                          requests ? std::function<void(tile_work const&)>(on_tile) : nullptr);
+    std::string out = a.format == "json"  ? to_json(one).dump(2) + "\n"
+                      : a.format == "csv" ? to_table({one}, "workload").csv()
+                                          : to_text(one);
     if (html) {
         html.write(to_page(one.name, {{one, recorder.first_tiles("The first tiles")}}));
+    }
+    if (requests) {
+        std::string const line = requests->write(one.report);
+        if (a.format == "text") {
+            out += "\n" + line;
+        }
+        requests->commit();
     }
     recorder.commit();
     html.commit(); // what fails most fails before

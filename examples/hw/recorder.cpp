@@ -80,11 +80,12 @@ struct trace_file {
 /// To the first tiles' recorder and to the trace, as far as each wants to hear.
 class listeners final : public pipeline_listener {
 public:
-    listeners(io::timeline_recorder& first, std::optional<trace_file>& trace)
-        : first_(first), trace_(trace) {}
+    listeners(io::timeline_recorder& first, std::optional<trace_file>& trace, dram_replay* replay)
+        : first_(first), trace_(trace), replay_(replay) {}
 
     [[nodiscard]] std::uint64_t heard_items() const {
-        return std::max(run_recorder::page_tiles, trace_ ? trace_->tiles : 0);
+        return std::max({run_recorder::page_tiles, trace_ ? trace_->tiles : 0,
+                         replay_ != nullptr ? replay_->tiles() : 0});
     }
 
     void on_busy(std::size_t engine, std::uint64_t item, std::uint64_t start,
@@ -94,6 +95,9 @@ public:
         }
         if (trace_ && item < trace_->tiles) {
             trace_->writer.on_busy(engine, item, start, end);
+        }
+        if (replay_ != nullptr) {
+            replay_->on_busy(engine, item, start, end);
         }
     }
     void on_stall(std::size_t engine, std::uint64_t item, stall why, std::uint64_t start,
@@ -115,6 +119,7 @@ public:
 private:
     io::timeline_recorder& first_;
     std::optional<trace_file>& trace_;
+    dram_replay* replay_;
 };
 
 /// Capacities are not drawn.
@@ -128,14 +133,14 @@ pipeline_graph names_of(machine const& m) {
 struct run_recorder::parts {
     io::timeline_recorder first;
     std::optional<trace_file> trace{};
-    listeners all{first, trace};
+    listeners all;
 
-    explicit parts(machine const& m) : first(names_of(m)) {}
+    parts(machine const& m, dram_replay* replay) : first(names_of(m)), all(first, trace, replay) {}
 };
 
 run_recorder::run_recorder(machine const& m, std::filesystem::path const& trace,
-                           std::uint64_t trace_tiles)
-    : parts_(std::make_unique<parts>(m)) {
+                           std::uint64_t trace_tiles, dram_replay* replay)
+    : parts_(std::make_unique<parts>(m, replay)) {
     if (!trace.empty()) {
         parts_->trace.emplace(m, names_of(m), trace, trace_tiles);
     }

@@ -3,6 +3,7 @@
 #pragma once
 
 #include <sofattn/hw/config.hpp>
+#include <sofattn/hw/dram_replay.hpp>
 #include <sofattn/hw/pipeline_timing.hpp>
 #include <sofattn/io/figure.hpp>
 
@@ -20,8 +21,9 @@ public:
 
     /// `trace`: file that the first `trace_tiles` tiles go to as trace events; empty: none. Throws
     /// `error` for a file that cannot be made.
+    /// `replay` hears of its tiles, too, if there is one.
     explicit run_recorder(machine const& m, std::filesystem::path const& trace = {},
-                          std::uint64_t trace_tiles = 0);
+                          std::uint64_t trace_tiles = 0, dram_replay* replay = nullptr);
     /// Without `commit`, the file is not there.
     ~run_recorder();
     run_recorder(run_recorder const&) = delete;

@@ -4,6 +4,7 @@
 
 #include <sofattn/attention/problem.hpp>
 #include <sofattn/core/assert.hpp>
+#include <sofattn/core/split_mix.hpp>
 #include <sofattn/core/types.hpp>
 #include <sofattn/core/view.hpp>
 
@@ -81,11 +82,8 @@ private:
 
     /// In [0, 1), for draw i: SplitMix64 of it and of how many are seen.
     [[nodiscard]] double part(index_t i) const noexcept {
-        auto x = static_cast<std::uint64_t>(visible_) << 8 | static_cast<std::uint64_t>(i);
-        x = (x + 1) * 0x9e3779b97f4a7c15u;
-        x = (x ^ (x >> 30)) * 0xbf58476d1ce4e5b9u;
-        x = (x ^ (x >> 27)) * 0x94d049bb133111ebu;
-        return static_cast<double>((x ^ (x >> 31)) >> 32) * 0x1p-32;
+        auto const x = static_cast<std::uint64_t>(visible_) << 8 | static_cast<std::uint64_t>(i);
+        return static_cast<double>(split_mix::mixed((x + 1) * split_mix::step) >> 32) * 0x1p-32;
     }
 
     index_t first_;

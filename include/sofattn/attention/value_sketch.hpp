@@ -4,6 +4,7 @@
 
 #include <sofattn/core/element.hpp>
 #include <sofattn/core/hadamard.hpp>
+#include <sofattn/core/split_mix.hpp>
 #include <sofattn/core/tensor.hpp>
 #include <sofattn/core/types.hpp>
 #include <sofattn/core/view.hpp>
@@ -32,17 +33,16 @@ public:
     explicit sketch_map(index_t dims)
         : signs_(static_cast<std::size_t>(dims)),
           channels_(static_cast<std::size_t>(std::bit_ceil(static_cast<std::uint64_t>(dims)))) {
-        std::uint64_t state = 0x5eed;
+        split_mix next{0x5eed};
         for (double& sign : signs_) {
-            sign = (next(state) & 1) != 0 ? 1.0 : -1.0;
+            sign = (next() & 1) != 0 ? 1.0 : -1.0;
         }
         for (std::size_t i = 0; i < channels_.size(); ++i) {
             channels_[i] = i;
         }
         for (std::size_t i = 0; i + 1 < channels_.size(); ++i) {
-            std::swap(
-                channels_[i],
-                channels_[i + static_cast<std::size_t>(next(state) % (channels_.size() - i))]);
+            std::swap(channels_[i],
+                      channels_[i + static_cast<std::size_t>(next() % (channels_.size() - i))]);
         }
         wide_ = channels_.size();
         channels_.resize(std::min(wide_, static_cast<std::size_t>(most)));
@@ -67,15 +67,6 @@ public:
     }
 
 private:
-    /// splitmix64, Steele, Lea and Flood (2014).
-    static constexpr std::uint64_t next(std::uint64_t& state) noexcept {
-        state += 0x9e3779b97f4a7c15u;
-        std::uint64_t z = state;
-        z = (z ^ (z >> 30)) * 0xbf58476d1ce4e5b9u;
-        z = (z ^ (z >> 27)) * 0x94d049bb133111ebu;
-        return z ^ (z >> 31);
-    }
-
     std::vector<double> signs_;         ///< [dims]
     std::vector<std::size_t> channels_; ///< that are kept
     std::size_t wide_ = 0;              ///< of the rotation

@@ -2,6 +2,7 @@
 // Random numbers by counter: any stream of any seed can be had at once, with the same bits anywhere.
 #pragma once
 
+#include <sofattn/core/split_mix.hpp>
 #include <sofattn/core/types.hpp>
 #include <sofattn/dse/elementary.hpp>
 
@@ -15,11 +16,12 @@ namespace sofattn::dse {
 class random_stream {
 public:
     constexpr random_stream(std::uint64_t seed, std::uint64_t stream) noexcept
-        : key_(mixed(mixed(seed + golden) + golden * (stream + 1))) {}
+        : key_(split_mix::mixed(split_mix::mixed(seed + split_mix::step) +
+                                split_mix::step * (stream + 1))) {}
 
     [[nodiscard]] constexpr std::uint64_t next() noexcept {
-        key_ += golden;
-        return mixed(key_);
+        key_ += split_mix::step;
+        return split_mix::mixed(key_);
     }
     /// Uniform in [0, count). pre: count >= 1
     [[nodiscard]] constexpr index_t below(index_t count) noexcept {
@@ -39,13 +41,6 @@ public:
     [[nodiscard]] double exponential() noexcept { return -logarithm(1.0 - unit()); }
 
 private:
-    static constexpr std::uint64_t golden = 0x9e3779b97f4a7c15;
-    static constexpr std::uint64_t mixed(std::uint64_t z) noexcept {
-        z = (z ^ (z >> 30)) * 0xbf58476d1ce4e5b9;
-        z = (z ^ (z >> 27)) * 0x94d049bb133111eb;
-        return z ^ (z >> 31);
-    }
-
     std::uint64_t key_;
 };
 
