@@ -64,10 +64,10 @@ stored_row row_of(engine::attention_desc const& d, bool is_value, index_t head, 
 /// Whether that is what `row` should be stored as.
 bool is_nearest(stored_row const& stored, float const* row, index_t dim) {
     float most = 0;
-    int largest = 0;
+    double largest = 0;
     bool near = true;
     for (index_t d = 0; d < dim; ++d) {
-        int const code = stored.codes[d];
+        auto const code = static_cast<double>(stored.codes[d]);
         most = std::max(most, std::abs(row[d]));
         largest = std::max(largest, std::abs(code));
         double const off = double{row[d]} - double{stored.scale} * code;

@@ -363,10 +363,8 @@ void perform(Given const& given, attention_desc const& d, std::span<std::byte> m
         sparse_decode(given, std::span(d.codes, static_cast<std::size_t>(d.kv_heads)),
                       decode_options(d), output, memory, run, list_writer{d}, sums_of(d),
                       dropped_of(d), list_reader::of(d));
-    } else if constexpr (scaled_problem<Given>) {
-        // Others make codes of floats, as `check` says.
-    } else if constexpr (requires { given.table; }) {
-        // Others do without pages of a pool, as `check` says.
+    } else if constexpr (scaled_problem<Given> || requires { given.table; }) {
+        // Others do without pages of a pool, and make codes of floats, as `check` says.
     } else if (d.how == method::pages) {
         d.products == dense_products::bf16
             ? run_pages<dense_products::bf16>(given, d, output, memory, run)
