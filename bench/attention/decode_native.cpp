@@ -7,7 +7,10 @@
 #include <sofattn/attention/options.hpp>
 #include <sofattn/attention/problem.hpp>
 #include <sofattn/attention/sparse_decode.hpp>
+#include <sofattn/core/element.hpp>
 #include <sofattn/core/half.hpp>
+#include <sofattn/core/quantise.hpp>
+#include <sofattn/core/scaled_view.hpp>
 #include <sofattn/core/tensor.hpp>
 #include <sofattn/core/types.hpp>
 #include <sofattn/dlzs/packed_index.hpp>
@@ -21,6 +24,7 @@
 #include <array>
 #include <chrono>
 #include <cstddef>
+#include <cstdint>
 #include <memory>
 #include <span>
 #include <string>
@@ -96,6 +100,78 @@ void dense(benchmark::State& state, index_t keys, index_t threads) {
     state.counters["of_peak"] = bytes / read_bandwidth(threads);
 }
 
+/// The same K and V as 8-bit codes k|v, and the scales of a token side by side: half the bytes.
+struct coded_layer {
+    explicit coded_layer(layer const& from)
+        : q(from.q), keys(from.keys), codes({kv_heads, keys, 2 * dim}),
+          scales({kv_heads, 2 * keys}) {
+        std::array<float, static_cast<std::size_t>(dim)> row;
+        for (index_t h = 0; h < kv_heads; ++h) {
+            for (index_t part = 0; part < 2 * keys; ++part) { // k of a token, v, k of the next
+                half const* const of = &from.kv(h, part / 2, part % 2 * dim);
+                std::transform(of, of + dim, row.begin(), to_float<half>);
+                auto const step = quantiser_step::covering(largest_magnitude(row), 127);
+                scales(h, part) = step.step;
+                for (index_t d = 0; d < dim; ++d) {
+                    codes(h, part / 2, part % 2 * dim + d) =
+                        static_cast<std::int8_t>(step.code(row[static_cast<std::size_t>(d)], 127));
+                }
+            }
+        }
+    }
+    [[nodiscard]] problem<half, std::int8_t> given() const {
+        std::array<index_t, 3> const extents{kv_heads, keys, dim};
+        std::array<index_t, 3> const strides{keys * 2 * dim, 2 * dim, 1};
+        auto const of = [&](index_t which) -> view<float const, axis::kv_head, axis::key> {
+            return {scales.cview().data() + which,
+                    {kv_heads, keys},
+                    {scales.cview().stride<axis::kv_head>(), 2}};
+        };
+        std::int8_t const* const data = codes.cview().data();
+        return {q.view(),
+                {{data, extents, strides}, of(0)},
+                {{data + dim, extents, strides}, of(1)},
+                true};
+    }
+
+    tensor<half, axis::head, axis::query, axis::dim> const& q;
+    index_t keys;
+    tensor<std::int8_t, axis::kv_head, axis::key, axis::channel> codes;
+    tensor<float, axis::kv_head, axis::key> scales;
+};
+
+/// A dense step over f16 and one over int8 in turn.
+void coded(benchmark::State& state, index_t keys, index_t threads) {
+    problem<half> const given = layer::of(keys).given();
+    coded_layer const of_codes(layer::of(keys));
+    problem<half, std::int8_t> const coded_given = of_codes.given();
+    tensor<float, axis::head, axis::query, axis::value_dim> output({heads, 1, dim});
+    exec::openmp const run(threads);
+    std::vector<std::byte> workspace(decode_workspace_bytes(given.shape(), threads));
+    auto const timed = [&](auto const& step) {
+        return seconds_of([&] {
+            dense_decode(step, output.view(), workspace, run);
+            benchmark::DoNotOptimize(output.view().data());
+            benchmark::ClobberMemory();
+        });
+    };
+    std::vector<double> f16_times;
+    std::vector<double> int8_times;
+    std::vector<double> ratios;
+    for (auto _ : state) {
+        f16_times.push_back(timed(given));
+        int8_times.push_back(timed(coded_given));
+        ratios.push_back(f16_times.back() / int8_times.back());
+        state.SetIterationTime(int8_times.back());
+    }
+    double const bytes = static_cast<double>(kv_heads * keys * 2 * (dim + 4));
+    state.counters["f16_ms"] = 1e3 * median(f16_times);
+    state.counters["int8_ms"] = 1e3 * median(int8_times);
+    state.counters["speedup"] = median(ratios);
+    state.counters["GB/s"] = bytes / median(int8_times) / 1e9;
+    state.counters["of_peak"] = bytes / median(int8_times) / read_bandwidth(threads);
+}
+
 template <class Index>
 struct policy_of;
 template <template <class> class Index, class Policy>
@@ -164,6 +240,12 @@ void add_sparse(char const* pages, index_t keys, index_t threads) {
                 [=](benchmark::State& state) { dense(state, keys, threads); })
                 ->Unit(benchmark::kMillisecond)
                 ->UseRealTime();
+            add("attention/decode/simd/dense_int8/keys:" + std::to_string(keys) +
+                    "/threads:" + std::to_string(threads),
+                [=](benchmark::State& state) { coded(state, keys, threads); })
+                ->Unit(benchmark::kMillisecond)
+                ->Iterations(25)
+                ->UseManualTime();
             add_sparse<dlzs::paged_index<dlzs::centred_int4>>("16", keys, threads);
             add_sparse<dlzs::packed_index<dlzs::centred_int4>>("none", keys, threads);
             add_sparse<dlzs::packed_index<dlzs::lz_keys>>("none", keys, threads);

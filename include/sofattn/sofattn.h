@@ -30,7 +30,7 @@ extern "C" {
 
 /* Changes of the first number break callers, of the second add to the interface. */
 #define SOFATTN_VERSION_MAJOR 0
-#define SOFATTN_VERSION_MINOR 3
+#define SOFATTN_VERSION_MINOR 4
 #define SOFATTN_VERSION_PATCH 0
 
 /* Of the library that is loaded: major * 10000 + minor * 100 + patch. */
@@ -71,7 +71,13 @@ SOFATTN_API size_t sofattn_sentence(sofattn_verdict const* verdict, char* into, 
 
 /* --- a call of attention --------------------------------------------------------------------- */
 
-enum { SOFATTN_F32 = 0, SOFATTN_F16 = 1, SOFATTN_BF16 = 2 };
+enum {
+    SOFATTN_F32 = 0,
+    SOFATTN_F16 = 1,
+    SOFATTN_BF16 = 2,
+    /* Since 0.4: of keys and values, codes with a scale for each token's row (sofattn_scales) */
+    SOFATTN_INT8 = 3
+};
 enum {
     SOFATTN_MASK_NONE = 0,
     SOFATTN_MASK_CAUSAL = 1, /* the last query stands at the last key */
@@ -101,6 +107,14 @@ typedef struct sofattn_operand {
     int64_t head_stride;  /* bytes */
     int64_t token_stride; /* bytes */
 } sofattn_operand;
+
+/* Since 0.4. Of keys or values in int8, whose elements are scale * code: [kv_head, token or row of the pool].
+ * Codes are meant to lie in [-127, 127]; -128 is a number like any other. */
+typedef struct sofattn_scales {
+    float const* data;    /* NULL where elements are floats */
+    int64_t head_stride;  /* bytes */
+    int64_t token_stride; /* bytes */
+} sofattn_scales;
 
 typedef struct sofattn_attention {
     size_t struct_bytes; /* by sofattn_attention_init */
@@ -181,6 +195,11 @@ typedef struct sofattn_attention {
     /* SOFATTN_BUDGET and SOFATTN_PAGES, a number of each head: [head], or NULL */
     float const* head_masses;
     float const* head_output_errors;
+
+    /* Since 0.4. Of key and value where they are in int8: not with int8 products, nor with SOFATTN_BUDGET and
+     * SOFATTN_PAGES but where these are dense. query is f32, f16 or bf16 then. */
+    sofattn_scales key_scales;
+    sofattn_scales value_scales;
 } sofattn_attention;
 
 /* Zeros, but for the numbers named above and a causal mask. */
@@ -240,7 +259,7 @@ SOFATTN_API void sofattn_prefill_destroy(sofattn_prefill* prefill); /* NULL is f
 
 typedef struct sofattn_layout {
     size_t struct_bytes; /* by sofattn_layout_init */
-    int32_t type;        /* of storage */
+    int32_t type;        /* of storage; in int8 every row of a token has a scale of its own */
     int64_t layers;      /* 1 */
     int64_t kv_heads;    /* 1 */
     int64_t qk_dim;
@@ -264,7 +283,8 @@ SOFATTN_API int64_t sofattn_sequence_length(sofattn_sequence const* sequence);
 SOFATTN_API int64_t sofattn_sequence_code_bytes(sofattn_sequence const* sequence);
 /* Room for so many tokens more, in all layers. */
 SOFATTN_API sofattn_verdict sofattn_sequence_extend(sofattn_sequence* sequence, int64_t tokens);
-/* Keys and values of the next `tokens` of a layer, [kv_head, token, channel]. */
+/* Keys and values of the next `tokens` of a layer, [kv_head, token, channel] in f32, f16 or bf16; rounded to
+ * the pool's type. */
 SOFATTN_API sofattn_verdict sofattn_sequence_write(sofattn_sequence* sequence, int64_t layer,
                                                    int64_t tokens, sofattn_operand const* key,
                                                    sofattn_operand const* value);
@@ -284,7 +304,7 @@ SOFATTN_API sofattn_verdict sofattn_sequence_export(sofattn_sequence const* sequ
  * (SOFATTN_FOREIGN_DATA) or shape (SOFATTN_MISMATCH) nothing is taken, and nothing changes. */
 SOFATTN_API sofattn_verdict sofattn_sequence_import(sofattn_sequence* sequence, void const* from,
                                                     size_t bytes);
-/* Fills in what `attention` says of keys: counts, sizes, memory, pages and codes. Valid until the
+/* Fills in what `attention` says of keys: counts, sizes, memory, scales, pages and codes. Valid until the
  * sequence changes. */
 SOFATTN_API sofattn_verdict sofattn_sequence_describe(sofattn_sequence const* sequence,
                                                       int64_t layer, sofattn_attention* attention);

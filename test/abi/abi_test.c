@@ -247,7 +247,7 @@ static void test_export(sofattn_pool* pool, sofattn_sequence* one, float const* 
     a.method = SOFATTN_BEST_KEYS;
     a.dense_below = 0;
     a.count = 80;
-    EXPECT(bytes > (size_t)TOKENS * KV_HEADS * 2 * DIM * sizeof(float));
+    EXPECT(bytes > (size_t)(TOKENS * sofattn_pool_bytes_per_token(pool)));
     EXPECT(sofattn_sequence_export(one, to, bytes - 1).status == SOFATTN_MISMATCH);
     EXPECT(sofattn_sequence_export(one, NULL, bytes).status == SOFATTN_NULL_POINTER);
     EXPECT(ok(sofattn_sequence_export(one, to, bytes)));
@@ -342,6 +342,97 @@ static void test_cache(void) {
     sofattn_sequence_destroy(one);
     sofattn_sequence_destroy(twin);
     EXPECT(sofattn_pool_free_pages(pool) == 40);
+    sofattn_pool_destroy(pool);
+}
+
+/* Keys and values in int8: rows of the cache, by hand, and what older callers are told. */
+static void test_int8(void) {
+    static int8_t codes[2][KV_HEADS * TOKENS * DIM];
+    static float scales[2][KV_HEADS * TOKENS];
+    static float wide[2][KV_HEADS * TOKENS * DIM], kept[2][KV_HEADS * TOKENS * DIM];
+    sofattn_layout layout;
+    sofattn_pool* pool = NULL;
+    sofattn_sequence* one = NULL;
+    sofattn_attention a = attention(9, TOKENS);
+    int64_t row, d, which;
+    memcpy(kept[0], keys, sizeof keys);
+    memcpy(kept[1], values, sizeof values);
+    for (which = 0; which < 2; ++which) {
+        for (row = 0; row < (int64_t)KV_HEADS * TOKENS; ++row) {
+            float most = 0;
+            for (d = 0; d < DIM; ++d) {
+                float const x = (float)fabs((double)kept[which][row * DIM + d]);
+                most = x > most ? x : most;
+            }
+            scales[which][row] = most / 127.0f;
+            for (d = 0; d < DIM; ++d) {
+                int8_t* const code = &codes[which][row * DIM + d];
+                *code = (int8_t)floor(
+                    (double)kept[which][row * DIM + d] / (double)scales[which][row] + 0.5);
+                wide[which][row * DIM + d] = scales[which][row] * (float)*code;
+            }
+        }
+    }
+    a.key.data = codes[0];
+    a.value.data = codes[1];
+    a.key.type = a.value.type = SOFATTN_INT8;
+    a.key.head_stride = a.value.head_stride = TOKENS * DIM;
+    a.key.token_stride = a.value.token_stride = DIM;
+    EXPECT(sofattn_check(&a).status == SOFATTN_NULL_POINTER);
+    EXPECT(strcmp(sofattn_check(&a).field, "key_scales.data") == 0);
+    a.key_scales.data = scales[0];
+    a.value_scales.data = scales[1];
+    a.key_scales.head_stride = a.value_scales.head_stride = 4 * TOKENS;
+    a.key_scales.token_stride = a.value_scales.token_stride = 4;
+    memcpy(keys, wide[0], sizeof keys);
+    memcpy(values, wide[1], sizeof values);
+    textbook(others, 9, TOKENS);
+    EXPECT(ok(run(&a)));
+    EXPECT(distance(outputs, others, 9) < 2e-5);
+    a.queries = 1;
+    textbook(others, 1, TOKENS);
+    EXPECT(ok(run(&a)));
+    EXPECT(distance(outputs, others, 1) < 2e-5);
+    a.struct_bytes = offsetof(sofattn_attention, key_scales); /* a caller of 0.3 has none */
+    EXPECT(sofattn_check(&a).status == SOFATTN_NULL_POINTER);
+    a.struct_bytes = sizeof a;
+    a.method = SOFATTN_PAGES;
+    a.mass = 0.9;
+    a.dense_below = 0;
+    EXPECT(sofattn_check(&a).status == SOFATTN_UNSUPPORTED);
+
+    /* The cache makes the same codes of the same numbers. */
+    memcpy(keys, kept[0], sizeof keys);
+    memcpy(values, kept[1], sizeof values);
+    sofattn_layout_init(&layout);
+    layout.type = SOFATTN_INT8;
+    layout.kv_heads = KV_HEADS;
+    layout.qk_dim = layout.v_dim = DIM;
+    layout.page_tokens = 16;
+    layout.pages = 40;
+    layout.coded_from = 64;
+    EXPECT(ok(sofattn_pool_create(&layout, &pool)));
+    EXPECT(sofattn_pool_bytes_per_token(pool) == KV_HEADS * (2 * DIM + 8));
+    EXPECT(ok(sofattn_sequence_create(pool, &one)));
+    append(one, 0, TOKENS);
+    a = attention(1, 1);
+    memset(&a.key_scales, 0x5a, sizeof a.key_scales);
+    a.struct_bytes = offsetof(sofattn_attention, key_scales);
+    EXPECT(sofattn_sequence_describe(one, 0, &a).status == SOFATTN_UNSUPPORTED);
+    EXPECT(a.key_scales.token_stride == 0x5a5a5a5a5a5a5a5a); /* not its own */
+    EXPECT(a.keys == 1);
+    a = attention(1, 1);
+    EXPECT(ok(sofattn_sequence_describe(one, 0, &a)));
+    EXPECT(a.key.type == SOFATTN_INT8 && a.key_scales.data != NULL);
+    EXPECT(ok(run(&a)));
+    EXPECT(distance(outputs, others, 1) < 1e-4); /* ties apart */
+    a.method = SOFATTN_BEST_KEYS;
+    a.dense_below = 0;
+    a.count = 80;
+    EXPECT(ok(run(&a)));
+    memcpy(others, outputs, sizeof others);
+    test_export(pool, one, others);
+    sofattn_sequence_destroy(one);
     sofattn_pool_destroy(pool);
 }
 
@@ -490,6 +581,7 @@ int main(int count, char** arguments) {
     test_attention();
     test_refusals();
     test_cache();
+    test_int8();
     test_batch();
     test_prefill();
     test_pages(SOFATTN_PRODUCTS_F32);

@@ -60,7 +60,7 @@ constexpr kv_layout small{.layers = 2,
 } // namespace
 
 TEST_CASE_TEMPLATE("engine.kv_export: what comes back is the same, and goes on alike", T, float,
-                   half, bfloat16) {
+                   half, bfloat16, std::int8_t) {
     SOFATTN_GENERATOR(random);
     for (int round = 0; round < 12; ++round) {
         kv_layout l = small;

@@ -89,7 +89,7 @@ void live(generator& random, kv_layout const& l, std::int64_t steps, std::int64_
 } // namespace
 
 TEST_CASE_TEMPLATE("engine.kv_sequence: random lives, against caches that never had another", T,
-                   float, half, bfloat16) {
+                   float, half, bfloat16, std::int8_t) {
     SOFATTN_GENERATOR(random);
     char const* const asked = std::getenv("SOFATTN_CACHE_STEPS");
     std::int64_t const steps = asked != nullptr ? std::strtoll(asked, nullptr, 10) : 1200;

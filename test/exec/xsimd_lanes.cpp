@@ -15,6 +15,7 @@
 #include <cstddef>
 #include <cstdint>
 #include <limits>
+#include <type_traits>
 #include <vector>
 
 using namespace sofattn;
@@ -144,6 +145,35 @@ TEST_CASE("exec.xsimd_lanes: load and store take any alignment and touch one vec
             CHECK(right);
         }
     }
+}
+
+TEST_CASE("exec.xsimd_lanes: bytes become floats, wherever they lie") {
+    std::vector<std::int8_t> all(256 + lanes);
+    for (std::size_t i = 0; i < all.size(); ++i) {
+        all[i] = static_cast<std::int8_t>(static_cast<int>(i % 256) - 128);
+    }
+    for (std::size_t at = 0; at < 256; ++at) {
+        CHECK(lanes_of(exec::load(all.data() + at)) ==
+              each_lane([&](std::size_t i) { return static_cast<int>(all[at + i]); }));
+    }
+}
+
+TEST_CASE("exec.xsimd_lanes: a few floats repeated") {
+    std::vector<float> const from{3.5f, -1.0f, 7.0f, 0.5f, -2.0f, 9.0f, 11.0f, 13.0f, 1.0f,
+                                  2.0f, 4.0f,  8.0f, 6.0f, 5.0f,  3.0f, 10.0f, 12.0f};
+    auto const repeats = [&](auto count) {
+        if constexpr (count <= vector_width) {
+            for (std::size_t at : {0, 1}) {
+                CHECK(lanes_of(exec::repeated<count>(from.data() + at)) ==
+                      each_lane([&](std::size_t i) { return from[at + i % std::size_t{count}]; }));
+            }
+        }
+    };
+    repeats(std::integral_constant<int, 1>{});
+    repeats(std::integral_constant<int, 2>{});
+    repeats(std::integral_constant<int, 4>{});
+    repeats(std::integral_constant<int, 8>{});
+    repeats(std::integral_constant<int, 16>{});
 }
 
 TEST_CASE("exec.xsimd_lanes: if_below and larger choose lane by lane") {

@@ -42,7 +42,7 @@ class Caches(unittest.TestCase):
 
     def test_any_history_gives_what_a_fresh_sequence_gives(self):
         layers, kv_heads, heads, qk_dim, v_dim = 2, 2, 4, 24, 16
-        for dtype in DTYPES:
+        for dtype in (*DTYPES, "int8"):
             layout = dict(
                 layers=layers, kv_heads=kv_heads, qk_dim=qk_dim, v_dim=v_dim, dtype=dtype, coded_from=32
             )
@@ -119,7 +119,7 @@ class Caches(unittest.TestCase):
         np.testing.assert_array_equal(listed, selection.output)
 
     def test_what_is_written_is_rounded_to_the_pools_type(self):
-        for pooled in DTYPES:
+        for pooled in (*DTYPES, "int8"):
             for given in DTYPES:
                 k, v = (stored(self.numbers(1, 9, 8), given) for _ in range(2))
                 told = dict(dtype="bfloat16") if given == "bfloat16" else {}

@@ -3,7 +3,8 @@
 
 Arrays are [head, token, channel]. They are read where they lie: heads and tokens may have any strides, of
 any sign; the channels of a token must be neighbours. Elements are float32 or float16; numpy has no
-bfloat16, so its bits are uint16, and dtype="bfloat16" says so. Outputs are float32.
+bfloat16, so its bits are uint16, and dtype="bfloat16" says so. Keys and values may also be int8 codes with a
+float32 scale per token, k_scales and v_scales. Outputs are float32.
 
     >>> out = sofattn.attention(q, k, v)                                         # dense, causal
     >>> out = sofattn.attention(q, k, v, method="budget", output_error=0.01)     # sparse prefill
@@ -38,11 +39,12 @@ if TYPE_CHECKING:
     Integers = NDArray[numpy.int32]
     # float32, float16, or the bits of bfloat16
     Stored = Union[NDArray[numpy.float32], NDArray[numpy.float16], NDArray[numpy.uint16]]
+    Codes = NDArray[numpy.int8]
 
 Mask = Literal["none", "causal", "window", "prefix"]
 Method = Literal["dense", "best_keys", "budget", "listed", "pages"]
 Products = Literal["float32", "bfloat16", "int8"]
-StorageType = Literal["float32", "float16", "bfloat16"]
+StorageType = Literal["float32", "float16", "bfloat16", "int8"]
 
 __all__ = [
     "Attended",
@@ -67,9 +69,11 @@ def version() -> str:
 
 def attention(
     q: Stored,
-    k: Stored,
-    v: Stored,
+    k: Union[Stored, Codes],
+    v: Union[Stored, Codes],
     *,
+    k_scales: Optional[Floats] = None,
+    v_scales: Optional[Floats] = None,
     mask: Mask = "causal",
     window: Optional[int] = None,
     prefix: Optional[int] = None,
@@ -104,7 +108,9 @@ def attention(
 
     q       [head, query, channel] float32, or of the type of k
     k, v    [kv_head, key, channel] of one type; kv_head divides head (grouped queries); at most 256
-            channels, v may have others than q and k
+            channels, v may have others than q and k. Where both are int8, q is of any type and an element
+            is its code times its token's scale: float32 k_scales and v_scales [kv_head, key], any
+            strides. "dense" and "listed" read such, the others where they are dense
     returns [head, query, channel of v] float32, `out` where that is given (any strides with channels
             together, in memory of its own); with return_sums, return_selected or return_dropped an Attended
 
@@ -222,7 +228,7 @@ class KVPool:
 
     @property
     def dtype(self) -> StorageType:
-        """Of storage; what is written is rounded to it."""
+        """Of storage; what is written is rounded to it, in int8 by a scale for each row of a token."""
         return self._core.dtype
 
     @property
@@ -276,7 +282,7 @@ class Sequence:
     def append(
         self, layer: int, k: Stored, v: Stored, *, dtype: Optional[Literal["bfloat16"]] = None
     ) -> None:
-        """Keys and values of a layer's next tokens, [kv_head, token, channel] in any type.
+        """Keys and values of a layer's next tokens, [kv_head, token, channel] in any type but int8.
 
         The layer that gets them first makes the sequence longer. uint16 arrays are bfloat16 where the pool
         is, or dtype="bfloat16" says so. NaN and infinity are refused.

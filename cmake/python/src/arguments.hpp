@@ -64,8 +64,10 @@ inline constexpr choices<2> coded_methods{{{"budget", SOFATTN_BUDGET}, {"pages",
 inline constexpr choices<3> all_products{{{"float32", SOFATTN_PRODUCTS_F32},
                                           {"bfloat16", SOFATTN_PRODUCTS_BF16},
                                           {"int8", SOFATTN_PRODUCTS_INT8}}};
-inline constexpr choices<3> storage_types{
-    {{"float32", SOFATTN_F32}, {"float16", SOFATTN_F16}, {"bfloat16", SOFATTN_BF16}}};
+inline constexpr choices<4> storage_types{{{"float32", SOFATTN_F32},
+                                           {"float16", SOFATTN_F16},
+                                           {"bfloat16", SOFATTN_BF16},
+                                           {"int8", SOFATTN_INT8}}};
 
 template <std::size_t N>
 [[nodiscard]] std::int32_t as_choice(std::string const& name, py::handle object,

@@ -15,10 +15,12 @@
 
 namespace sofattn::python {
 
-/// An array [head, token, channel] and what the library is told of it. Holds the array.
+/// An array [head, token, channel] and what the library is told of it. Holds the array, and the scales of codes.
 struct rows {
     py::array array;
     sofattn_operand operand{};
+    py::object scale_array = py::none(); ///< [head, token], of codes
+    sofattn_scales scales{};
 
     [[nodiscard]] std::int64_t heads() const { return array.shape(0); }
     [[nodiscard]] std::int64_t tokens() const { return array.shape(1); }
@@ -75,7 +77,7 @@ inline void require_channels_together(std::string const& name, py::array const& 
 
 /// An input, of float32, float16, or of bfloat16 in the bits of uint16 where the caller says so.
 [[nodiscard]] inline rows read_rows(std::string const& name, py::handle object, bool bfloat16) {
-    rows r{any_array(name, object), {}};
+    rows r{any_array(name, object)};
     py::array const& a = r.array;
     if (a.ndim() != 3) {
         refuse(name + ".ndim", std::to_string(a.ndim()), "3: [head, token, channel]");
@@ -95,6 +97,38 @@ inline void require_channels_together(std::string const& name, py::array const& 
     r.operand.data = a.data();
     r.operand.head_stride = a.strides(0);
     r.operand.token_stride = a.strides(1);
+    return r;
+}
+
+/// Keys or values: as above, or int8 with float32 scales [kv_head, token] of any strides.
+[[nodiscard]] inline rows read_stored(std::string const& name, py::handle object, py::handle scales,
+                                      bool bfloat16) {
+    std::string const of_scales = name + "_scales";
+    py::array const a = any_array(name, object);
+    bool const is_coded = holds(a, 'i', 1);
+    if (is_coded == scales.is_none()) {
+        refuse(of_scales, is_coded ? "None" : "given",
+               is_coded ? "float32 [kv_head, token] where " + name + " is int8"
+                        : "None but where " + name + " is int8",
+               is_coded ? SOFATTN_NULL_POINTER : SOFATTN_UNSUPPORTED);
+    }
+    if (!is_coded) {
+        return read_rows(name, object, bfloat16);
+    }
+    if (a.ndim() != 3) {
+        refuse(name + ".ndim", std::to_string(a.ndim()), "3: [head, token, channel]");
+    }
+    require_channels_together(name, a);
+    py::array const s = any_array(of_scales, scales);
+    if (!holds(s, 'f', 4)) {
+        refuse(of_scales + ".dtype", type_text(s), "float32, in native byte order",
+               SOFATTN_UNSUPPORTED);
+    }
+    require_shape(of_scales, s, {a.shape(0), a.shape(1)}, "[kv_head, token]");
+    rows r{a};
+    r.operand = {a.data(), SOFATTN_INT8, a.strides(0), a.strides(1)};
+    r.scale_array = s;
+    r.scales = {static_cast<float const*>(s.data()), s.strides(0), s.strides(1)};
     return r;
 }
 

@@ -114,6 +114,8 @@ public:
         a.v_dim = v.dim();
         a.key = k.operand;
         a.value = v.operand;
+        a.key_scales = k.scales;
+        a.value_scales = v.scales;
         keys_.emplace(k);
         values_.emplace(v);
     }
@@ -239,6 +241,12 @@ private:
         if (keys_) {
             require_apart(array, keys_->array, "k");
             require_apart(array, values_->array, "v");
+            for (rows const* const of : {&*keys_, &*values_}) {
+                if (!of->scale_array.is_none()) {
+                    require_apart(array, py::reinterpret_borrow<py::array>(of->scale_array),
+                                  of == &*keys_ ? "k_scales" : "v_scales");
+                }
+            }
         }
         a.output = static_cast<float*>(array.mutable_data());
         a.output_head_stride = array.strides(0);

@@ -38,8 +38,8 @@ py::object attention(py::dict const& given) {
     arguments const from(given);
     bool const bfloat16 = is_bfloat16(from.object("dtype"), false);
     rows const q = read_rows("q", from.object("q"), bfloat16);
-    rows const k = read_rows("k", from.object("k"), bfloat16);
-    rows const v = read_rows("v", from.object("v"), bfloat16);
+    rows const k = read_stored("k", from.object("k"), from.object("k_scales"), bfloat16);
+    rows const v = read_stored("v", from.object("v"), from.object("v_scales"), bfloat16);
     call c(from);
     c.set_query(q);
     c.set_keys(k, v);
@@ -49,8 +49,19 @@ py::object attention(py::dict const& given) {
                SOFATTN_UNSUPPORTED);
     }
     if (c.a.keys >= c.a.dense_below) {
+        if (c.a.method == SOFATTN_BEST_KEYS && k.operand.type == SOFATTN_INT8) {
+            refuse("k.dtype", "int8",
+                   "float32, float16 or bfloat16 with method=\"best_keys\": a "
+                   "Sequence of a KVPool with dtype=\"int8\" has codes",
+                   SOFATTN_UNSUPPORTED);
+        }
         if (c.a.method == SOFATTN_BEST_KEYS) {
             return attend_best_keys(c, q, k, v);
+        }
+        if (is_coded_prefill(c.a.method) && k.operand.type == SOFATTN_INT8) {
+            refuse("k.dtype", "int8",
+                   "float32, float16 or bfloat16 with method=\"budget\" and \"pages\"",
+                   SOFATTN_UNSUPPORTED);
         }
         if (is_coded_prefill(c.a.method) && !from.given("codes")) {
             own = std::make_unique<prefill_codes>(k, v, c.a.method, c.a.products);

@@ -4,6 +4,7 @@
 
 #include <sofattn/core/bfloat16.hpp>
 #include <sofattn/core/half.hpp>
+#include <sofattn/core/scaled_view.hpp>
 #include <sofattn/engine/descriptor.hpp>
 #include <sofattn/engine/kv_export.hpp>
 #include <sofattn/engine/kv_pool.hpp>
@@ -61,7 +62,7 @@ public:
     [[nodiscard]] virtual any_sequence* sequence() noexcept = 0;
 };
 
-template <storage_float T>
+template <storage_element T>
 class typed_sequence final : public any_sequence {
 public:
     explicit typed_sequence(engine::kv_pool<T>& pool) noexcept : cache_(pool) {}
@@ -103,7 +104,7 @@ private:
     engine::kv_sequence<T> cache_;
 };
 
-template <storage_float T>
+template <storage_element T>
 class typed_pool final : public any_pool {
 public:
     [[nodiscard]] engine::verdict open(engine::kv_layout const& layout) noexcept override {
@@ -127,6 +128,7 @@ private:
     case engine::dtype::f32: return new (std::nothrow) typed_pool<float>;
     case engine::dtype::f16: return new (std::nothrow) typed_pool<half>;
     case engine::dtype::bf16: return new (std::nothrow) typed_pool<bfloat16>;
+    case engine::dtype::int8: return new (std::nothrow) typed_pool<std::int8_t>;
     }
     return nullptr;
 }

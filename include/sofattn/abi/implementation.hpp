@@ -41,6 +41,13 @@ namespace detail {
     return {o.data, static_cast<std::int32_t>(o.type), o.head_stride, o.token_stride};
 }
 
+[[nodiscard]] inline engine::row_scales from_c(sofattn_scales const& s) noexcept {
+    return {s.data, s.head_stride, s.token_stride};
+}
+[[nodiscard]] inline sofattn_scales as_c(engine::row_scales const& s) noexcept {
+    return {s.data, s.head_stride, s.token_stride};
+}
+
 /// Structs of older callers are shorter: what they lack has its initial value.
 template <class Struct>
 [[nodiscard]] engine::verdict read(Struct const* from, Struct const& initial,
@@ -130,6 +137,8 @@ template <class Struct>
     d.head_output_errors = c.head_output_errors;
     d.dropped_mass = c.dropped_mass;
     d.reuse = {c.reuse, c.reuse_slots, c.reuse_most_dropped, c.reused};
+    d.key_scales = from_c(c.key_scales);
+    d.value_scales = from_c(c.value_scales);
     return d;
 }
 
@@ -340,9 +349,9 @@ private:
         if (found.ok() && into == nullptr) {
             found = detail::null("into", "a place for the pool");
         }
-        if (found.ok() && (c.type < 0 || c.type > 2)) {
+        if (found.ok() && (c.type < 0 || c.type > 3)) {
             found = {e::status::out_of_range, "type", static_cast<double>(c.type),
-                     "f32, f16 or bf16"};
+                     "f32, f16, bf16 or int8"};
         }
         if (!found.ok()) {
             return detail::as_c(found);
@@ -450,8 +459,21 @@ private:
         if (s == nullptr) {
             return detail::as_c(detail::null("sequence", "a sequence"));
         }
-        return detail::with_attention(a, [&](e::attention_desc d) {
+        return detail::with_attention(a, [&](e::attention_desc d) -> e::verdict {
             e::verdict const found = s->is->describe(layer, d);
+            // A struct of before 0.4 ends before the scales: nothing may be written there.
+            constexpr std::size_t scaled_bytes =
+                offsetof(sofattn_attention, value_scales) + sizeof(sofattn_scales);
+            bool const has_scales = a->struct_bytes >= scaled_bytes;
+            if (found.ok() && !has_scales && d.key_scales.data != nullptr) {
+                return {e::status::unsupported, "struct_bytes",
+                        static_cast<double>(a->struct_bytes),
+                        "that of version 0.4 or later where a cache is in int8"};
+            }
+            if (found.ok() && has_scales) {
+                a->key_scales = detail::as_c(d.key_scales);
+                a->value_scales = detail::as_c(d.value_scales);
+            }
             if (found.ok()) {
                 a->kv_heads = d.kv_heads;
                 a->keys = d.keys;

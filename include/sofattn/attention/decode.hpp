@@ -202,9 +202,9 @@ private:
 /// `dense_attention`, whose blocks multiply more than they read.
 ///
 /// in     given      queries [head, query, dim], keys [kv_head, key, dim], values [kv_head, key,
-///                   value_dim], any strides, f32, f16 or bf16; read as they lie where rows are
-///                   contiguous and whole registers, once for all query heads of their KV head;
-///                   in a row, or in pages: the same bits
+///                   value_dim], any strides, f32, f16 or bf16, K and V also in int8 with scales; read
+///                   as they lie where rows are contiguous and whole registers, once for all query
+///                   heads of their KV head; in a row, or in pages: the same bits
 ///        workspace  at least decode_workspace_bytes(given.shape(), run.threads(), parts) bytes
 ///        run        who does the work (exec::parallel_for); a task is a chunk of keys
 ///        parts      how long chunks are; sofattn-tune measures what is best
@@ -215,7 +215,8 @@ private:
 /// error  none: allocates and throws nothing
 /// exact  the same bits for any number of threads: chunks depend on shape and parts and are merged
 ///        in order; within 2e-5 of a double-precision oracle (relative, Frobenius), and 1e-6 more
-///        per unit of logit that a row's keys share
+///        per unit of logit that a row's keys share. Of codes: of the numbers scale * code, whose scale
+///        is multiplied to logits and weights; where scales are powers of two, the bits of these numbers
 /// paper  not in the paper, which has no decode
 template <key_value_problem Given, exec::parallel_for Run>
 void dense_decode(Given const& given, view<float, axis::head, axis::query, axis::value_dim> output,

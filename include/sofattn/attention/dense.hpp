@@ -69,8 +69,10 @@ dense_workspace_bytes(problem_shape const& shape, index_t threads,
 /// Dense attention, exact but for rounding; with caps, slopes and sinks of the problem's logit_terms.
 ///
 /// in     given      queries [head, query, dim], keys [kv_head, key, dim], values [kv_head, key,
-///                   value_dim], any strides, f32, f16 or bf16; query heads of one KV head share the
-///                   reading of K and V; in a row, or in pages (not for int8 products): the same bits
+///                   value_dim], any strides, f32, f16 or bf16; K and V also in int8 with scales, which
+///                   counts as their scale * code in f32 (not for int8 products, whose codes have other
+///                   steps); query heads of one KV head share the reading of K and V; in a row, or in
+///                   pages (not for int8 products): the same bits
 ///        workspace  at least dense_workspace_bytes<Products>(given.shape(), run.threads(), tiles) bytes
 ///        run        who does the work (exec::parallel_for)
 ///        tiles      how it is cut for the caches; sofattn-tune measures which are best
@@ -86,7 +88,8 @@ dense_workspace_bytes(problem_shape const& shape, index_t threads,
 /// paper  not in the paper; FlashAttention-2, the rival of section III-C, and SageAttention
 template <dense_products Products = dense_products::f32, key_value_problem Given,
           exec::parallel_for Run>
-    requires(Products != dense_products::int8 || !requires(Given const& g) { g.table; })
+    requires(Products != dense_products::int8 ||
+             !(requires(Given const& g) { g.table; } || scaled_problem<Given>))
 void dense_attention(Given const& given,
                      view<float, axis::head, axis::query, axis::value_dim> output,
                      std::span<std::byte> workspace, Run const& run, softmax_sums const& sums = {},

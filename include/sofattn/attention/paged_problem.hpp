@@ -7,6 +7,7 @@
 #include <sofattn/core/element.hpp>
 #include <sofattn/core/error.hpp>
 #include <sofattn/core/page_table.hpp>
+#include <sofattn/core/scaled_view.hpp>
 #include <sofattn/core/types.hpp>
 #include <sofattn/core/view.hpp>
 
@@ -18,21 +19,21 @@
 namespace sofattn {
 
 /// Keys, or values, of a KV head, as they are read token by token.
-template <storage_float Query, storage_float KeyValue>
+template <storage_float Query, storage_element KeyValue>
 [[nodiscard]] auto keys_of(problem<Query, KeyValue> const& given, index_t kv) noexcept {
     return given.keys.template slice<axis::kv_head>(kv);
 }
-template <storage_float Query, storage_float KeyValue>
+template <storage_float Query, storage_element KeyValue>
 [[nodiscard]] auto values_of(problem<Query, KeyValue> const& given, index_t kv) noexcept {
     return given.values.template slice<axis::kv_head>(kv);
 }
 
 /// One sequence's attention; others may have pages of the same pool, some of them shared.
-template <storage_float Query, storage_float KeyValue = Query>
+template <storage_float Query, storage_element KeyValue = Query>
 struct paged_problem {
     view<Query const, axis::head, axis::query, axis::dim> queries;
-    view<KeyValue const, axis::kv_head, axis::key, axis::dim> keys; ///< rows of the pool
-    view<KeyValue const, axis::kv_head, axis::key, axis::value_dim> values;
+    stored_view<KeyValue, axis::kv_head, axis::key, axis::dim> keys; ///< rows of the pool
+    stored_view<KeyValue, axis::kv_head, axis::key, axis::value_dim> values;
     page_table table;
     index_t tokens = 0; ///< of the sequence
     bool causal = true;
@@ -86,11 +87,11 @@ private:
     }
 };
 
-template <storage_float Query, storage_float KeyValue>
+template <storage_float Query, storage_element KeyValue>
 [[nodiscard]] auto keys_of(paged_problem<Query, KeyValue> const& given, index_t kv) noexcept {
     return paged_view(given.keys.template slice<axis::kv_head>(kv), given.table, 0, given.tokens);
 }
-template <storage_float Query, storage_float KeyValue>
+template <storage_float Query, storage_element KeyValue>
 [[nodiscard]] auto values_of(paged_problem<Query, KeyValue> const& given, index_t kv) noexcept {
     return paged_view(given.values.template slice<axis::kv_head>(kv), given.table, 0, given.tokens);
 }
@@ -103,6 +104,12 @@ concept key_value_problem = requires(T const& given) {
     given.queries;
     given.keys;
     given.values;
+};
+
+/// One whose keys and values are codes with scales.
+template <class T>
+concept scaled_problem = requires(T const& given) {
+    given.keys.scales();
 };
 
 } // namespace sofattn

@@ -6,6 +6,7 @@
 #include <sofattn/core/element.hpp>
 #include <sofattn/core/error.hpp>
 #include <sofattn/core/finite.hpp>
+#include <sofattn/core/scaled_view.hpp>
 #include <sofattn/core/types.hpp>
 #include <sofattn/core/view.hpp>
 #include <sofattn/dlzs/projection.hpp>
@@ -126,12 +127,13 @@ struct problem_shape {
     }
 };
 
-/// Attention over keys and values that exist.
-template <storage_float Query, storage_float KeyValue = Query>
+/// Attention over keys and values that exist. Those in std::int8_t are codes with a scale per token and KV
+/// head (scaled_view), which dense attention and decode read, but nothing that predicts scores from keys.
+template <storage_float Query, storage_element KeyValue = Query>
 struct problem {
     view<Query const, axis::head, axis::query, axis::dim> queries;
-    view<KeyValue const, axis::kv_head, axis::key, axis::dim> keys;
-    view<KeyValue const, axis::kv_head, axis::key, axis::value_dim> values;
+    stored_view<KeyValue, axis::kv_head, axis::key, axis::dim> keys;
+    stored_view<KeyValue, axis::kv_head, axis::key, axis::value_dim> values;
     bool causal = false;
     double scale = 0;   ///< 0: 1 / sqrt(dim)
     index_t window = 0; ///< keys up to its own that a causal query sees; 0: all
@@ -164,6 +166,16 @@ struct problem {
                   values.template extent<axis::kv_head>(), "those of keys, ", s.kv_heads);
         f.require(values.template extent<axis::key>() == s.keys, "tokens of values",
                   values.template extent<axis::key>(), "those of keys, ", s.keys);
+        if constexpr (requires { keys.scales(); }) {
+            auto const fits = [&](auto const& scales, char const* heads, char const* tokens) {
+                f.require(scales.template extent<axis::kv_head>() == s.kv_heads, heads,
+                          scales.template extent<axis::kv_head>(), "those of keys, ", s.kv_heads);
+                f.require(scales.template extent<axis::key>() == s.keys, tokens,
+                          scales.template extent<axis::key>(), "those of keys, ", s.keys);
+            };
+            fits(keys.scales(), "KV heads of key scales", "tokens of key scales");
+            fits(values.scales(), "KV heads of value scales", "tokens of value scales");
+        }
         return f;
     }
     [[nodiscard]] bool is_valid() const noexcept {

@@ -5,6 +5,7 @@
 #include <sofattn/core/element.hpp>
 #include <sofattn/core/error.hpp>
 #include <sofattn/core/rows.hpp>
+#include <sofattn/core/scaled_view.hpp>
 #include <sofattn/core/types.hpp>
 #include <sofattn/core/view.hpp>
 
@@ -41,6 +42,12 @@ void require_finite(std::string_view name, view<T, Axes...> array) {
                         "finite");
         }
     });
+}
+
+/// Of codes, their scales.
+template <class... Axes>
+void require_finite(std::string_view name, scaled_view<Axes...> rows) {
+    require_finite(std::string(name) + ", scales", rows.scales());
 }
 
 } // namespace sofattn

@@ -42,29 +42,35 @@ struct page_table {
     }
 };
 
-/// Tokens of a sequence in pages, read as view<T, axis::key, Column>. Copied freely.
-template <class T, class Column>
+/// Tokens of a sequence in pages, read as Rows are: view<T, axis::key, Column> of the pool, or its scaled_view.
+/// Copied freely.
+template <class Rows>
 class paged_view {
 public:
-    using element_type = T;
+    using element_type = typename Rows::element_type;
 
     /// `rows` of the pool; tokens [first, first + count) of the table.
-    constexpr paged_view(view<T, axis::key, Column> rows, page_table const& table, index_t first,
-                         index_t count) noexcept
+    constexpr paged_view(Rows rows, page_table const& table, index_t first, index_t count) noexcept
         : rows_(rows), table_(table), first_(first), count_(count) {}
 
     template <class Axis>
     [[nodiscard]] constexpr index_t extent() const noexcept {
-        return std::is_same_v<Axis, axis::key> ? count_ : rows_.template extent<Column>();
+        return std::is_same_v<Axis, axis::key> ? count_ : rows_.template extent<Axis>();
     }
     /// Tokens have none: rows may lie anywhere.
     template <class Axis>
-        requires(std::is_same_v<Axis, Column>)
+        requires(!std::is_same_v<Axis, axis::key>)
     [[nodiscard]] constexpr index_t stride() const noexcept {
-        return rows_.template stride<Column>();
+        return rows_.template stride<Axis>();
     }
-    [[nodiscard]] T& operator()(index_t token, index_t column) const noexcept {
+    [[nodiscard]] decltype(auto) operator()(index_t token, index_t column) const noexcept {
         return rows_(table_.row(first_ + token), column);
+    }
+    /// One token's row.
+    template <class Axis>
+        requires(std::is_same_v<Axis, axis::key>)
+    [[nodiscard]] constexpr auto slice(index_t token) const noexcept {
+        return rows_.template slice<axis::key>(table_.row(first_ + token));
     }
     template <class Axis>
         requires(std::is_same_v<Axis, axis::key>)
@@ -73,7 +79,7 @@ public:
     }
 
 private:
-    view<T, axis::key, Column> rows_;
+    Rows rows_;
     page_table table_;
     index_t first_;
     index_t count_;

@@ -65,7 +65,7 @@ private:
 };
 
 [[nodiscard]] constexpr std::int64_t bytes_of(dtype type) noexcept {
-    return type == dtype::f32 ? 4 : 2;
+    return type == dtype::f32 ? 4 : type == dtype::int8 ? 1 : 2;
 }
 [[nodiscard]] constexpr std::int64_t magnitude(std::int64_t x) noexcept { return x < 0 ? -x : x; }
 
@@ -129,6 +129,23 @@ inline void check_pages(checker& c, attention_desc const& d) noexcept {
               "left out with method::budget and method::pages: sparse prefill reads keys in a row");
 }
 
+/// Of keys, or of values. pre: their type is one
+inline void check_scales(checker& c, attention_desc const& d, row_scales const& of,
+                         std::int64_t rows, bool are_keys) noexcept {
+    char const* const data = are_keys ? "key_scales.data" : "value_scales.data";
+    if (d.key.type != dtype::int8) {
+        c.require(of.data == nullptr, status::unsupported, data, 1,
+                  "null but where keys and values are in int8");
+        return;
+    }
+    c.given(data, of.data, "the first scale of keys and of values that are in int8");
+    c.aligned(data, of.data, 4);
+    c.stride(are_keys ? "key_scales.head_stride" : "value_scales.head_stride", of.head_stride,
+             d.kv_heads, 4);
+    c.stride(are_keys ? "key_scales.token_stride" : "value_scales.token_stride", of.token_stride,
+             rows, 4);
+}
+
 inline void check_memory(checker& c, attention_desc const& d) noexcept {
     struct named {
         operand const& of;
@@ -148,7 +165,9 @@ inline void check_memory(checker& c, attention_desc const& d) noexcept {
                            named{d.value, "value.data", "value.type", "value.head_stride",
                                  "value.token_stride", d.kv_heads, rows}}) {
         c.given(n.data, n.of.data, "the first element of an array");
-        c.in_range(n.type, static_cast<std::int64_t>(n.of.type), 0, 2, "f32, f16 or bf16");
+        bool const is_query = &n.of == &d.query;
+        c.in_range(n.type, static_cast<std::int64_t>(n.of.type), 0, is_query ? 2 : 3,
+                   is_query ? "f32, f16 or bf16" : "f32, f16, bf16 or int8");
         if (!c.ok()) {
             return;
         }
@@ -159,8 +178,16 @@ inline void check_memory(checker& c, attention_desc const& d) noexcept {
     }
     c.require(d.value.type == d.key.type, status::unsupported, "value.type",
               static_cast<double>(d.value.type), "that of key");
-    c.require(d.query.type == dtype::f32 || d.query.type == d.key.type, status::unsupported,
-              "query.type", static_cast<double>(d.query.type), "f32, or that of key");
+    c.require(d.query.type == dtype::f32 || d.query.type == d.key.type || d.key.type == dtype::int8,
+              status::unsupported, "query.type", static_cast<double>(d.query.type),
+              "f32, or that of key; any but int8 where that is int8");
+    check_scales(c, d, d.key_scales, rows, true);
+    check_scales(c, d, d.value_scales, rows, false);
+    c.require(d.key.type != dtype::int8 || !multiplies_int8(d), status::unsupported, "products",
+              static_cast<double>(d.products), "f32 or bf16 where keys and values are in int8");
+    c.require(d.key.type != dtype::int8 || !is_sparse_prefill(d), status::unsupported, "key.type",
+              static_cast<double>(d.key.type),
+              "f32, f16 or bf16 with method::budget and method::pages where they are not dense");
 
     c.given("output.data", d.output.data, "the first element of an array");
     c.aligned("output.data", d.output.data, 4);

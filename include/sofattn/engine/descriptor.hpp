@@ -13,7 +13,12 @@
 namespace sofattn::engine {
 
 /// How queries, keys and values are stored.
-enum class dtype : std::int32_t { f32 = 0, f16 = 1, bf16 = 2 };
+enum class dtype : std::int32_t {
+    f32 = 0,
+    f16 = 1,
+    bf16 = 2,
+    int8 = 3 ///< of keys and values only: codes, each of a token's rows with a scale (row_scales)
+};
 
 enum class mask_kind : std::int32_t {
     none = 0,
@@ -50,6 +55,14 @@ class page_codes;
 struct operand {
     void const* data = nullptr;
     dtype type = dtype::f32;
+    std::int64_t head_stride = 0;
+    std::int64_t token_stride = 0;
+};
+
+/// Of keys or values in int8, whose elements are scale * code: [kv_head, token or row of the pool]. Strides
+/// are bytes, of any sign. Codes are meant to lie in [-127, 127], but -128 is a number like any other.
+struct row_scales {
+    float const* data = nullptr; ///< null where elements are floats
     std::int64_t head_stride = 0;
     std::int64_t token_stride = 0;
 };
@@ -168,6 +181,11 @@ struct attention_desc {
 
     // --- method::pages; its budget is above ---
     page_codes const* prefill_pages = nullptr; ///< of all keys, for the same products
+
+    // --- keys and values in int8: not with int8 products, nor with method::budget and method::pages but where
+    //     they are dense ---
+    row_scales key_scales{};
+    row_scales value_scales{};
 };
 
 } // namespace sofattn::engine

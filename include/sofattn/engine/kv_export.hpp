@@ -6,6 +6,7 @@
 #include <sofattn/core/element.hpp>
 #include <sofattn/core/page_table.hpp>
 #include <sofattn/core/quantise.hpp>
+#include <sofattn/core/scaled_view.hpp>
 #include <sofattn/core/types.hpp>
 #include <sofattn/dlzs/packed_index.hpp>
 #include <sofattn/dlzs/policy.hpp>
@@ -31,7 +32,8 @@ namespace sofattn::engine {
 /// which order_mark tells; another order is refused.
 ///
 /// Then, for each layer and in it for each KV head:
-///     rows     tokens x (qk_dim + v_dim) elements of `type`: key and value of each token
+///     rows     tokens x (qk_dim + v_dim) elements of `type`: key and value of each token, in int8 each
+///              with the scales of both after it, 2 x f32
 ///     centre   qk_dim f32               } only where
 ///     steps    qk_dim x {step, inverse} f32       } `calibrated`
 ///     codes    tokens x ceil(qk_dim / 2) bytes    } is not 0
@@ -93,7 +95,7 @@ private:
     std::span<std::byte const> from_;
 };
 
-template <storage_float T>
+template <storage_element T>
 struct kv_file {
     using sequence = kv_sequence<T>;
     static constexpr std::array<char, 8> magic{'s', 'o', 'f', 'a', 't', 't', 'K', 'V'};
@@ -104,12 +106,17 @@ struct kv_file {
     [[nodiscard]] static constexpr std::int64_t code_row(std::int64_t qk_dim) noexcept {
         return (qk_dim + 1) / 2;
     }
+    /// Of a token's key and value of a head.
+    [[nodiscard]] static constexpr std::int64_t row_bytes(kv_layout const& l) noexcept {
+        constexpr auto scales =
+            static_cast<std::int64_t>(kv_pool<T>::is_scaled ? 2 * sizeof(float) : 0);
+        return (l.qk_dim + l.v_dim) * static_cast<std::int64_t>(sizeof(T)) + scales;
+    }
     /// After the head, of sizes that a pool has: its rows are known to fit 63 bits.
     [[nodiscard]] static std::int64_t payload(kv_layout const& l, std::int64_t tokens,
                                               bool has_codes) noexcept {
-        constexpr auto element = static_cast<std::int64_t>(sizeof(T));
         std::int64_t const codes = has_codes ? 12 * l.qk_dim + tokens * code_row(l.qk_dim) : 0;
-        return l.layers * l.kv_heads * (tokens * (l.qk_dim + l.v_dim) * element + codes);
+        return l.layers * l.kv_heads * (tokens * row_bytes(l) + codes);
     }
     [[nodiscard]] static std::uint32_t head_crc(kv_export_head const& head) noexcept {
         return crc32c(std::as_bytes(std::span(&head, 1)).first(sizeof head - sizeof head.head_crc));
@@ -155,6 +162,10 @@ struct kv_file {
                     auto const row = places.row(t);
                     out.put(&keys(h, row, 0), static_cast<std::size_t>(l.qk_dim) * sizeof(T));
                     out.put(&values(h, row, 0), static_cast<std::size_t>(l.v_dim) * sizeof(T));
+                    if constexpr (kv_pool<T>::is_scaled) {
+                        out.put(&s.pool_->key_scales(layer)(h, row), sizeof(float));
+                        out.put(&s.pool_->value_scales(layer)(h, row), sizeof(float));
+                    }
                 }
                 if (head.calibrated != 0) {
                     write(codes[static_cast<std::size_t>(h)].keys(), out);
@@ -216,8 +227,7 @@ struct kv_file {
         if (!c.ok()) {
             return c.found();
         }
-        constexpr auto element = static_cast<std::int64_t>(sizeof(T));
-        std::int64_t const each = l.layers * l.kv_heads * (l.qk_dim + l.v_dim) * element;
+        std::int64_t const each = l.layers * l.kv_heads * row_bytes(l);
         foreign(head.tokens >= 0 && head.tokens <= most_tokens, "tokens",
                 static_cast<double>(head.tokens), "from 0 to 2^31 - 1");
         foreign(head.coded_from >= 0 && head.coded_from <= most_tokens, "coded_from",
@@ -275,7 +285,19 @@ private:
                 T* const value = &values(h, places.row(t), 0);
                 in.take(key, static_cast<std::size_t>(l.qk_dim) * sizeof(T));
                 in.take(value, static_cast<std::size_t>(l.v_dim) * sizeof(T));
-                if (!is_finite(key, l.qk_dim) || !is_finite(value, l.v_dim)) {
+                bool are_numbers = true;
+                if constexpr (kv_pool<T>::is_scaled) {
+                    std::array<float, 2> scales{};
+                    in.take(scales.data(), sizeof scales);
+                    made.pool_->key_scales(layer)(h, places.row(t)) = scales[0];
+                    made.pool_->value_scales(layer)(h, places.row(t)) = scales[1];
+                    // Whatever the code.
+                    are_numbers =
+                        std::isfinite(128.0f * scales[0]) && std::isfinite(128.0f * scales[1]);
+                } else {
+                    are_numbers = is_finite(key, l.qk_dim) && is_finite(value, l.v_dim);
+                }
+                if (!are_numbers) {
                     return {status::not_finite, "rows[]", static_cast<double>(t),
                             "finite, but a row of the token with this number is not"};
                 }
@@ -367,7 +389,7 @@ private:
 
 /// Of an export of the sequence as it is: 128 if it is empty; 0 if some of its tokens are not written in
 /// every layer, which none has.
-template <storage_float T>
+template <storage_element T>
 [[nodiscard]] std::size_t export_bytes(kv_sequence<T> const& sequence) noexcept {
     using file = detail::kv_file<T>;
     return file::complete(sequence).ok() ? static_cast<std::size_t>(file::bytes(sequence)) : 0;
@@ -377,7 +399,7 @@ template <storage_float T>
 ///
 /// out    to  [export_bytes(sequence)]
 /// error  mismatch where tokens are not written, or `to` has another size; then nothing is
-template <storage_float T>
+template <storage_element T>
 [[nodiscard]] verdict export_to(kv_sequence<T> const& sequence, std::span<std::byte> to) noexcept {
     using file = detail::kv_file<T>;
     verdict const whole = file::complete(sequence);
@@ -403,7 +425,7 @@ template <storage_float T>
 ///        a moment; out_of_memory. `into` is unchanged then
 /// exact  attends and goes on as the exported one does, to the bit
 /// paper  not in the paper
-template <storage_float T>
+template <storage_element T>
 [[nodiscard]] verdict import_from(std::span<std::byte const> from, kv_sequence<T>& into) noexcept {
     return detail::kv_file<T>::read(from, into);
 }

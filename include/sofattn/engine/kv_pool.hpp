@@ -3,7 +3,7 @@
 #pragma once
 
 #include <sofattn/core/assert.hpp>
-#include <sofattn/core/element.hpp>
+#include <sofattn/core/scaled_view.hpp>
 #include <sofattn/core/tensor.hpp>
 #include <sofattn/core/types.hpp>
 #include <sofattn/core/view.hpp>
@@ -11,6 +11,7 @@
 #include <sofattn/engine/verdict.hpp>
 
 #include <algorithm>
+#include <concepts>
 #include <cstddef>
 #include <cstdint>
 #include <mutex>
@@ -57,10 +58,14 @@ verdict guarded(F work) noexcept {
 
 /// Keys and values, [layer][kv_head, row, qk_dim + v_dim]: those of a token lie side by side, so that
 /// a kept key is one place in memory. Sequences take pages and give them back; any of them, from any
-/// thread.
-template <storage_float T>
+/// thread. In int8 they are codes; the scales of a token's key and value lie side by side, too,
+/// [layer][kv_head, row, 2], apart from the codes, whose rows then stay whole registers.
+template <storage_element T>
 class kv_pool {
 public:
+    /// Whether there are scales.
+    static constexpr bool is_scaled = std::same_as<T, std::int8_t>;
+
     kv_pool() noexcept = default;
     kv_pool(kv_pool const&) = delete; // sequences point to it
     kv_pool& operator=(kv_pool const&) = delete;
@@ -73,13 +78,19 @@ public:
         }
         return detail::guarded([&] {
             std::vector<rows_tensor> layers;
+            std::vector<scales_tensor> scales;
             for (std::int64_t l = 0; l < layout.layers; ++l) {
+                if constexpr (is_scaled) {
+                    scales.push_back(scales_tensor::for_overwrite(
+                        {layout.kv_heads, 2 * layout.pages * layout.page_tokens}));
+                }
                 layers.push_back(
                     rows_tensor::for_overwrite({layout.kv_heads, layout.pages * layout.page_tokens,
                                                 layout.qk_dim + layout.v_dim}));
             }
             std::vector<std::int32_t> users(static_cast<std::size_t>(layout.pages), 0);
             layers_ = std::move(layers);
+            scales_ = std::move(scales);
             users_ = std::move(users);
             layout_ = layout;
             free_ = layout.pages;
@@ -103,8 +114,10 @@ public:
     [[nodiscard]] kv_layout const& layout() const noexcept { return layout_; }
     /// Of a token in all layers, without codes.
     [[nodiscard]] std::int64_t bytes_per_token() const noexcept {
-        return layout_.layers * layout_.kv_heads * (layout_.qk_dim + layout_.v_dim) *
-               static_cast<std::int64_t>(sizeof(T));
+        constexpr auto element = static_cast<std::int64_t>(sizeof(T));
+        constexpr auto scales = static_cast<std::int64_t>(is_scaled ? 2 * sizeof(float) : 0);
+        return layout_.layers * layout_.kv_heads *
+               ((layout_.qk_dim + layout_.v_dim) * element + scales);
     }
     [[nodiscard]] std::int64_t free_pages() const noexcept {
         std::lock_guard const lock(mutex_);
@@ -120,6 +133,15 @@ public:
         return rows(layer)
             .template range<axis::dim>(layout_.qk_dim, layout_.v_dim)
             .template renamed<axis::kv_head, axis::key, axis::value_dim>();
+    }
+    /// Of codes, [kv_head, row].
+    [[nodiscard]] view<float, axis::kv_head, axis::key> key_scales(std::int64_t layer) noexcept
+        requires(is_scaled) {
+        return scales(layer, 0);
+    }
+    [[nodiscard]] view<float, axis::kv_head, axis::key> value_scales(std::int64_t layer) noexcept
+        requires(is_scaled) {
+        return scales(layer, 1);
     }
 
     // --- for sequences ---
@@ -172,21 +194,36 @@ public:
                                 layout_.qk_dim + layout_.v_dim,
                                 &all(h, to * layout_.page_tokens + t, 0));
                 }
+                if constexpr (is_scaled) {
+                    auto const of = scales_[static_cast<std::size_t>(l)].view();
+                    std::copy_n(&of(h, 2 * from * layout_.page_tokens), 2 * tokens,
+                                &of(h, 2 * to * layout_.page_tokens));
+                }
             }
         }
     }
 
 private:
     using rows_tensor = tensor<T, axis::kv_head, axis::key, axis::dim>;
+    using scales_tensor = tensor<float, axis::kv_head, axis::key>; ///< of a row's key, value, ...
 
     [[nodiscard]] view<T, axis::kv_head, axis::key, axis::dim> rows(std::int64_t layer) noexcept {
         SOFATTN_DASSERT(layer >= 0 && layer < layout_.layers);
         return layers_[static_cast<std::size_t>(layer)].view();
     }
 
+    [[nodiscard]] view<float, axis::kv_head, axis::key> scales(std::int64_t layer,
+                                                               std::int64_t which) noexcept {
+        auto const both = scales_[static_cast<std::size_t>(layer)].view();
+        return {both.data() + which,
+                {layout_.kv_heads, both.template extent<axis::key>() / 2},
+                {both.template stride<axis::kv_head>(), 2}};
+    }
+
     kv_layout layout_{};
     std::vector<rows_tensor> layers_;
-    std::vector<std::int32_t> users_; ///< [page]
+    std::vector<scales_tensor> scales_; ///< [layer], or none
+    std::vector<std::int32_t> users_;   ///< [page]
     std::int64_t free_ = 0;
     mutable std::mutex mutex_; ///< of users_ and free_
 };

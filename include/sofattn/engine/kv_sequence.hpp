@@ -5,6 +5,8 @@
 #include <sofattn/core/assert.hpp>
 #include <sofattn/core/element.hpp>
 #include <sofattn/core/page_table.hpp>
+#include <sofattn/core/quantise.hpp>
+#include <sofattn/core/scaled_view.hpp>
 #include <sofattn/core/tensor.hpp>
 #include <sofattn/core/types.hpp>
 #include <sofattn/core/view.hpp>
@@ -14,17 +16,19 @@
 #include <sofattn/engine/verdict.hpp>
 
 #include <algorithm>
+#include <array>
 #include <cmath>
 #include <concepts>
 #include <cstddef>
 #include <cstdint>
+#include <type_traits>
 #include <utility>
 #include <vector>
 
 namespace sofattn::engine {
 
 namespace detail {
-template <storage_float T>
+template <storage_element T>
 struct kv_file; // what writes and reads exports
 } // namespace detail
 
@@ -39,9 +43,14 @@ struct kv_file; // what writes and reads exports
 /// 4096 of its first b keys, spread evenly, where b is the largest coded_from * 2^i that is there. So all
 /// keys are coded anew whenever their number has doubled, and steps never grow old.
 ///
+/// In int8 each row of a token is quantised by itself as it is written: its scale is its largest magnitude /
+/// 127, its codes are the nearest, so an element is off by half a scale at most (0.4 % of the row's largest).
+/// A row of zeros has scale 0, and so has one whose largest is below 2^-113. What attends sees scale * code,
+/// and codes for method::best_keys are made of that, too: they could not be made anew of anything else.
+///
 /// One thread at a time changes a sequence; different sequences may be used by different threads, those
 /// that share pages, too. Nothing throws; what fails changes nothing.
-template <storage_float T>
+template <storage_element T>
 class kv_sequence {
 public:
     explicit kv_sequence(kv_pool<T>& pool) noexcept : pool_(&pool) {}
@@ -129,8 +138,8 @@ public:
         return {};
     }
 
-    /// Keys and values of the next `tokens` of a layer, [kv_head, token, channel] in any storage type;
-    /// rounded to the pool's. NaN and infinity are refused: codes have none.
+    /// Keys and values of the next `tokens` of a layer, [kv_head, token, channel] in f32, f16 or bf16;
+    /// rounded to the pool's type. NaN and infinity are refused: codes have none.
     [[nodiscard]] verdict write(std::int64_t layer, std::int64_t tokens, operand const& key,
                                 operand const& value) noexcept {
         kv_layout const& l = pool_->layout();
@@ -156,8 +165,13 @@ public:
         }
         layer_state& state = layers_[static_cast<std::size_t>(layer)];
         std::int64_t const first = state.written;
-        store(key, first, tokens, l.qk_dim, pool_->keys(layer));
-        store(value, first, tokens, l.v_dim, pool_->values(layer));
+        if constexpr (is_scaled) {
+            store(key, first, tokens, l.qk_dim, pool_->keys(layer), pool_->key_scales(layer));
+            store(value, first, tokens, l.v_dim, pool_->values(layer), pool_->value_scales(layer));
+        } else {
+            store(key, first, tokens, l.qk_dim, pool_->keys(layer));
+            store(value, first, tokens, l.v_dim, pool_->values(layer));
+        }
         verdict const coded = code(layer, first + tokens);
         if (coded.ok()) {
             state.written = first + tokens;
@@ -256,6 +270,14 @@ public:
         d.v_dim = l.v_dim;
         d.key = {k.data(), stored_type(), k.strides()[0] * bytes, k.strides()[1] * bytes};
         d.value = {v.data(), stored_type(), v.strides()[0] * bytes, v.strides()[1] * bytes};
+        d.key_scales = d.value_scales = {};
+        if constexpr (is_scaled) {
+            auto const k_scales = pool_->key_scales(layer);
+            auto const v_scales = pool_->value_scales(layer);
+            d.key_scales = {k_scales.data(), k_scales.strides()[0] * 4, k_scales.strides()[1] * 4};
+            d.value_scales = {v_scales.data(), v_scales.strides()[0] * 4,
+                              v_scales.strides()[1] * 4};
+        }
         d.pages = {pages_.data(), std::ssize(pages_), l.page_tokens, l.pages};
         auto const& codes = layers_[static_cast<std::size_t>(layer)].codes;
         d.codes = codes.empty() ? nullptr : codes.data();
@@ -267,6 +289,9 @@ public:
 
 private:
     friend struct detail::kv_file<T>;
+    static constexpr bool is_scaled = kv_pool<T>::is_scaled;
+    /// What keys are coded from.
+    using read_as = std::conditional_t<is_scaled, float, T>;
 
     struct layer_state {
         std::int64_t written = 0;
@@ -275,9 +300,10 @@ private:
     };
 
     [[nodiscard]] static constexpr dtype stored_type() noexcept {
-        return std::same_as<T, float>  ? dtype::f32
-               : std::same_as<T, half> ? dtype::f16
-                                       : dtype::bf16;
+        return is_scaled                ? dtype::int8
+               : std::same_as<T, float> ? dtype::f32
+               : std::same_as<T, half>  ? dtype::f16
+                                        : dtype::bf16;
     }
     [[nodiscard]] std::int64_t pages_needed(std::int64_t tokens) const noexcept {
         std::int64_t const each = pool_->layout().page_tokens;
@@ -337,15 +363,16 @@ private:
         case dtype::f32: return each(static_cast<float const*>(nullptr));
         case dtype::f16: return each(static_cast<half const*>(nullptr));
         case dtype::bf16: return each(static_cast<bfloat16 const*>(nullptr));
+        case dtype::int8: break; // `check_operand` refuses it
         }
         return {};
     }
-    /// As stored: a float may round to infinity.
+    /// As stored: a float may round to infinity. Scales never do.
     [[nodiscard]] verdict finite(operand const& of, std::int64_t tokens, std::int64_t dim,
                                  char const* field) const noexcept {
         return for_each_row(of, tokens, [&](std::int64_t, std::int64_t, auto const* row) {
             for (std::int64_t d = 0; d < dim; ++d) {
-                float const x = to_float(T(to_float(row[d])));
+                float const x = to_float(read_as(to_float(row[d])));
                 if (!std::isfinite(x)) {
                     return verdict{status::not_finite, field, static_cast<double>(to_float(row[d])),
                                    "finite in the pool's type"};
@@ -367,6 +394,39 @@ private:
         });
     }
 
+    template <class Rows>
+    void store(operand const& of, std::int64_t first, std::int64_t tokens, std::int64_t dim,
+               Rows into, view<float, axis::kv_head, axis::key> scales) const noexcept {
+        page_table const places = table();
+        std::array<float, max_head_dim> wide;
+        (void)for_each_row(of, tokens, [&](std::int64_t h, std::int64_t t, auto const* row) {
+            for_each_float(row, dim, 1, [&](index_t d, float x) { wide[std::size_t(d)] = x; });
+            auto const step = quantiser_step::covering(
+                largest_magnitude({wide.data(), static_cast<std::size_t>(dim)}), code_limit<8>);
+            auto const place = places.row(first + t);
+            scales(h, place) = step.inverse > 0.0f ? step.step : 0.0f;
+            T* const to = &into(h, place, 0);
+            for (std::int64_t d = 0; d < dim; ++d) {
+                to[d] = static_cast<T>(step.code(wide[static_cast<std::size_t>(d)], code_limit<8>));
+            }
+            return verdict{};
+        });
+    }
+
+    /// A key as it is attended to.
+    void read_key(std::int64_t layer, std::int64_t head, std::int64_t place,
+                  read_as* to) const noexcept {
+        auto const keys = pool_->keys(layer);
+        T const* const row = &keys(head, place, 0);
+        if constexpr (is_scaled) {
+            float const scale = pool_->key_scales(layer)(head, place);
+            std::transform(row, row + keys.template extent<axis::dim>(), to,
+                           [=](T code) { return scale * static_cast<float>(code); });
+        } else {
+            std::copy_n(row, keys.template extent<axis::dim>(), to);
+        }
+    }
+
     /// Codes of the first `tokens` keys of a layer, made anew. May throw std::bad_alloc.
     [[nodiscard]] std::vector<key_codes> coded(std::int64_t layer, std::int64_t tokens) const {
         using calibration = dlzs::key_calibration<dlzs::centred_int4>;
@@ -375,27 +435,27 @@ private:
         std::int64_t const by = calibrated_by(tokens);
         std::int64_t const step = (by + sample_most - 1) / sample_most;
         page_table const places = table();
-        tensor<T, axis::key, axis::dim> sample({(by + step - 1) / step, l.qk_dim});
+        tensor<read_as, axis::key, axis::dim> sample({(by + step - 1) / step, l.qk_dim});
         std::vector<key_codes> codes;
         codes.reserve(static_cast<std::size_t>(l.kv_heads));
         for (std::int64_t h = 0; h < l.kv_heads; ++h) {
-            auto const keys = pool_->keys(layer).template slice<axis::kv_head>(h);
             for (std::int64_t k = 0; k < by; k += step) {
-                std::copy_n(&keys(places.row(k), 0), l.qk_dim, &sample(k / step, 0));
+                read_key(layer, h, places.row(k), &sample(k / step, 0));
             }
             codes.emplace_back(calibration::of(sample.cview()));
             codes.back().reserve(2 * by); // until they are made anew
-            append(codes.back(), keys, tokens);
+            append(codes.back(), layer, h, tokens);
         }
         return codes;
     }
     /// Until there are `tokens` of them; there is room.
-    void append(key_codes& codes, view<T, axis::key, axis::dim> keys,
+    void append(key_codes& codes, std::int64_t layer, std::int64_t head,
                 std::int64_t tokens) const noexcept {
         page_table const places = table();
+        std::array<read_as, max_head_dim> key;
         while (codes.size() < tokens) {
-            codes.append(
-                view<T const, axis::dim>(keys.template slice<axis::key>(places.row(codes.size()))));
+            read_key(layer, head, places.row(codes.size()), key.data());
+            codes.append(view<read_as const, axis::dim>(key.data(), {pool_->layout().qk_dim}));
         }
     }
     /// Codes of `tokens` keys that are in the pool.
@@ -408,9 +468,7 @@ private:
             });
         }
         for (std::size_t h = 0; h < state.codes.size(); ++h) {
-            append(state.codes[h],
-                   pool_->keys(layer).template slice<axis::kv_head>(static_cast<index_t>(h)),
-                   tokens);
+            append(state.codes[h], layer, static_cast<index_t>(h), tokens);
         }
         return {};
     }

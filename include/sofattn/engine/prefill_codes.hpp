@@ -13,6 +13,7 @@
 #include <sofattn/engine/verdict.hpp>
 
 #include <cstddef>
+#include <type_traits>
 #include <utility>
 #include <vector>
 
@@ -36,6 +37,10 @@ template <class Codes, class Take>
             status::unsupported, "pages.numbers", 1,
             "left out with method::budget and method::pages: sparse prefill reads keys in a row"};
     }
+    if (d.key.type == dtype::int8) {
+        return {status::unsupported, "key.type", static_cast<double>(d.key.type),
+                "f32, f16 or bf16 with method::budget and method::pages"};
+    }
     return with_types(d, [&](auto const& given) -> verdict {
         verdict const numbers = check_finite(given, d);
         if (!numbers.ok()) {
@@ -44,7 +49,8 @@ template <class Codes, class Take>
         return guarded([&] {
             std::vector<Codes> codes;
             codes.reserve(static_cast<std::size_t>(d.kv_heads));
-            if constexpr (!requires { given.table; }) {
+            if constexpr (!requires { given.table; } &&
+                          !scaled_problem<std::remove_cvref_t<decltype(given)>>) {
                 for (index_t h = 0; h < d.kv_heads; ++h) {
                     codes.emplace_back(keys_of(given, h), values_of(given, h));
                 }

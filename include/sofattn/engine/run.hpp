@@ -16,6 +16,7 @@
 #include <sofattn/core/bfloat16.hpp>
 #include <sofattn/core/element.hpp>
 #include <sofattn/core/half.hpp>
+#include <sofattn/core/scaled_view.hpp>
 #include <sofattn/core/types.hpp>
 #include <sofattn/core/view.hpp>
 #include <sofattn/engine/check.hpp>
@@ -26,6 +27,7 @@
 
 #include <algorithm>
 #include <cmath>
+#include <concepts>
 #include <cstddef>
 #include <cstdint>
 #include <limits>
@@ -84,6 +86,20 @@ template <class T, class... Axes>
             {of.head_stride / bytes, of.token_stride / bytes, 1}};
 }
 
+/// Keys or values, with the scales of codes.
+template <class T, class Column>
+[[nodiscard]] stored_view<T, axis::kv_head, axis::key, Column>
+as_stored(operand const& of, row_scales const& scales, std::int64_t heads, std::int64_t rows,
+          std::int64_t dim) noexcept {
+    auto const elements = as_view<T, axis::kv_head, axis::key, Column>(of, heads, rows, dim);
+    if constexpr (std::same_as<T, std::int8_t>) {
+        return {elements,
+                {scales.data, {heads, rows}, {scales.head_stride / 4, scales.token_stride / 4}}};
+    } else {
+        return elements;
+    }
+}
+
 /// f(given) with the problem in its types; `d` has passed `check`.
 template <class Query, class KeyValue, class F>
 verdict with_problem(attention_desc const& d, F f) noexcept {
@@ -92,10 +108,9 @@ verdict with_problem(attention_desc const& d, F f) noexcept {
     problem<Query, KeyValue> in_row;
     in_row.queries =
         as_view<Query, axis::head, axis::query, axis::dim>(d.query, d.heads, d.queries, d.qk_dim);
-    in_row.keys =
-        as_view<KeyValue, axis::kv_head, axis::key, axis::dim>(d.key, d.kv_heads, rows, d.qk_dim);
-    in_row.values = as_view<KeyValue, axis::kv_head, axis::key, axis::value_dim>(
-        d.value, d.kv_heads, rows, d.v_dim);
+    in_row.keys = as_stored<KeyValue, axis::dim>(d.key, d.key_scales, d.kv_heads, rows, d.qk_dim);
+    in_row.values =
+        as_stored<KeyValue, axis::value_dim>(d.value, d.value_scales, d.kv_heads, rows, d.v_dim);
     in_row.causal = d.mask != mask_kind::none;
     in_row.scale = d.scale;
     in_row.window = d.window;
@@ -128,8 +143,13 @@ verdict with_types(attention_desc const& d, F f) noexcept {
     case dtype::bf16:
         return widened ? with_problem<float, bfloat16>(d, f)
                        : with_problem<bfloat16, bfloat16>(d, f);
+    case dtype::int8:
+        return widened                      ? with_problem<float, std::int8_t>(d, f)
+               : d.query.type == dtype::f16 ? with_problem<half, std::int8_t>(d, f)
+                                            : with_problem<bfloat16, std::int8_t>(d, f);
     }
-    return {status::out_of_range, "key.type", static_cast<double>(d.key.type), "f32, f16 or bf16"};
+    return {status::out_of_range, "key.type", static_cast<double>(d.key.type),
+            "f32, f16, bf16 or int8"};
 }
 
 [[nodiscard]] inline sparse_decode_options decode_options(attention_desc const& d) noexcept {
@@ -209,9 +229,13 @@ template <class Given>
     }
     if (d.finite == finite_check::reject) {
         for (index_t h = 0; h < d.kv_heads && found.ok(); ++h) {
-            found = first_not_finite(keys_of(given, h), d.keys, d.qk_dim, "key.data[]");
+            // Of codes only scale * code may be none: their scale is to blame.
+            constexpr bool scaled = scaled_problem<Given>;
+            found = first_not_finite(keys_of(given, h), d.keys, d.qk_dim,
+                                     scaled ? "key_scales.data[]" : "key.data[]");
             if (found.ok()) {
-                found = first_not_finite(values_of(given, h), d.keys, d.v_dim, "value.data[]");
+                found = first_not_finite(values_of(given, h), d.keys, d.v_dim,
+                                         scaled ? "value_scales.data[]" : "value.data[]");
             }
         }
     }
@@ -313,7 +337,7 @@ void run_dense(Given const& given, attention_desc const& d, output_view output,
         dense_attention(given, output, workspace, run, sums);
     } else if (d.products == dense_products::bf16) {
         dense_attention<dense_products::bf16>(given, output, workspace, run, sums);
-    } else if constexpr (!requires { given.table; }) {
+    } else if constexpr (!requires { given.table; } && !scaled_problem<Given>) {
         dense_attention<dense_products::int8>(given, output, workspace, run);
     }
 }
@@ -339,8 +363,8 @@ void perform(Given const& given, attention_desc const& d, std::span<std::byte> m
         sparse_decode(given, std::span(d.codes, static_cast<std::size_t>(d.kv_heads)),
                       decode_options(d), output, memory, run, list_writer{d}, sums_of(d),
                       dropped_of(d), list_reader::of(d));
-    } else if constexpr (requires { given.table; }) {
-        // Others do without pages of a pool, as `check` says.
+    } else if constexpr (scaled_problem<Given> || requires { given.table; }) {
+        // Others do without pages of a pool, and make codes of floats, as `check` says.
     } else if (d.how == method::pages) {
         d.products == dense_products::bf16
             ? run_pages<dense_products::bf16>(given, d, output, memory, run)

@@ -71,6 +71,47 @@ template <storage_float T>
 #endif
 }
 
+/// vector_width signed bytes as floats.
+[[nodiscard]] inline vector_float load(std::int8_t const* from) noexcept {
+#if defined(__AVX512F__)
+    return _mm512_cvtepi32_ps(
+        _mm512_cvtepi8_epi32(_mm_loadu_si128(reinterpret_cast<__m128i const*>(from))));
+#elif defined(__AVX2__)
+    return _mm256_cvtepi32_ps(
+        _mm256_cvtepi8_epi32(_mm_loadl_epi64(reinterpret_cast<__m128i const*>(from))));
+#else
+    std::array<float, vector_float::size> wide;
+    for (std::size_t i = 0; i < wide.size(); ++i) {
+        wide[i] = static_cast<float>(from[i]);
+    }
+    return load(wide.data());
+#endif
+}
+/// Lane i is from[i % Count].
+template <int Count>
+    requires(Count > 0 && vector_float::size % Count == 0)
+[[nodiscard]] inline vector_float repeated(float const* from) noexcept {
+    if constexpr (Count == vector_float::size) {
+        return load(from);
+    } else if constexpr (Count == 1) {
+        return vector_float(*from);
+    } else {
+#if defined(__AVX512F__)
+        if constexpr (Count == 4) {
+            return _mm512_broadcast_f32x4(_mm_loadu_ps(from));
+        } else if constexpr (Count == 8) {
+            return _mm512_castpd_ps(
+                _mm512_broadcast_f64x4(_mm256_castps_pd(_mm256_loadu_ps(from))));
+        }
+#endif
+        std::array<float, vector_float::size> lanes;
+        for (std::size_t i = 0; i < lanes.size(); ++i) {
+            lanes[i] = from[i % static_cast<std::size_t>(Count)];
+        }
+        return load(lanes.data());
+    }
+}
+
 /// Lane i is the sum of the lanes of rows[i], all of them added in the same order.
 [[nodiscard]] inline vector_float
 sums_of(std::array<vector_float, vector_float::size> const& rows) noexcept {

@@ -5,6 +5,7 @@
 #include <sofattn/core/assert.hpp>
 #include <sofattn/core/element.hpp>
 #include <sofattn/core/page_table.hpp>
+#include <sofattn/core/scaled_view.hpp>
 #include <sofattn/core/types.hpp>
 #include <sofattn/core/view.hpp>
 #include <sofattn/exec/tile_product.hpp>
@@ -33,7 +34,8 @@ namespace sofattn::sufa {
 /// in     row(i)      [dim], query of row i, i < rows
 ///        visible(i)  row i attends to the first visible(i) keys of the chunk, any count
 ///        keys        [key, dim], values [key, value_dim]; any strides, copied where a row is not
-///                    contiguous or no whole registers; logits = scale * q.k
+///                    contiguous or no whole registers; logits = scale * q.k. Where they are codes, a
+///                    row's scale is multiplied to its logit, or its weight: codes are never expanded
 ///        listed      numbers of the keys to attend to, in any order; what follows them in the list
 ///                    is asked of memory ahead
 ///        map, terms(i) what becomes of logits, with what of row i, whose position is counted from the
@@ -125,29 +127,27 @@ public:
     }
 
     /// Asks memory for the first of `listed`, as a call does for those that follow its own.
-    template <storage_float K, storage_float V>
-    static void ask_for_first(std::span<key_id const> listed, key_view<K const> keys,
-                              value_view<V const> values) noexcept {
+    template <stored_rows<axis::dim> K, stored_rows<axis::value_dim> V>
+    static void ask_for_first(std::span<key_id const> listed, K keys, V values) noexcept {
         detail::ask(detail::some_of(keys, listed), keys.template extent<axis::dim>(),
                     detail::some_of(values, listed), values.template extent<axis::value_dim>(), 0);
     }
 
     /// Keys and values in a row.
-    template <storage_float K, storage_float V, std::invocable<index_t> Row,
+    template <stored_rows<axis::dim> K, stored_rows<axis::value_dim> V, std::invocable<index_t> Row,
               std::invocable<index_t> Visible, std::invocable<index_t> State,
               std::invocable<index_t> Terms = plain_rows>
-    void operator()(index_t rows, double scale, Row row, Visible visible, key_view<K const> keys,
-                    value_view<V const> values, State state, logit_map const& map = {},
-                    Terms terms = {}) noexcept {
+    void operator()(index_t rows, double scale, Row row, Visible visible, K keys, V values,
+                    State state, logit_map const& map = {}, Terms terms = {}) noexcept {
         map_ = map;
         attend(rows, scale, row, visible, detail::all_of(keys), detail::all_of(values), state,
                terms);
     }
     /// The first `count` of those that `listed` names, all of them visible, as they lie.
-    template <storage_float K, storage_float V, std::invocable<index_t> Row,
+    template <stored_rows<axis::dim> K, stored_rows<axis::value_dim> V, std::invocable<index_t> Row,
               std::invocable<index_t> State>
     void operator()(index_t rows, double scale, Row row, std::span<key_id const> listed,
-                    index_t count, key_view<K const> keys, value_view<V const> values, State state,
+                    index_t count, K keys, V values, State state,
                     logit_map const& map = {}) noexcept {
         SOFATTN_ASSERT(count <= std::ssize(listed) && !map.is_biased);
         map_ = map;
@@ -156,13 +156,12 @@ public:
             detail::some_of(values, listed), state, plain_rows{});
     }
     /// Tokens [first, first + count) of a sequence whose rows lie in pages.
-    template <storage_float K, storage_float V, std::invocable<index_t> Row,
+    template <stored_rows<axis::dim> K, stored_rows<axis::value_dim> V, std::invocable<index_t> Row,
               std::invocable<index_t> Visible, std::invocable<index_t> State,
               std::invocable<index_t> Terms = plain_rows>
     void operator()(index_t rows, double scale, Row row, Visible visible, page_table const& table,
-                    index_t first, index_t count, key_view<K const> keys,
-                    value_view<V const> values, State state, logit_map const& map = {},
-                    Terms terms = {}) noexcept {
+                    index_t first, index_t count, K keys, V values, State state,
+                    logit_map const& map = {}, Terms terms = {}) noexcept {
         map_ = map;
         if (table.is_run(first, count)) {
             index_t const from = count > 0 ? table.row(first) : 0;
@@ -172,10 +171,12 @@ public:
             return;
         }
         std::array<key_id, 2 * tile_keys> places; // of a tile, and of the next
-        detail::paged_rows<K> const k{detail::some_of(keys, {}), &table, first, count,
-                                      places.data()};
-        detail::paged_rows<V, false> const v{detail::some_of(values, {}), &table, first, count,
-                                             places.data()};
+        auto const k_rows = detail::some_of(keys, {});
+        auto const v_rows = detail::some_of(values, {});
+        detail::paged_rows<typename decltype(k_rows)::element> const k{k_rows, &table, first, count,
+                                                                       places.data()};
+        detail::paged_rows<typename decltype(v_rows)::element, false> const v{v_rows, &table, first,
+                                                                              count, places.data()};
         attend(rows, scale, row, visible, k, v, state, terms);
     }
 
@@ -215,12 +216,18 @@ private:
             auto const k = keys.from_row(first);
             auto const v = values.from_row(first);
             detail::ask(k, dim_, v, value_dim_, tile_keys);
+            constexpr bool scaled = decltype(k)::is_scaled;
+            static_assert(scaled == decltype(v)::is_scaled);
+            if constexpr (scaled) {
+                k.copy_scales(count, key_scales_.data());
+                v.copy_scales(count, value_scales_.data());
+            }
             auto const with_values = [&](auto const& key_source) {
                 if (v.lies_well(value_dim_)) {
-                    attend_tile(rows, first, count, key_source, v, state);
+                    attend_tile<scaled>(rows, first, count, key_source, v, state);
                 } else {
-                    attend_tile(rows, first, count, key_source,
-                                v.copied(count, value_dim_, values_), state);
+                    attend_tile<scaled>(rows, first, count, key_source,
+                                        v.copied(count, value_dim_, values_), state);
                 }
             };
             if (k.lies_well(dim_)) {
@@ -272,7 +279,7 @@ private:
         }
     }
 
-    template <class K, class V, class State>
+    template <bool Scaled, class K, class V, class State>
     void attend_tile(index_t rows, index_t first_key, index_t count, K const& keys, V const& values,
                      State state) noexcept {
         for_each_batch(rows, [&](auto batch, index_t first) {
@@ -281,13 +288,14 @@ private:
             for (int r = 0; r < together; ++r) {
                 out[static_cast<std::size_t>(r)] = state(first + r);
             }
-            weigh<together>(first, first_key, count, keys, values, out);
+            weigh<together, Scaled>(first, first_key, count, keys, values, out);
             add_values<together>(first, count, values, out);
         });
     }
 
-    /// Weights of a tile's keys into weights_ [block of keys, row, key of the block].
-    template <int Rows, class K, class V>
+    /// Weights of a tile's keys, for its values as they are stored, into weights_ [block of keys, row, key of
+    /// the block].
+    template <int Rows, bool Scaled, class K, class V>
     void weigh(index_t first, index_t first_key, index_t count, K const& keys, V const& values,
                std::array<float*, Rows> const& out) noexcept {
         using exec::vector_float;
@@ -305,6 +313,9 @@ private:
                 values.template prefetch<block_keys, 2>(b * block_keys, value_dim_);
             }
             vector_float logits = products<Rows>(queries, b * block_keys, count, keys);
+            if constexpr (Scaled) {
+                logits = logits * exec::repeated<block_keys>(key_scales_.data() + b * block_keys);
+            }
             auto const at = static_cast<float>(first_key + b * block_keys);
             if (!(at < least)) {
                 logits = exec::if_below(vector_float(at), sees, logits, vector_float(-masked));
@@ -329,7 +340,12 @@ private:
         for (index_t b = 0; b < blocks; ++b) {
             float* const at = weights_ + b * width;
             vector_float const weight = exec::exp2_of_negative(exec::load(at) - max);
-            exec::store(at, weight);
+            if constexpr (Scaled) {
+                exec::store(
+                    at, weight * exec::repeated<block_keys>(value_scales_.data() + b * block_keys));
+            } else {
+                exec::store(at, weight);
+            }
             sum = sum + weight;
         }
         exec::store(sum_ + first * width, sum);
@@ -459,6 +475,8 @@ private:
     float* weights_; ///< [block of keys, lane], of one batch
     float* keys_;    ///< [key, padded dim], where they cannot be read as they lie
     float* values_;  ///< [key, padded value_dim], the same
+    std::array<float, static_cast<std::size_t>(tile_keys)> key_scales_{}; ///< of a tile of codes
+    std::array<float, static_cast<std::size_t>(tile_keys)> value_scales_{};
 };
 
 } // namespace sofattn::sufa

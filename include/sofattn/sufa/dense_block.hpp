@@ -47,7 +47,8 @@ struct bf16_products {
 ///
 /// in     row(i)      [dim], query of row i, i < rows
 ///        visible(i)  key_range that row i attends to; neither end decreases in i
-///        keys        [key, dim], values [key, value_dim], views of any strides or paged_views;
+///        keys        [key, dim], values [key, value_dim], views or scaled_views of any strides, or
+///                    paged_views of either; codes count as the floats scale * code;
 ///                    logits = scale * q.k
 ///        map, terms(i) what becomes of logits, with what of row i
 /// out    output(i)   [value_dim] of row i, zeros where it sees no key
@@ -235,8 +236,9 @@ private:
                 return &tile(k, 0);
             }
         }
+        auto const row = tile.template slice<axis::key>(k);
         for (index_t d = 0; d < columns; ++d) {
-            into[d] = element(to_float(tile(k, d)));
+            into[d] = element(to_float(row(d)));
         }
         return into;
     }

@@ -4,6 +4,7 @@
 
 #include <sofattn/core/element.hpp>
 #include <sofattn/core/page_table.hpp>
+#include <sofattn/core/scaled_view.hpp>
 #include <sofattn/core/types.hpp>
 #include <sofattn/core/view.hpp>
 #include <sofattn/exec/prefetch.hpp>
@@ -11,6 +12,8 @@
 #include <sofattn/exec/xsimd_lanes.hpp>
 
 #include <algorithm>
+#include <concepts>
+#include <cstdint>
 #include <span>
 
 namespace sofattn::sufa::detail {
@@ -27,41 +30,66 @@ static_assert(16 % exec::vector_width == 0);
 /// 8 KB of K and of V in f16. Left to itself the processor waits for memory, as the two passes over
 /// a tile are no streams to it: 47 ns per key of 128 channels and 4 rows, 22 with this.
 inline constexpr index_t keys_ahead = 32;
+/// Of codes: as many bytes.
+template <class T>
+inline constexpr index_t rows_ahead = std::same_as<T, std::int8_t> ? 2 * keys_ahead : keys_ahead;
 
 /// Where rows lie: one after the other, wherever a list says, or as it says page by page.
 enum class order { row, list, pages };
 
 template <class T, order Order>
 struct source {
+    using element = T;
     static constexpr bool is_listed = Order != order::row;
+    /// Elements are codes; their rows' scales are multiplied in where a row has become a number.
+    static constexpr bool is_scaled = std::same_as<T, std::int8_t>;
 
     T const* data;
     index_t row;    ///< stride
     index_t column; ///< stride
     index_t rows;   ///< that may be asked for
     key_id const* listed = nullptr;
+    float const* scales = nullptr; ///< of codes
+    index_t scale_row = 0;         ///< stride
 
     [[nodiscard]] [[gnu::always_inline]] T const* at(index_t key) const noexcept {
-        return data + (is_listed ? index_t{listed[key]} : key) * row;
+        return data + place(key) * row;
+    }
+    [[nodiscard]] [[gnu::always_inline]] float const* scale_at(index_t key) const noexcept {
+        return scales + place(key) * scale_row;
     }
     [[nodiscard]] source from_row(index_t first) const noexcept {
-        return {is_listed ? data : data + first * row, row, column, rows - first,
-                is_listed ? listed + first : nullptr};
+        return {is_listed ? data : data + first * row,
+                row,
+                column,
+                rows - first,
+                is_listed ? listed + first : nullptr,
+                is_listed ? scales : scales + first * scale_row,
+                scale_row};
     }
     [[nodiscard]] source from_column(index_t first) const noexcept {
-        return {data + first, row, column, rows, listed};
+        return {data + first, row, column, rows, listed, scales, scale_row};
+    }
+    /// Scales of the first `count` rows, and the last one's up to a whole register.
+    void copy_scales(index_t count, float* into) const noexcept {
+        for (index_t k = 0; k < count; ++k) {
+            into[k] = *scale_at(k);
+        }
+        index_t const end = ceil_div(count, exec::vector_width) * exec::vector_width;
+        std::fill(into + count, into + end, into[count - 1]);
     }
     /// Contiguous rows of whole registers.
     [[nodiscard]] bool lies_well(index_t columns) const noexcept {
         return column == 1 && columns % exec::vector_width == 0;
     }
+    /// Codes stay what they are.
     [[nodiscard]] source<float, order::row> copied(index_t count, index_t columns,
                                                    float* into) const noexcept {
         for (index_t k = 0; k < count; ++k) {
             T const* const from = at(k);
             float* const to = into + k * in_registers(columns);
             for (index_t d = 0; d < columns; ++d) {
-                to[d] = to_float(from[d * column]);
+                to[d] = static_cast<float>(from[d * column]);
             }
             std::fill(to + columns, to + in_registers(columns), 0.0f);
         }
@@ -73,7 +101,7 @@ struct source {
     [[gnu::always_inline]] void prefetch(index_t key, index_t columns) const noexcept {
         if constexpr (Order == order::row) {
             index_t const last = std::max<index_t>(rows - Count, 0);
-            T const* const ahead = at(std::min(key + keys_ahead, last));
+            T const* const ahead = at(std::min(key + rows_ahead<T>, last));
             exec::detail::unrolled<ceil_div(Count, Step)>([&](
                 auto i) __attribute__((always_inline)) {
                 if (Count == 1 || rows >= Count) {
@@ -82,13 +110,18 @@ struct source {
                 }
             });
         } else if constexpr (Order == order::pages) {
-            index_t const first = std::min(key + keys_ahead, std::max<index_t>(rows - Count, 0));
+            index_t const first = std::min(key + rows_ahead<T>, std::max<index_t>(rows - Count, 0));
             exec::detail::unrolled<ceil_div(Count, Step)>([&](
                 auto i) __attribute__((always_inline)) {
                 exec::prefetch(at(std::min<index_t>(first + i * Step, rows - 1)),
                                columns * static_cast<index_t>(sizeof(T)));
             });
         }
+    }
+
+private:
+    [[nodiscard]] [[gnu::always_inline]] index_t place(index_t key) const noexcept {
+        return is_listed ? index_t{listed[key]} : key;
     }
 };
 /// Rows in pages: a list of the tile's and the next one's, which keys make for values, too. They are
@@ -108,7 +141,7 @@ struct paged_rows {
                 places[i] = table->row(first + at + i);
             }
         }
-        return {rows.data, rows.row, rows.column, listed, places};
+        return {rows.data, rows.row, rows.column, listed, places, rows.scales, rows.scale_row};
     }
 };
 /// Asks for a tile of listed rows at once, K and V of a key together. Spread over the work, as where
@@ -122,6 +155,10 @@ template <class K, class V>
     for (index_t i = first; i < end; ++i) {
         exec::prefetch(keys.at(i), dim * static_cast<index_t>(sizeof(K)));
         exec::prefetch(values.at(i), value_dim * static_cast<index_t>(sizeof(V)));
+        if constexpr (source<K, order::list>::is_scaled) {
+            exec::prefetch(keys.scale_at(i), 4);
+            exec::prefetch(values.scale_at(i), 4);
+        }
     }
 }
 template <class K, class V, order Order>
@@ -139,6 +176,22 @@ source<T, order::list> some_of(view<T const, Row, Column> rows,
                                std::span<key_id const> listed) noexcept {
     return {rows.data(), rows.template stride<Row>(), rows.template stride<Column>(),
             std::ssize(listed), listed.data()};
+}
+
+template <class Column>
+source<std::int8_t, order::row> all_of(scaled_view<axis::key, Column> rows) noexcept {
+    auto made = all_of(rows.codes());
+    made.scales = rows.scales().data();
+    made.scale_row = rows.scales().template stride<axis::key>();
+    return made;
+}
+template <class Column>
+source<std::int8_t, order::list> some_of(scaled_view<axis::key, Column> rows,
+                                         std::span<key_id const> listed) noexcept {
+    auto made = some_of(rows.codes(), listed);
+    made.scales = rows.scales().data();
+    made.scale_row = rows.scales().template stride<axis::key>();
+    return made;
 }
 
 } // namespace sofattn::sufa::detail
