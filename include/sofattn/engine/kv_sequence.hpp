@@ -248,9 +248,9 @@ public:
         });
     }
 
-    /// Fills in what a descriptor says of keys: counts, sizes, memory, pages and codes; where there are none for
-    /// d.how (method::pages, or method::best_keys for all others), dense_below, too. All tokens of the layer must be written. Valid until the sequence
-    /// changes.
+    /// Fills in what a descriptor says of keys: counts, sizes, memory, pages and codes; where there are no
+    /// codes for method::best_keys, dense_below, too, unless d.how is method::pages already. All tokens of the
+    /// layer must be written. Valid until the sequence changes.
     [[nodiscard]] verdict describe(std::int64_t layer, attention_desc& d) const noexcept {
         kv_layout const& l = pool_->layout();
         detail::checker c;
@@ -273,10 +273,9 @@ public:
         d.value = {v.data(), stored_type(), v.strides()[0] * bytes, v.strides()[1] * bytes};
         d.pages = {pages_.data(), std::ssize(pages_), l.page_tokens, l.pages};
         layer_state const& state = layers_[static_cast<std::size_t>(layer)];
-        bool const has_pages = state.pages.kv_heads() > 0;
         d.codes = state.codes.empty() ? nullptr : state.codes.data();
-        d.prefill_pages = has_pages ? &state.pages : nullptr;
-        if (d.how == method::pages ? !has_pages : state.codes.empty()) {
+        d.prefill_pages = state.pages.kv_heads() > 0 ? &state.pages : nullptr;
+        if (d.how != method::pages && state.codes.empty()) {
             d.dense_below = std::max(d.dense_below, length_ + 1);
         }
         return {};

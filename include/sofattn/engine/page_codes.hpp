@@ -81,6 +81,14 @@ public:
         });
     }
 
+    /// Both steps of growing. If it throws nothing has changed.
+    template <std::invocable<index_t> KeysOf, std::invocable<index_t> ValuesOf>
+    void grow(index_t tokens, KeysOf keys_of, ValuesOf values_of) {
+        std::vector<dlzs::page_sketches> sketches = recalibrated(keys_of);
+        reserve(tokens);
+        append(keys_of, values_of, std::move(sketches));
+    }
+
     /// Of all heads.
     [[nodiscard]] index_t bytes() const noexcept {
         index_t bytes = 0;
