@@ -154,13 +154,23 @@ generation generate(decoder const& model, std::span<token_id const> prompt,
 
     auto start = clock::now();
     pair_counts counts;
-    auto const states = model(
-        prompt, cache,
-        [&](index_t layer, problem<float> const& given, attention_output output) {
-            counts += prefill.attend({given, output, layer, 0, run});
-        },
-        run);
-    model.logits(states.data() + (result.prompt_tokens - 1) * config.hidden, 1, logits.data(), run);
+    cache.keep_page_codes(prefill.codes);
+    auto const attend_prompt = [&](index_t layer, problem<float> const& given,
+                                   attention_output output) {
+        auto const* const codes = cache.page_codes_of(layer, given.keys.extent<axis::key>());
+        counts += prefill.attend({given, output, layer, 0, run, codes});
+    };
+    index_t const chunk = options.chunk.value_or(result.prompt_tokens);
+    for (index_t first = 0; first < result.prompt_tokens; first += chunk) {
+        auto const tokens =
+            prompt.subspan(static_cast<std::size_t>(first),
+                           static_cast<std::size_t>(std::min(chunk, result.prompt_tokens - first)));
+        auto const states = model(tokens, cache, attend_prompt, run);
+        if (first + chunk >= result.prompt_tokens) {
+            model.logits(states.data() + std::ssize(states) - config.hidden, 1, logits.data(), run);
+        }
+    }
+    cache.keep_page_codes(engine::kept_page_codes::none); // decode has no use for them
     result.prefill_kept_share = counts.kept_share();
     result.prefill_time_seconds = seconds(start);
 

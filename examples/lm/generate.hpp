@@ -77,6 +77,9 @@ struct generate_options {
     double temperature = 0;
     std::uint64_t seed = 0;
     std::optional<index_t> keep; ///< as decode_attention
+    /// Tokens of the prompt at a time, at least 1; nothing: all. Of sparse methods only those of pages have an
+    /// index that grows; others make one for every chunk.
+    std::optional<index_t> chunk;
 };
 
 struct generation {

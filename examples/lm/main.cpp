@@ -177,6 +177,10 @@ void declare(CLI::App& app, arguments& a) {
         ->capture_default_str();
     write->add_option("--attention", a.prefill, "How the prompt attends")->capture_default_str();
     write
+        ->add_option("--chunk", a.generation.chunk,
+                     "Tokens of the prompt at a time; default all. Pages keep an index that grows")
+        ->check(CLI::PositiveNumber);
+    write
         ->add_option("--keep", a.generation.keep,
                      "Keys that a new token attends to, found by a 4-bit index; default all")
         ->check(CLI::PositiveNumber);

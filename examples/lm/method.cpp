@@ -91,6 +91,7 @@ std::optional<attention_method> of_pages(std::string_view name, index_t dense_be
     m.what = std::string("whole pages of 16 keys by their sketches; logits computed, ") +
              (rounds ? "bf16" : "f32") +
              " products; skipped pages stood in for by means of their segments";
+    m.codes = rounds ? engine::kept_page_codes::bf16 : engine::kept_page_codes::f32;
     m.attend = [attend = rounds ? detail::attend_to_pages_in_bf16 : detail::attend_to_pages,
                 options, dense_below](method_call const& call) {
         return attend(call, options, dense_below);

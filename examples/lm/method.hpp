@@ -6,6 +6,8 @@
 #include <sofattn/attention/problem.hpp>
 #include <sofattn/core/types.hpp>
 #include <sofattn/core/view.hpp>
+#include <sofattn/engine/kv_pool.hpp>
+#include <sofattn/engine/page_codes.hpp>
 #include <sofattn/exec/parallel.hpp>
 
 #include <cstdint>
@@ -40,6 +42,8 @@ struct method_call {
     index_t layer = 0;
     index_t first_row = 0; ///< queries from here on are counted
     exec::openmp const& run;
+    engine::page_codes const* codes =
+        nullptr; ///< that the cache keeps for the method, or null: made for the call
 };
 
 /// What a table of budgets must be of.
@@ -58,6 +62,8 @@ struct attention_method {
     std::string what; ///< in words
     /// Whether its time is that of an implementation that was written to be fast.
     bool is_timed = true;
+    /// What a cache should keep for it.
+    engine::kept_page_codes codes = engine::kept_page_codes::none;
     /// Writes the output; counts pairs.
     /// error  a budget that does not fit the problem
     std::function<pair_counts(method_call const&)> attend;

@@ -69,13 +69,17 @@ std::vector<window_outcome> judge_window(decoder const& model, std::span<token_i
     for (std::size_t m = 0; m < methods.size(); ++m) {
         auto& outcome = outcomes[m];
         cache.truncate(0);
+        cache.keep_page_codes(methods[m].codes);
         auto const start = clock::now();
         states.push_back(model(
             window, cache,
             [&](index_t layer, problem<float> const& given, attention_output output) {
                 progress(done / steps, methods[m].name);
                 auto const attention_start = clock::now();
-                outcome.layers.push_back(methods[m].attend({given, output, layer, first - 1, run}));
+                auto const* const codes =
+                    cache.page_codes_of(layer, given.keys.extent<axis::key>());
+                outcome.layers.push_back(
+                    methods[m].attend({given, output, layer, first - 1, run, codes}));
                 outcome.attention_seconds += seconds_since(attention_start);
                 ++done;
             },

@@ -11,6 +11,7 @@
 #include <cstddef>
 #include <cstdint>
 #include <span>
+#include <utility>
 #include <vector>
 
 namespace sofattn::lm::detail {
@@ -24,11 +25,16 @@ pair_counts attend_with(method_call const& call, attention_options const& option
     prefill const attend(options, dense_below);
     problem_shape const shape = call.given.shape();
     attend.check(shape);
-    auto const indexes = attend.index(call.given, call.run);
+    std::vector<typename prefill::index_type> made;
+    if (call.codes == nullptr) {
+        made = attend.index(call.given, call.run);
+    }
+    auto const indexes =
+        call.codes == nullptr ? std::span(std::as_const(made)) : call.codes->indexes<Products>();
     std::vector<std::byte> workspace(prefill::workspace_bytes(shape, call.run.threads()));
     // A team's rows belong to one thread, so that counts need no lock.
     std::vector<std::uint64_t> kept(static_cast<std::size_t>(shape.heads * shape.queries));
-    attend(call.given, std::span(indexes), call.output, workspace, call.run,
+    attend(call.given, indexes, call.output, workspace, call.run,
            [&](prefill_row first, index_t rows, index_t key, std::uint32_t looked) {
                for (; looked != 0; looked &= looked - 1) {
                    index_t const at = key + std::countr_zero(looked) * exec::page_keys;

@@ -99,6 +99,7 @@ typedef struct sofattn_pool sofattn_pool;
 typedef struct sofattn_sequence sofattn_sequence;
 typedef struct sofattn_prefill sofattn_prefill;
 typedef struct sofattn_codes sofattn_codes; /* of a sequence; see sofattn_sequence_describe */
+typedef struct sofattn_page_codes sofattn_page_codes; /* so, too */
 
 /* [head, token, channel]; channels of a token are neighbours. */
 typedef struct sofattn_operand {
@@ -165,7 +166,8 @@ typedef struct sofattn_attention {
     int64_t selected_slots;
 
     /* SOFATTN_BUDGET and SOFATTN_PAGES: one of mass, output_error, head_masses and head_output_errors
-     * (below); prefill made for the method, and for SOFATTN_PAGES for the products */
+     * (below); prefill made for the method, and for SOFATTN_PAGES for the products, or page_codes (below).
+     * SOFATTN_BUDGET reads keys in a row only */
     sofattn_prefill const* prefill;
     double mass;         /* share of the softmax to keep, in (0, 1] */
     double output_error; /* in spreads of the values */
@@ -200,6 +202,9 @@ typedef struct sofattn_attention {
      * SOFATTN_PAGES but where these are dense. query is f32, f16 or bf16 then. */
     sofattn_scales key_scales;
     sofattn_scales value_scales;
+    /* SOFATTN_PAGES, in the place of prefill: by sofattn_sequence_describe, of a pool that keeps them, for the
+     * same products */
+    sofattn_page_codes const* page_codes;
 } sofattn_attention;
 
 /* Zeros, but for the numbers named above and a causal mask. */
@@ -248,14 +253,16 @@ SOFATTN_API sofattn_verdict sofattn_batch_run_parallel(sofattn_attention const* 
 
 /* --- codes for sparse prefill ---------------------------------------------------------------- */
 
-/* Of the keys and values that `attention` describes, in a row. With SOFATTN_PAGES as its method: of their
- * pages, for its products, as copies; with any other: key by key, for SOFATTN_BUDGET, and keys and values
- * must stay as long as the codes. */
+/* Of the keys and values that `attention` describes. With SOFATTN_PAGES as its method: of their pages, for its
+ * products, as copies; with any other: key by key, for SOFATTN_BUDGET, where they must lie in a row, and keys
+ * and values must stay as long as the codes. */
 SOFATTN_API sofattn_verdict sofattn_prefill_create(sofattn_attention const* attention,
                                                    sofattn_prefill** into);
 SOFATTN_API void sofattn_prefill_destroy(sofattn_prefill* prefill); /* NULL is fine */
 
 /* --- KV caches ------------------------------------------------------------------------------- */
+
+enum { SOFATTN_NO_PAGE_CODES = 0, SOFATTN_PAGE_CODES_F32 = 1, SOFATTN_PAGE_CODES_BF16 = 2 };
 
 typedef struct sofattn_layout {
     size_t struct_bytes; /* by sofattn_layout_init */
@@ -267,6 +274,10 @@ typedef struct sofattn_layout {
     int64_t page_tokens; /* 64 */
     int64_t pages;       /* allocated at once */
     int64_t coded_from;  /* 1024: tokens from which sequences have codes; 0: never */
+    /* Since 0.4. */
+    /* Sequences keep codes for SOFATTN_PAGES that grow with them: copies of keys and values, of a KV head and
+     * token qk_dim + v_dim floats (or bf16 numbers, where the machine multiplies those) and a few bytes more */
+    int32_t page_codes;
 } sofattn_layout;
 
 SOFATTN_API void sofattn_layout_init(sofattn_layout* layout);
@@ -304,8 +315,9 @@ SOFATTN_API sofattn_verdict sofattn_sequence_export(sofattn_sequence const* sequ
  * (SOFATTN_FOREIGN_DATA) or shape (SOFATTN_MISMATCH) nothing is taken, and nothing changes. */
 SOFATTN_API sofattn_verdict sofattn_sequence_import(sofattn_sequence* sequence, void const* from,
                                                     size_t bytes);
-/* Fills in what `attention` says of keys: counts, sizes, memory, scales, pages and codes. Valid until the
- * sequence changes. */
+/* Fills in what `attention` says of keys: counts, sizes, memory, scales, pages and codes; where there are no codes for
+ * SOFATTN_BEST_KEYS, dense_below, too, unless its method is SOFATTN_PAGES already. Valid until the sequence
+ * changes. */
 SOFATTN_API sofattn_verdict sofattn_sequence_describe(sofattn_sequence const* sequence,
                                                       int64_t layer, sofattn_attention* attention);
 

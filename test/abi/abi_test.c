@@ -270,6 +270,72 @@ static void test_export(sofattn_pool* pool, sofattn_sequence* one, float const* 
     free(to);
 }
 
+/* Chunks over a cache that keeps page codes: queries are the last tokens that it has. */
+static void test_chunks(int32_t kept, int32_t products) {
+    sofattn_layout layout;
+    sofattn_pool* pool = NULL;
+    sofattn_sequence *one = NULL, *twin = NULL;
+    sofattn_attention a = attention(TOKENS, TOKENS), old;
+    double const rounding = products == SOFATTN_PRODUCTS_BF16 ? 0.01 : 2e-5;
+    int64_t first;
+    sofattn_layout_init(&layout);
+    EXPECT(layout.page_codes == SOFATTN_NO_PAGE_CODES);
+    layout.kv_heads = KV_HEADS;
+    layout.qk_dim = DIM;
+    layout.v_dim = DIM;
+    layout.page_tokens = 16;
+    layout.pages = 40;
+    layout.page_codes = 3;
+    EXPECT(sofattn_pool_create(&layout, &pool).status == SOFATTN_OUT_OF_RANGE);
+    layout.page_codes = kept;
+    EXPECT(ok(sofattn_pool_create(&layout, &pool)));
+    EXPECT(ok(sofattn_sequence_create(pool, &one)));
+    textbook(others, TOKENS, TOKENS);
+    for (first = 0; first < TOKENS; first += 100) {
+        append(one, first, 100);
+        a = attention(100, first + 100);
+        a.method = SOFATTN_PAGES;
+        a.products = products;
+        a.mass = 1; /* nothing is skipped */
+        a.dense_below = 0;
+        EXPECT(ok(sofattn_sequence_describe(one, 0, &a)));
+        EXPECT(a.dense_below == 0);
+        EXPECT(a.page_codes != NULL);
+        a.query = operand(queries + first * DIM);
+        a.output = outputs + first * DIM;
+        EXPECT(ok(run(&a)));
+    }
+    EXPECT(distance(outputs, others, TOKENS) < rounding);
+    a.mass = 0.7;
+    EXPECT(ok(run(&a)));
+    EXPECT(distance(outputs, others, TOKENS) > rounding); /* something was skipped */
+    EXPECT(sofattn_sequence_code_bytes(one) > TOKENS * KV_HEADS * DIM * 4);
+
+    EXPECT(ok(sofattn_sequence_fork(one, &twin)));
+    EXPECT(ok(sofattn_sequence_truncate(twin, 80)));
+    EXPECT(ok(sofattn_sequence_describe(twin, 0, &a)));
+    EXPECT(a.keys == 80);
+    EXPECT(ok(run(&a)));
+    EXPECT(ok(sofattn_sequence_describe(one, 0, &a)));
+    EXPECT(ok(run(&a)));
+
+    a.method = SOFATTN_BUDGET;
+    EXPECT(strcmp(sofattn_check(&a).field, "pages.numbers") == 0);
+    a.method = SOFATTN_PAGES;
+    a.products = SOFATTN_PRODUCTS_F32 + SOFATTN_PRODUCTS_BF16 - products;
+    EXPECT(sofattn_check(&a).status == SOFATTN_MISMATCH);
+
+    /* Callers of 0.3 know nothing of them: their struct is left alone, and attention dense. */
+    old = attention(100, TOKENS);
+    old.struct_bytes = offsetof(sofattn_attention, page_codes);
+    old.page_codes = (sofattn_page_codes const*)&old;
+    EXPECT(ok(sofattn_sequence_describe(one, 0, &old)));
+    EXPECT(old.page_codes == (sofattn_page_codes const*)&old);
+    sofattn_sequence_destroy(twin);
+    sofattn_sequence_destroy(one);
+    sofattn_pool_destroy(pool);
+}
+
 static void test_cache(void) {
     sofattn_layout layout;
     sofattn_pool* pool = NULL;
@@ -584,6 +650,8 @@ int main(int count, char** arguments) {
     test_int8();
     test_batch();
     test_prefill();
+    test_chunks(SOFATTN_PAGE_CODES_F32, SOFATTN_PRODUCTS_F32);
+    test_chunks(SOFATTN_PAGE_CODES_BF16, SOFATTN_PRODUCTS_BF16);
     test_pages(SOFATTN_PRODUCTS_F32);
     test_pages(SOFATTN_PRODUCTS_BF16);
     return failures == 0 ? 0 : 1;

@@ -9,6 +9,7 @@
 #include "support/same_bits.hpp"
 #include <sofattn/attention/dense.hpp>
 #include <sofattn/attention/page_prefill.hpp>
+#include <sofattn/attention/paged_problem.hpp>
 #include <sofattn/core/bfloat16.hpp>
 #include <sofattn/core/error.hpp>
 #include <sofattn/core/half.hpp>
@@ -24,6 +25,8 @@
 #include <cstdint>
 #include <limits>
 #include <numbers>
+#include <numeric>
+#include <optional>
 #include <string>
 #include <utility>
 #include <vector>
@@ -49,8 +52,12 @@ struct outcome {
     std::vector<std::vector<char>> looked; ///< [head * queries + query] of its pages
 };
 
-template <class Prefill, class Q, class KV, class Run = exec::serial>
-outcome prefill(Prefill const& run_prefill, problem<Q, KV> const& given, Run const& run = {}) {
+template <class Prefill>
+using indexes_of = std::vector<typename Prefill::index_type>;
+
+template <class Prefill, class Given, class Run = exec::serial>
+outcome prefill(Prefill const& run_prefill, Given const& given,
+                std::optional<indexes_of<Prefill>> const& grown = {}, Run const& run = {}) {
     problem_shape const s = given.shape();
     run_prefill.check(s);
     outcome result{output_tensor({s.heads, s.queries, s.value_dim}),
@@ -59,7 +66,7 @@ outcome prefill(Prefill const& run_prefill, problem<Q, KV> const& given, Run con
     result.looked.assign(
         static_cast<std::size_t>(s.heads * s.queries),
         std::vector<char>(static_cast<std::size_t>(ceil_div<index_t>(s.keys, 16))));
-    auto const indexes = run_prefill.index(given, run);
+    auto const indexes = grown ? *grown : run_prefill.index(given, run);
     std::vector<std::byte> workspace(Prefill::workspace_bytes(s, run.threads()), std::byte{0xff});
     run_prefill(
         given, indexes, result.output.view(), workspace, run,
@@ -98,10 +105,10 @@ struct deviations {
 };
 
 /// The contract in double precision: all keys of the looked-at pages, and the others' estimates as weights of
-/// their segments' means.
-template <class Q, class KV>
+/// their segments' means. sketches_of(KV head) [key, dim]
+template <class Q, class KV, class SketchesOf>
 deviations deviation(problem<Q, KV> const& given, attention_options const& options,
-                     outcome const& found) {
+                     outcome const& found, SketchesOf sketches_of) {
     problem_shape const s = given.shape();
     deviations all;
     double error = 0;
@@ -109,8 +116,7 @@ deviations deviation(problem<Q, KV> const& given, attention_options const& optio
     for (index_t h = 0; h < s.heads; ++h) {
         auto const keys = given.keys.template slice<axis::kv_head>(h / s.group());
         auto const values = given.values.template slice<axis::kv_head>(h / s.group());
-        dlzs::page_sketches const sketches(keys);
-        auto const centre = column_means(keys);
+        dlzs::page_sketches const sketches = sketches_of(h / s.group());
         budget const& b = options.budget_of(h);
         test::looked_at pages; // of six rows
         for (index_t q = 0; q < s.queries; ++q) {
@@ -133,7 +139,7 @@ deviations deviation(problem<Q, KV> const& given, attention_options const& optio
             double middle = 0; // logit of the mean key
             for (index_t d = 0; d < s.dim; ++d) {
                 middle += s.scale * static_cast<double>(to_float(query(d))) *
-                          static_cast<double>(centre[static_cast<std::size_t>(d)]);
+                          static_cast<double>(sketches.centre()[d]);
             }
             double top = -std::numeric_limits<double>::infinity();
             for (index_t key = from; key < visible; ++key) {
@@ -179,6 +185,14 @@ deviations deviation(problem<Q, KV> const& given, attention_options const& optio
     }
     all.output = size > 0 ? std::sqrt(error / size) : std::sqrt(error);
     return all;
+}
+
+template <class Q, class KV>
+deviations deviation(problem<Q, KV> const& given, attention_options const& options,
+                     outcome const& found) {
+    return deviation(given, options, found, [&](index_t kv) {
+        return dlzs::page_sketches(given.keys.template slice<axis::kv_head>(kv));
+    });
 }
 
 template <dense_products Products, class T = float>
@@ -333,8 +347,9 @@ TEST_CASE_TEMPLATE("attention.page_prefill: the same bits for any number of thre
     test::cluster(random, layer);
     Entry const entry(test::with(some_mass(random), 256), sparse_always);
     auto const alone = prefill(entry, layer.given());
-    CHECK(test::same_bits(prefill(entry, layer.given(), test::own_threads{}).output, alone.output));
-    CHECK(test::same_bits(prefill(entry, layer.given(), exec::openmp(4)).output, alone.output));
+    CHECK(test::same_bits(prefill(entry, layer.given(), {}, test::own_threads{}).output,
+                          alone.output));
+    CHECK(test::same_bits(prefill(entry, layer.given(), {}, exec::openmp(4)).output, alone.output));
     for (index_t const teams : {index_t{1}, index_t{5}, Entry::teams_most}) {
         Entry const cut(entry.options(), sparse_always, teams);
         CHECK(test::same_bits(prefill(cut, layer.given()).output, alone.output));
@@ -358,6 +373,66 @@ TEST_CASE_TEMPLATE("attention.page_prefill: kernels allocate nothing and stay in
     CHECK(test::allocations.requests == before);
     CHECK(before > 0); // they are counted
     CHECK(memory.kept_outside());
+}
+
+TEST_CASE_TEMPLATE("attention.page_prefill: chunks over an index that grows with them, in a pool",
+                   Entry, page_prefill<>, page_prefill<dense_products::bf16>) {
+    SOFATTN_GENERATOR(random);
+    constexpr index_t tokens = 900;
+    constexpr index_t page = 48;
+    prefill_case<half> layer(random, {2, 2, tokens, tokens, 40, 24, true});
+    test::cluster(random, layer);
+    std::vector<std::int32_t> numbers(tokens / page + 1);
+    std::iota(numbers.begin(), numbers.end(), 0);
+    random.shuffle(numbers);
+    tensor<half, axis::kv_head, axis::key, axis::dim> keys({2, std::ssize(numbers) * page, 40});
+    tensor<half, axis::kv_head, axis::key, axis::value_dim> values(
+        {2, std::ssize(numbers) * page, 24});
+    auto const options = test::with(some_mass(random), 256);
+    Entry const entry(options, sparse_always);
+    indexes_of<Entry> indexes(2, typename Entry::index_type(40, 24));
+    std::vector<std::pair<index_t, outcome>> chunks; // first query
+    page_counts counts;
+    for (index_t first = 0; first < tokens;) {
+        index_t const end = std::min(tokens, first + 6 * random.integer<index_t>(1, 50));
+        paged_problem<half> chunk;
+        chunk.queries = layer.q.cview().range<axis::query>(first, end - first);
+        chunk.keys = keys.cview();
+        chunk.values = values.cview();
+        chunk.table = {numbers, page};
+        chunk.tokens = end;
+        for (index_t kv = 0; kv < 2; ++kv) {
+            for (index_t k = first; k < end; ++k) {
+                std::copy_n(&layer.k(kv, k, 0), 40, &keys(kv, chunk.table.row(k), 0));
+                std::copy_n(&layer.v(kv, k, 0), 24, &values(kv, chunk.table.row(k), 0));
+            }
+            indexes[static_cast<std::size_t>(kv)].grow(keys_of(chunk, kv), values_of(chunk, kv));
+        }
+        auto found = prefill(entry, chunk, std::optional(indexes));
+        problem<half> const in_row{chunk.queries, layer.k.cview().range<axis::key>(0, end),
+                                   layer.v.cview().range<axis::key>(0, end), true, 0};
+        auto const off = deviation(in_row, options, found, [&](index_t kv) {
+            return indexes[static_cast<std::size_t>(kv)].sketches();
+        });
+        CHECK(off.same_pages);
+        CHECK(off.output <= (Entry::index_type::rounds ? of_bf16 : of_f32) + of_estimates);
+        counts.looked += off.pages.looked;
+        counts.all += off.pages.all;
+        CHECK(test::same_bits(prefill(entry, in_row, std::optional(indexes)).output, found.output));
+        chunks.emplace_back(first, std::move(found));
+        first = end;
+    }
+    CHECK(counts.looked < counts.all);
+    // At once by an index that is calibrated as it was from 512 tokens on.
+    auto const all = prefill(entry, layer.given(), std::optional(indexes));
+    for (auto const& chunk : chunks) {
+        bool same = true;
+        test::for_each_index(chunk.second.output.cview().extents(), [&](auto const& i) {
+            same = same && chunk.second.output(i[0], i[1], i[2]) ==
+                               all.output(i[0], chunk.first + i[1], i[2]);
+        });
+        CHECK((same || chunk.first + chunk.second.output.cview().extents()[1] < 512));
+    }
 }
 
 TEST_CASE("attention.page_prefill: at 131072 keys and d = 256 a thread needs less than 4 MiB") {

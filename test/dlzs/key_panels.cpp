@@ -29,6 +29,36 @@ struct channel_steps : dlzs::int8_per_query {
 
 } // namespace
 
+TEST_CASE("dlzs.key_panels: key by key, and after truncation, as made at once") {
+    SOFATTN_GENERATOR(random);
+    for (int round = 0; round < 40; ++round) {
+        index_t const dims = random.integer<index_t>(1, 70);
+        tensor<std::int8_t, key, dim> codes({100, dims});
+        test::for_each_index(codes.view().extents(), [&](auto const& i) {
+            test::at(codes.view(), i) = static_cast<std::int8_t>(random.integer(-127, 127));
+        });
+        auto panels = dlzs::key_panels::growing(dims);
+        panels.reserve(random.integer<index_t>(0, 50));
+        for (index_t keys = 0; keys < 100;) {
+            keys = random.chance(0.3) ? random.integer<index_t>(0, keys) : keys;
+            panels.truncate(keys);
+            index_t const end = random.integer<index_t>(keys, 100);
+            for (panels.reserve(end); keys < end; ++keys) {
+                panels.append({&codes(keys, 0), static_cast<std::size_t>(dims)});
+            }
+            dlzs::key_panels const expected(codes.cview().range<key>(0, keys));
+            REQUIRE(panels.keys() == keys);
+            REQUIRE(panels.pages() == expected.pages());
+            bool same = true;
+            for (index_t p = 0; p < panels.pages(); ++p) {
+                same = same && std::memcmp(panels.page(p), expected.page(p),
+                                           static_cast<std::size_t>(panels.page_bytes())) == 0;
+            }
+            CHECK(same);
+        }
+    }
+}
+
 TEST_CASE_TEMPLATE("dlzs.key_panels: every code is in its lane, and nothing else but zeros", P,
                    dlzs::rotated_int8, dlzs::two_sided, dlzs::int4, dlzs::centred_int4) {
     SOFATTN_GENERATOR(random);

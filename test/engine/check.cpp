@@ -345,7 +345,7 @@ std::vector<fault> all_faults() {
         [](generator&, attention_desc& d) { d.qk_dim = plus(d.qk_dim, -1); });
     add("prefill_pages.value_dim", status::mismatch, sparse_pages,
         [](generator&, attention_desc& d) { d.v_dim = plus(d.v_dim, -1); });
-    add("pages.numbers", status::unsupported, sparse_budget, [](generator&, attention_desc& d) {
+    add("pages.numbers", status::unsupported, sparse_keys, [](generator&, attention_desc& d) {
         static constexpr std::array<std::int32_t, 3> numbers{0, 2, 1};
         d.pages = {numbers.data(), 3, 30, 3};
         d.key.token_stride = d.value.token_stride = 0;
@@ -420,7 +420,7 @@ TEST_CASE_TEMPLATE("engine.check: what is wrong is named, and nothing is written
             d.mask = mask_kind::window;
             d.window = random.integer<std::int64_t>(1, 100);
         }
-        if (d.how != method::budget && d.how != method::pages && random.chance(0.4)) {
+        if (d.how != method::budget && random.chance(0.4)) {
             // As many rows as the keys have: pages of 20 that repeat.
             d.pages = {numbers.data(), 3, 30, 3};
             d.key.token_stride = d.value.token_stride = 0;

@@ -69,6 +69,7 @@ TEST_CASE_TEMPLATE("engine.kv_export: what comes back is the same, and goes on a
         l.qk_dim = random.integer<std::int64_t>(1, 40);
         l.v_dim = random.integer<std::int64_t>(1, 20);
         l.coded_from = random.integer<std::int64_t>(0, 60);
+        l.page_codes = static_cast<engine::kept_page_codes>(round % 2);
         kv_pool<T> pool;
         REQUIRE(pool.open(l).ok());
         tracked<T> one{kv_sequence<T>(pool)};
@@ -78,6 +79,9 @@ TEST_CASE_TEMPLATE("engine.kv_export: what comes back is the same, and goes on a
 
         l.page_tokens = random.integer<std::int64_t>(1, 30); // these may differ
         l.pages = 500;
+        l.page_codes = random.chance(0.5)
+                           ? engine::kept_page_codes::bf16
+                           : engine::kept_page_codes::none; // made where they are asked for
         if (round % 3 == 2) {
             l.coded_from = random.integer<std::int64_t>(0, 60); // codes are made anew
         }

@@ -100,7 +100,8 @@ TEST_CASE_TEMPLATE("engine.kv_sequence: random lives, against caches that never 
              .v_dim = 8,
              .page_tokens = 16,
              .pages = 90,
-             .coded_from = 64},
+             .coded_from = 64,
+             .page_codes = engine::kept_page_codes::f32},
             steps, std::max<std::int64_t>(100, steps / 100));
     live<T>(random,
             {.layers = 1,
@@ -109,7 +110,8 @@ TEST_CASE_TEMPLATE("engine.kv_sequence: random lives, against caches that never 
              .v_dim = 16,
              .page_tokens = 1,
              .pages = 300,
-             .coded_from = 20},
+             .coded_from = 20,
+             .page_codes = engine::kept_page_codes::bf16},
             steps, std::max<std::int64_t>(100, steps / 100));
 }
 
@@ -121,7 +123,8 @@ TEST_CASE("engine.kv_sequence: chunks of any size give the same codes and output
                       .v_dim = 16,
                       .page_tokens = 32,
                       .pages = 200,
-                      .coded_from = 256};
+                      .coded_from = 256,
+                      .page_codes = engine::kept_page_codes::f32};
     kv_pool<half> pool;
     REQUIRE(pool.open(l).ok());
     tracked<half> whole{kv_sequence<half>(pool)};
@@ -137,7 +140,8 @@ TEST_CASE("engine.kv_sequence: chunks of any size give the same codes and output
         parts.append({from, from + static_cast<std::ptrdiff_t>(count)});
         at += count;
     }
-    for (engine::method const how : {engine::method::dense, engine::method::best_keys}) {
+    for (engine::method const how :
+         {engine::method::dense, engine::method::best_keys, engine::method::pages}) {
         CHECK(same_bits(attend(whole.cache, 0, how, 5), attend(parts.cache, 0, how, 5)));
     }
     CHECK(whole.cache.code_bytes() == parts.cache.code_bytes());
@@ -153,11 +157,12 @@ TEST_CASE("engine.kv_sequence: sequences that share pages, each in a thread of i
                       .v_dim = 16,
                       .page_tokens = 16,
                       .pages = 400,
-                      .coded_from = 64};
+                      .coded_from = 64,
+                      .page_codes = engine::kept_page_codes::f32};
     kv_pool<half> pool;
     REQUIRE(pool.open(l).ok());
     tracked<half> first{kv_sequence<half>(pool)};
-    std::vector<token> prompt(150);
+    std::vector<token> prompt(300); // a block of page codes, and some
     for (token& t : prompt) {
         t = random.next() >> 12;
     }
@@ -174,6 +179,7 @@ TEST_CASE("engine.kv_sequence: sequences that share pages, each in a thread of i
             for (int step = 0; step < 60; ++step) {
                 all[i].append({own.next() >> 12});
                 (void)attend(all[i].cache, 0, engine::method::best_keys, own.next() >> 12);
+                (void)attend(all[i].cache, 1, engine::method::pages, own.next() >> 12);
                 if (step % 20 == 19) {
                     auto const to = std::ssize(all[i].tokens) - 13;
                     (void)all[i].cache.truncate(to);
@@ -195,6 +201,11 @@ TEST_CASE("engine.kv_sequence: what cannot be is refused, and changes nothing") 
     SOFATTN_GENERATOR(random);
     kv_pool<half> pool;
     CHECK(pool.open({.qk_dim = 0, .v_dim = 8, .pages = 4}).code == status::out_of_range);
+    CHECK(pool.open({.qk_dim = 8,
+                     .v_dim = 8,
+                     .pages = 4,
+                     .page_codes = static_cast<engine::kept_page_codes>(3)})
+              .code == status::out_of_range);
     CHECK(pool.open({.qk_dim = 8, .v_dim = 8, .page_tokens = 1 << 20, .pages = 1 << 12}).code ==
           status::out_of_range);
     kv_layout const l{.layers = 1,

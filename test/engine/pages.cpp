@@ -10,6 +10,8 @@
 #include <sofattn/attention/page_prefill.hpp>
 #include <sofattn/core/bfloat16.hpp>
 #include <sofattn/core/half.hpp>
+#include <sofattn/core/page_table.hpp>
+#include <sofattn/core/tensor.hpp>
 #include <sofattn/engine/page_codes.hpp>
 #include <sofattn/engine/prefill_codes.hpp>
 #include <sofattn/engine/run.hpp>
@@ -23,6 +25,7 @@
 #include <cstdint>
 #include <limits>
 #include <new>
+#include <numeric>
 #include <optional>
 #include <string>
 #include <utility>
@@ -170,6 +173,41 @@ TEST_CASE("engine.page_codes: copies of what a descriptor describes, and nothing
     CHECK(engine::page_codes().kv_heads() == 0);
 }
 
+TEST_CASE("engine.pages: keys in pages of a pool, with the bits of keys in a row") {
+    SOFATTN_GENERATOR(random);
+    for (dense_products const products : {dense_products::f32, dense_products::bf16}) {
+        for (std::int64_t const dense_below : {0, 2000}) {
+            engine_case<half> c(random, {2, 2, 50, 420, 24, 40, true});
+            c.desc.how = engine::method::pages;
+            c.desc.products = products;
+            c.desc.mass = 0.8;
+            c.desc.dense_below = dense_below;
+            auto const in_row = made(c.desc);
+            c.desc.prefill_pages = &*in_row;
+            decode_output const expected = ran(c);
+
+            std::vector<std::int32_t> numbers(21); // of 25 pages of 20 keys
+            std::iota(numbers.begin(), numbers.end(), 3);
+            random.shuffle(numbers);
+            page_table const table{numbers, 20};
+            tensor<half, axis::kv_head, axis::key, axis::dim> keys({2, 500, 24});
+            tensor<half, axis::kv_head, axis::key, axis::value_dim> values({2, 500, 40});
+            for (index_t h = 0; h < 2; ++h) {
+                for (index_t k = 0; k < 420; ++k) {
+                    std::copy_n(&c.layer.k(h, k, 0), 24, &keys(h, table.row(k), 0));
+                    std::copy_n(&c.layer.v(h, k, 0), 40, &values(h, table.row(k), 0));
+                }
+            }
+            c.desc.key = operand_of(keys.cview());
+            c.desc.value = operand_of(values.cview());
+            c.desc.pages = {numbers.data(), std::ssize(numbers), 20, 25};
+            auto const in_pool = made(c.desc);
+            c.desc.prefill_pages = &*in_pool;
+            check_who_runs(c, expected);
+        }
+    }
+}
+
 TEST_CASE("engine.page_codes: what they are not made of has a name") {
     SOFATTN_GENERATOR(random);
     engine_case<> c(random, {1, 2, 5, 90, 8, 8, true});
@@ -179,10 +217,6 @@ TEST_CASE("engine.page_codes: what they are not made of has a name") {
     d = c.desc;
     d.kv_heads = 3;
     (void)made(d, status::mismatch, "heads");
-    d = c.desc;
-    std::vector<std::int32_t> const numbers{0, 2, 1};
-    d.pages = {numbers.data(), 3, 30, 3};
-    (void)made(d, status::unsupported, "pages.numbers");
     c.layer.v(0, 50, 3) = std::numeric_limits<float>::infinity();
     (void)made(c.desc, status::not_finite, "value.data[]");
     c.layer.v(0, 50, 3) = 0;

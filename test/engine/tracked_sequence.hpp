@@ -66,19 +66,21 @@ struct tracked {
     }
 };
 
-/// Attention of two queries of two heads per KV head, by the cache.
+/// Attention of two queries of two heads per KV head, by the cache; by pages of the last 20.
 template <class T>
 output_tensor attend(engine::kv_sequence<T> const& cache, std::int64_t layer, engine::method how,
                      token seed_of_queries, std::int64_t count = 40) {
     engine::kv_layout const& l = cache.pool().layout();
     std::int64_t const heads = 2 * l.kv_heads;
-    std::int64_t const queries = std::min<std::int64_t>(2, cache.length());
+    std::int64_t const queries =
+        std::min<std::int64_t>(how == engine::method::pages ? 20 : 2, cache.length());
     generator random(seed_of_queries);
     auto const q = random_matrix<float, axis::head, axis::query, axis::dim>(
         random, {heads, queries, l.qk_dim});
     output_tensor output({heads, queries, l.v_dim});
     engine::attention_desc d{};
     d.dense_below = 0;
+    d.how = how;
     REQUIRE(cache.describe(layer, d).ok());
     d.heads = heads;
     d.queries = queries;
@@ -86,7 +88,12 @@ output_tensor attend(engine::kv_sequence<T> const& cache, std::int64_t layer, en
                q.cview().strides()[1] * 4};
     d.output = {output.view().data(), output.view().strides()[0] * 4,
                 output.view().strides()[1] * 4};
-    d.how = how;
+    if (how == engine::method::pages) {
+        REQUIRE(d.prefill_pages == &cache.page_codes(layer));
+        REQUIRE(d.dense_below == 0);
+        d.products = d.prefill_pages->products();
+        d.mass = 0.6;
+    }
     d.count = count;
     d.recent = 8;
     std::vector<std::byte> workspace(engine::workspace_bytes(d, 1));
@@ -114,6 +121,13 @@ void check_against_fresh(tracked<T> const& of, token seed_of_queries) {
         for (engine::method const how : {engine::method::dense, engine::method::best_keys}) {
             CHECK(same_bits(attend(of.cache, layer, how, seed_of_queries),
                             attend(fresh.cache, layer, how, seed_of_queries)));
+        }
+        bool const has_pages = l.page_codes != engine::kept_page_codes::none;
+        CHECK((of.cache.page_codes(layer).kv_heads() > 0) == has_pages);
+        if (has_pages) {
+            CHECK(same_bits(attend(of.cache, layer, engine::method::pages, seed_of_queries),
+                            attend(fresh.cache, layer, engine::method::pages, seed_of_queries)));
+            CHECK(of.cache.page_codes(layer).keys() == std::ssize(of.tokens));
         }
         auto const& codes = of.cache.codes(layer);
         auto const& expected = fresh.cache.codes(layer);

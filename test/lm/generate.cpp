@@ -13,7 +13,9 @@
 #include <cmath>
 #include <cstdint>
 #include <functional>
+#include <optional>
 #include <span>
+#include <string>
 #include <vector>
 
 using namespace sofattn;
@@ -55,6 +57,50 @@ TEST_CASE("lm.generate: greedy tokens are those of the formulas") {
     options.keep = 3;
     CHECK(generated(model, prompt, options).decode_kept_share < 0.6);
     CHECK(generated(model, prompt, options, 3).tokens == generated(model, prompt, options).tokens);
+}
+
+TEST_CASE("lm.generate: prompts by pages, in chunks over the cache's codes") {
+    SOFATTN_GENERATOR(random);
+    tiny_shape shape;
+    shape.head_dim = 16;
+    tiny_model const tiny(shape, random.next());
+    lm::decoder const model(tiny.folder.path());
+    std::vector<lm::token_id> prompt{256};
+    for (int t = 0; t < 600; ++t) {
+        prompt.push_back(random.integer(0, 255));
+    }
+    auto const prompted = [&](std::string const& method, std::optional<index_t> chunk) {
+        lm::generate_options options;
+        options.tokens = 10;
+        options.chunk = chunk;
+        return lm::generate(model, prompt, lm::find_method(method, 0), options, exec::openmp(2),
+                            [](lm::token_id) {});
+    };
+    // Where nothing may be skipped, tokens are dense's.
+    auto const dense = prompted("dense", {});
+    CHECK((dense.ended || dense.tokens.size() == 10));
+    CHECK(prompted("dense", 50).tokens == dense.tokens);
+    for (std::string const method : {"mass:1/pages", "mass:1/pages/bf16"}) {
+        for (std::optional<index_t> const chunk :
+             {std::optional<index_t>(), std::optional<index_t>(96), std::optional<index_t>(1)}) {
+            auto const all = prompted(method, chunk);
+            CHECK(all.prefill_kept_share == 1.0);
+            if (method == "mass:1/pages") { // rounding may decide another way
+                CHECK(all.tokens == dense.tokens);
+            }
+        }
+    }
+    for (std::string const method : {"mass:0.6/pages", "mass:0.6/pages/bf16"}) {
+        auto const whole = prompted(method, {});
+        auto const chunks = prompted(method, 96); // teams of six rows are cut alike
+        for (auto const& some : {whole, chunks}) {
+            CHECK(some.prompt_tokens == 601);
+            CHECK((some.ended || some.tokens.size() == 10));
+            CHECK(some.prefill_kept_share < 0.95);
+            CHECK(some.prefill_kept_share > 0.1);
+        }
+        CHECK(std::abs(chunks.prefill_kept_share - whole.prefill_kept_share) < 0.05);
+    }
 }
 
 TEST_CASE("lm.generate: ends at the end of sequence, at the last position, and at once") {

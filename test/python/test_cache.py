@@ -40,6 +40,40 @@ class Caches(unittest.TestCase):
     def numbers(self, *shape):
         return self.rng.standard_normal(shape, dtype=np.float32)
 
+    def test_chunks_by_pages_over_codes_that_grow(self):
+        k, v = self.numbers(2, 900, 32), self.numbers(2, 900, 16)
+        q = self.numbers(4, 900, 32)
+        for products in ("float32", "bfloat16"):
+            pool = sofattn.KVPool(
+                pages=60, page_tokens=16, kv_heads=2, qk_dim=32, v_dim=16, page_codes=products
+            )
+            self.assertEqual(pool.page_codes, products)
+            sequence = sofattn.Sequence(pool)
+            options = dict(method="pages", products=products, dense_below=0)
+            outputs = {1: [], 0.6: []}
+            first = 0
+            for tokens in (300, 1, 599):
+                end = first + tokens
+                sequence.append(0, k[:, first:end], v[:, first:end])
+                for mass, chunks in outputs.items():
+                    chunks.append(sequence.attend(0, q[:, first:end], mass=mass, **options))
+                first = end
+            dense = sofattn.attention(q, k, v)
+            found = np.concatenate(outputs[1], axis=1)
+            np.testing.assert_allclose(found, dense, atol=1e-4 if products == "float32" else 0.03)
+            some = np.concatenate(outputs[0.6], axis=1)
+            self.assertGreater(np.abs(some - dense).max(), 1e-3)
+            self.assertLess(np.sqrt(np.mean((some - dense) ** 2)) / np.std(dense), 1)
+            # Forks and truncations keep them right.
+            twin = sequence.fork()
+            twin.truncate(300)
+            again = twin.attend(0, q[:, :300], mass=0.6, **options)
+            np.testing.assert_array_equal(again, outputs[0.6][0])
+            other = "bfloat16" if products == "float32" else "float32"
+            with self.assertRaises(ValueError):
+                sequence.attend(0, q[:, :5], method="pages", products=other, mass=0.5, dense_below=0)
+        self.assertIsNone(sofattn.KVPool(pages=1, qk_dim=8).page_codes)
+
     def test_any_history_gives_what_a_fresh_sequence_gives(self):
         layers, kv_heads, heads, qk_dim, v_dim = 2, 2, 4, 24, 16
         for dtype in (*DTYPES, "int8"):

@@ -337,6 +337,8 @@ class CacheRefusals(unittest.TestCase):
                 self.refuses(lambda: sofattn.KVPool(**{**good, field: 0}), field=field)
         for dtype in ("float64", "", 7, np.float32):
             self.refuses(lambda: sofattn.KVPool(**good, dtype=dtype), dtype=dtype)
+        for products in ("int8", "", 1, np.float32):
+            self.refuses(lambda: sofattn.KVPool(**good, page_codes=products), page_codes=products)
 
     @unittest.skipIf("libasan" in os.environ.get("LD_PRELOAD", ""), "ASan ends the program instead")
     def test_a_layout_of_more_than_any_machine_has_is_a_memory_error(self):

@@ -44,6 +44,7 @@ if TYPE_CHECKING:
 Mask = Literal["none", "causal", "window", "prefix"]
 Method = Literal["dense", "best_keys", "budget", "listed", "pages"]
 Products = Literal["float32", "bfloat16", "int8"]
+PageProducts = Literal["float32", "bfloat16"]
 StorageType = Literal["float32", "float16", "bfloat16", "int8"]
 
 __all__ = [
@@ -170,7 +171,8 @@ class KVPool:
     """Memory for keys and values of many sequences, in pages that they take, share and give back.
 
     All pages are allocated at once. A sequence has codes for method="best_keys" from `coded_from` (1024)
-    tokens on; 0 for none, which makes that method dense.
+    tokens on; 0 for none, which makes that method dense. With `page_codes` it keeps codes for
+    method="pages" with these products, copies of keys and values that grow with it.
     """
 
     __slots__ = ("_core",)
@@ -186,6 +188,7 @@ class KVPool:
         page_tokens: int = 64,
         dtype: StorageType = "float32",
         coded_from: int = 1024,
+        page_codes: Optional[PageProducts] = None,
     ) -> None:
         given = locals()
         del given["self"]
@@ -234,6 +237,10 @@ class KVPool:
     @property
     def coded_from(self) -> int:
         return self._core.coded_from
+
+    @property
+    def page_codes(self) -> Optional[PageProducts]:
+        return self._core.page_codes
 
     def __repr__(self) -> str:
         return (
@@ -347,7 +354,8 @@ class Sequence:
         """`attention` of q to the keys and values of a layer.
 
         q is float32 or of the pool's type; the last of its tokens stands at the sequence's last. Arguments
-        are those of `sofattn.attention`; method="budget" and "pages" read keys in a row and are dense or refused here.
+        are those of `sofattn.attention`. method="pages" needs a pool with `page_codes`, of its products;
+        method="budget" reads keys in a row and is dense or refused here.
         """
         given = locals()
         del given["self"], given["layer"], given["q"]

@@ -64,6 +64,9 @@ inline constexpr choices<2> coded_methods{{{"budget", SOFATTN_BUDGET}, {"pages",
 inline constexpr choices<3> all_products{{{"float32", SOFATTN_PRODUCTS_F32},
                                           {"bfloat16", SOFATTN_PRODUCTS_BF16},
                                           {"int8", SOFATTN_PRODUCTS_INT8}}};
+/// Those that a pool's sequences keep page codes for.
+inline constexpr choices<2> kept_page_codes{
+    {{"float32", SOFATTN_PAGE_CODES_F32}, {"bfloat16", SOFATTN_PAGE_CODES_BF16}}};
 inline constexpr choices<4> storage_types{{{"float32", SOFATTN_F32},
                                            {"float16", SOFATTN_F16},
                                            {"bfloat16", SOFATTN_BF16},

@@ -93,6 +93,7 @@ std::shared_ptr<pool> make_pool(py::dict const& given) {
     from.take("page_tokens", l.page_tokens);
     from.take("pages", l.pages);
     from.take("coded_from", l.coded_from);
+    from.take("page_codes", l.page_codes, kept_page_codes);
     return std::make_shared<pool>(l);
 }
 
@@ -182,7 +183,12 @@ void define_cache(py::module_& m) {
         .def_property_readonly("v_dim", layout(&sofattn_layout::v_dim))
         .def_property_readonly("page_tokens", layout(&sofattn_layout::page_tokens))
         .def_property_readonly("pages", layout(&sofattn_layout::pages))
-        .def_property_readonly("coded_from", layout(&sofattn_layout::coded_from));
+        .def_property_readonly("coded_from", layout(&sofattn_layout::coded_from))
+        .def_property_readonly("page_codes", [](pool const& p) -> py::object {
+            std::int32_t const kept = p.layout().page_codes;
+            return kept == SOFATTN_NO_PAGE_CODES ? py::object(py::none())
+                                                 : py::cast(name_in(kept_page_codes, kept));
+        });
 
     py::class_<sequence>(m, "Sequence")
         .def(py::init<std::shared_ptr<pool>>(), py::arg("pool").none(false))

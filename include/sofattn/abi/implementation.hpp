@@ -88,6 +88,7 @@ template <class Struct>
     c.kv_heads = l.kv_heads;
     c.page_tokens = l.page_tokens;
     c.coded_from = l.coded_from;
+    c.page_codes = static_cast<std::int32_t>(l.page_codes);
     return c;
 }
 
@@ -128,6 +129,9 @@ template <class Struct>
     } else if (c.prefill != nullptr) {
         d.prefill = c.prefill->codes.data();
     }
+    if (c.page_codes != nullptr) {
+        d.prefill_pages = reinterpret_cast<engine::page_codes const*>(c.page_codes);
+    }
     d.mass = c.mass;
     d.output_error = c.output_error;
     d.page_loss = c.page_loss;
@@ -147,6 +151,9 @@ template <class Struct>
         return {};
     }
     bool const is_of_pages = c.prefill->is_of_pages();
+    if (is_of_pages && c.page_codes != nullptr) {
+        return {engine::status::mismatch, "page_codes", 1, "NULL where prefill has those of pages"};
+    }
     if (c.method == (is_of_pages ? SOFATTN_BUDGET : SOFATTN_PAGES)) {
         return {engine::status::mismatch, "prefill", static_cast<double>(c.method),
                 "made by sofattn_prefill_create for the method that it is given to"};
@@ -360,8 +367,8 @@ private:
         if (pool == nullptr) {
             return detail::as_c(detail::no_memory());
         }
-        found = pool->open(
-            {c.layers, c.kv_heads, c.qk_dim, c.v_dim, c.page_tokens, c.pages, c.coded_from});
+        found = pool->open({c.layers, c.kv_heads, c.qk_dim, c.v_dim, c.page_tokens, c.pages,
+                            c.coded_from, static_cast<e::kept_page_codes>(c.page_codes)});
         if (found.ok()) {
             auto* const handle = new (std::nothrow) sofattn_pool{std::move(pool)};
             if (handle == nullptr) {
@@ -487,6 +494,9 @@ private:
                 a->pool_pages = d.pages.pool_pages;
                 a->codes = reinterpret_cast<sofattn_codes const*>(d.codes);
                 a->dense_below = d.dense_below;
+                if (a->struct_bytes > offsetof(sofattn_attention, page_codes)) { // 0.4 or later
+                    a->page_codes = reinterpret_cast<sofattn_page_codes const*>(d.prefill_pages);
+                }
             }
             return found;
         });

@@ -7,6 +7,7 @@
 #include <sofattn/attention/options.hpp>
 #include <sofattn/attention/page_block.hpp>
 #include <sofattn/attention/page_index.hpp>
+#include <sofattn/attention/paged_problem.hpp>
 #include <sofattn/attention/prefill_blocks.hpp>
 #include <sofattn/attention/prefill_teams.hpp>
 #include <sofattn/attention/problem.hpp>
@@ -41,8 +42,10 @@ struct ignore_looked_pages {
 /// one. Beside sparse_prefill it reads more keys for the same error, and each for a fraction of the time.
 ///
 /// in     given    queries [head, query, dim], keys [kv_head, key, dim], values [kv_head, key, value_dim], any
-///                 strides, f32, f16 or bf16; every mask, learned sinks
-///        indexes  [kv_head], made by `index`
+///                 strides, f32, f16 or bf16, keys and values in a row or in pages of a pool; every mask, learned
+///                 sinks. Queries may be the last of the keys, as a chunk's are. Keys and values are read only
+///                 where attention is dense
+///        indexes  [kv_head], made by `index`, or grown (page_index.hpp) to just these keys
 ///        options  budget: a mass p (pages of an estimated mass of at most 1 - p are skipped) or an output
 ///                 error (page_loss), minimum, sinks, window; without, nothing is skipped; the same for
 ///                 all heads or one each
@@ -57,6 +60,10 @@ struct ignore_looked_pages {
 ///        (relative, Frobenius) of a double-precision oracle on the same pages with the same weights of
 ///        skipped ones, with bf16 products within 1e-2; where dense, dense_attention's bits. The mass that
 ///        is skipped is an estimate (bench/RESULTS.md: true errors)
+///        A chunk of queries looks at the pages, and has the bits, that they have in a prefill of all queries by
+///        the same index if teams of 6 queries are cut alike: if its first query is a multiple of 6 from the first
+///        of all, and its last a team's last or the last of all. An index of more keys gives the same while it is
+///        calibrated alike, which a grown one is until its keys double
 /// paper  section III-A's prediction ahead of attention and Fig. 10's tiles, of pages instead of keys, which
 ///        the paper does not have
 template <dense_products Products = dense_products::f32>
@@ -106,9 +113,8 @@ public:
     }
 
     /// Allocates; one index per KV head, empty ones if attention will be dense.
-    template <storage_float Query, storage_float KeyValue, exec::parallel_for Run>
-    [[nodiscard]] std::vector<index_type> index(problem<Query, KeyValue> const& given,
-                                                Run const& run) const {
+    template <key_value_problem Given, exec::parallel_for Run>
+    [[nodiscard]] std::vector<index_type> index(Given const& given, Run const& run) const {
         problem_shape const shape = given.shape();
         return is_dense(shape) ? std::vector<index_type>(static_cast<std::size_t>(shape.kv_heads))
                                : index_heads<index_type>(given, run);
@@ -116,9 +122,8 @@ public:
 
     /// on_looked(first row of a team, its rows, first key of a tile of 512, a bit for each page of the tile that
     /// they look at), from any thread; not called where attention is dense.
-    template <storage_float Query, storage_float KeyValue, exec::parallel_for Run,
-              class OnLooked = ignore_looked_pages>
-    void operator()(problem<Query, KeyValue> const& given, std::span<index_type const> indexes,
+    template <key_value_problem Given, exec::parallel_for Run, class OnLooked = ignore_looked_pages>
+    void operator()(Given const& given, std::span<index_type const> indexes,
                     view<float, axis::head, axis::query, axis::value_dim> output,
                     std::span<std::byte> workspace, Run const& run, OnLooked const& on_looked = {},
                     dropped_mass const& dropped = {}) const noexcept {
@@ -127,9 +132,9 @@ public:
     }
     /// The same with budgets of somebody else, who allocates nothing to hand them over: budget_of(query
     /// head), each such that `check` would pass it.
-    template <storage_float Query, storage_float KeyValue, exec::parallel_for Run, class OnLooked,
+    template <key_value_problem Given, exec::parallel_for Run, class OnLooked,
               std::invocable<index_t> BudgetOf>
-    void operator()(problem<Query, KeyValue> const& given, std::span<index_type const> indexes,
+    void operator()(Given const& given, std::span<index_type const> indexes,
                     view<float, axis::head, axis::query, axis::value_dim> output,
                     std::span<std::byte> workspace, Run const& run, OnLooked const& on_looked,
                     dropped_mass const& dropped, BudgetOf const& budget_of) const noexcept {

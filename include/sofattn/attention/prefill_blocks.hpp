@@ -5,6 +5,7 @@
 
 #include <sofattn/attention/dropped_mass.hpp>
 #include <sofattn/attention/options.hpp>
+#include <sofattn/attention/paged_problem.hpp>
 #include <sofattn/attention/prefill_pages.hpp>
 #include <sofattn/attention/prefill_teams.hpp>
 #include <sofattn/attention/problem.hpp>
@@ -171,14 +172,12 @@ inline void check_prefill(std::string const& who, attention_options const& optio
 }
 
 /// Allocates: an index of each KV head, made of its keys and values.
-template <class Index, storage_float Query, storage_float KeyValue, exec::parallel_for Run>
-[[nodiscard]] std::vector<Index> index_heads(problem<Query, KeyValue> const& given,
-                                             Run const& run) {
+template <class Index, key_value_problem Given, exec::parallel_for Run>
+[[nodiscard]] std::vector<Index> index_heads(Given const& given, Run const& run) {
     std::vector<Index> indexes(static_cast<std::size_t>(given.extents().kv_heads));
     run(std::ssize(indexes), [&](index_t kv, index_t) {
         indexes[static_cast<std::size_t>(kv)] =
-            Index(given.keys.template slice<axis::kv_head>(kv),
-                  given.values.template slice<axis::kv_head>(kv));
+            Index(keys_of(given, kv), values_of(given, kv));
     });
     return indexes;
 }

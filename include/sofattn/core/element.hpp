@@ -46,6 +46,13 @@ constexpr void for_each_float(view<T const, Row, Column> rows, index_t at, Take 
                    rows.template stride<Column>(), take);
 }
 
+/// The same for a row by itself.
+template <class T, class Column, class Take>
+    requires storage_float<T>
+constexpr void for_each_float(view<T, Column> row, Take take) {
+    for_each_float(row.data(), row.template extent<Column>(), row.template stride<Column>(), take);
+}
+
 /// sums[i] += element i of row `at`.
 template <storage_float T, class Row, class Column>
 constexpr void add_row(view<T const, Row, Column> rows, index_t at, double* sums) {

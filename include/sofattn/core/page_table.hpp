@@ -6,6 +6,7 @@
 #include <sofattn/core/types.hpp>
 #include <sofattn/core/view.hpp>
 
+#include <concepts>
 #include <cstddef>
 #include <cstdint>
 #include <span>
@@ -74,6 +75,11 @@ public:
     }
     template <class Axis>
         requires(std::is_same_v<Axis, axis::key>)
+    [[nodiscard]] constexpr view<T, Column> slice(index_t token) const noexcept {
+        return rows_.template slice<axis::key>(table_.row(first_ + token));
+    }
+    template <class Axis>
+        requires(std::is_same_v<Axis, axis::key>)
     [[nodiscard]] constexpr paged_view range(index_t first, index_t count) const noexcept {
         return {rows_, table_, first_ + first, count};
     }
@@ -83,6 +89,14 @@ private:
     page_table table_;
     index_t first_;
     index_t count_;
+};
+
+/// Keys or values of one KV head, read token by token: a view [key, Column], or a paged_view.
+template <class T, class Column>
+concept token_rows = requires(T const& rows, index_t token) {
+    { rows.template extent<axis::key>() } -> std::same_as<index_t>;
+    { rows.template extent<Column>() } -> std::same_as<index_t>;
+    { rows.template slice<axis::key>(token).template stride<Column>() } -> std::same_as<index_t>;
 };
 
 } // namespace sofattn

@@ -20,6 +20,7 @@
 #include <cstdint>
 #include <cstring>
 #include <span>
+#include <utility>
 
 namespace sofattn::dlzs {
 
@@ -45,6 +46,50 @@ public:
     /// Of codes that are what they stand for; rows as a tensor has them.
     explicit key_panels(key_view<std::int8_t const> codes)
         : key_panels(codes, [](std::uint8_t* step) { as_factors<plain_codes>(step); }) {}
+
+    /// Of no key yet, with codes that are what they stand for; grows.
+    [[nodiscard]] static key_panels growing(index_t dim) {
+        key_panels made;
+        made.steps_ = dot_steps(dim);
+        return made;
+    }
+    /// Room for so many keys. Doubles what there is at least, so that growing costs O(1) per key.
+    void reserve(index_t keys) {
+        index_t const needed = ceil_div(keys, exec::page_keys) * page_bytes();
+        index_t const room = bytes_.extent<axis::key>();
+        if (needed <= room) {
+            return;
+        }
+        auto larger = tensor<std::uint8_t, axis::key>::for_overwrite({std::max(needed, 2 * room)});
+        std::copy_n(bytes_.cview().data(), pages() * page_bytes(), larger.view().data());
+        bytes_ = std::move(larger);
+    }
+    /// codes [dim] of the next key. pre: there is room
+    void append(std::span<std::int8_t const> codes) noexcept {
+        index_t const lane = keys_ % exec::page_keys;
+        ++keys_;
+        SOFATTN_ASSERT(dot_steps(std::ssize(codes)) == steps_ &&
+                       pages() * page_bytes() <= bytes_.extent<axis::key>());
+        std::uint8_t* const to = bytes_.view().data() + (pages() - 1) * page_bytes();
+        if (lane == 0) {
+            std::fill_n(to, page_bytes(), exec::panel_byte(0));
+        }
+        for (index_t d = 0; d < std::ssize(codes); ++d) {
+            to[place(lane, d)] = exec::panel_byte(codes[static_cast<std::size_t>(d)]);
+        }
+    }
+    /// Forgets all keys but the first `keys`.
+    void truncate(index_t keys) noexcept {
+        SOFATTN_ASSERT(keys >= 0 && keys <= keys_);
+        keys_ = keys;
+        index_t const lane = keys % exec::page_keys;
+        for (index_t d = 0; lane > 0 && d < steps_ * exec::dot_depth; ++d) {
+            for (index_t gone = lane; gone < exec::page_keys; ++gone) {
+                bytes_(keys / exec::page_keys * page_bytes() + place(gone, d)) =
+                    exec::panel_byte(0);
+            }
+        }
+    }
 
     [[nodiscard]] index_t keys() const noexcept { return keys_; }
     [[nodiscard]] index_t pages() const noexcept { return ceil_div(keys_, exec::page_keys); }
@@ -93,6 +138,12 @@ private:
                 to += exec::page_step_bytes;
             }
         }
+    }
+
+    /// Of a key's code in its page.
+    [[nodiscard]] static constexpr index_t place(index_t lane, index_t d) noexcept {
+        return d / exec::dot_depth * exec::page_step_bytes + lane * exec::dot_depth +
+               d % exec::dot_depth;
     }
 
     static constexpr auto word_bytes = static_cast<std::size_t>(exec::dot_depth);

@@ -4,11 +4,13 @@
 
 #include <sofattn/core/assert.hpp>
 #include <sofattn/core/element.hpp>
+#include <sofattn/core/page_table.hpp>
 #include <sofattn/core/quantise.hpp>
 #include <sofattn/core/tensor.hpp>
 #include <sofattn/core/types.hpp>
 #include <sofattn/core/view.hpp>
 #include <sofattn/dlzs/key_panels.hpp>
+#include <sofattn/dlzs/sketched_page.hpp>
 #include <sofattn/exec/int8_codes.hpp>
 #include <sofattn/exec/int8_dot.hpp>
 #include <sofattn/exec/int8_tile.hpp>
@@ -16,109 +18,103 @@
 
 #include <algorithm>
 #include <array>
+#include <bit>
 #include <cmath>
 #include <cstddef>
 #include <cstdint>
 #include <numbers>
 #include <span>
+#include <utility>
 #include <vector>
 
 namespace sofattn::dlzs {
 
-/// A page's most outlying key, and mean and variance of the others, channel by channel.
+/// Sketches of the whole pages of one KV head, in bytes with a step per channel.
 ///
-/// If logits of the others were normal, the logarithm of their mean weight were their mean logit and
-/// half the variance, which channels that do not vary together make up as sums: two dot products, and
-/// a third for the outlier, say what the page weighs. Without the outlier, keys that draw all
-/// attention wherever they stand, as first tokens do, would be lost among their neighbours.
-enum class sketch_part {
-    mean,     ///< of the others
-    variance, ///< of the others
-    outlier
-};
-inline constexpr std::size_t sketch_parts = 3;
-
-/// Sketches of the whole pages of one KV head, in bytes with a step per channel. Only read once built.
+/// Steps, centre and what finds outliers are those of the first `calibrated_by` keys: all of them, or, of sketches
+/// that grow, as many as `calibrated_by(keys)` says, so that they are a function of the keys and their number
+/// alone, however they came. Pages behind those may lie beyond the steps' range and are clipped to it.
 ///
-/// in     keys   [key, dim], real units, any strides
+/// in     keys   [key, dim], real units, any strides, or in pages of a pool
 /// out    codes and steps of every part, [page, dim]
-/// pre    finite keys
-/// error  none; allocates
+/// pre    finite keys, dim at most max_head_dim (SOFATTN_ASSERT)
+/// error  none; allocates but where it says noexcept
 /// events none: this is no circuit
 /// exact  the same bytes on every target: sums are in double, in the order of keys, products exact
 /// paper  not in the paper. Pages by their ranges are Quest's (arXiv 2406.10774); a page's mean weight
 ///        by mean and variance is the second-order cumulant expansion
 class page_sketches {
 public:
-    static constexpr index_t keys = exec::page_keys;
+    static constexpr index_t keys = sketched_page::keys;
 
     page_sketches() = default;
-
-    template <storage_float T>
-    explicit page_sketches(key_view<T const> all)
-        : dim_(all.template extent<axis::dim>()), pages_(all.template extent<axis::key>() / keys),
-          centre_({dim_}) {
-        auto const columns = static_cast<std::size_t>(dim_);
-        std::ranges::copy(column_means(all), centre_.view().data());
-        float const* const middle = centre_.cview().data();
-        tensor<float, axis::key, axis::dim> page({keys, dim_});
-        tensor<double, axis::key, axis::dim> sums({pages_, dim_});
-        tensor<double, axis::key, axis::dim> squares({pages_, dim_});
-        auto const centred = [&](index_t p) {
-            for (index_t k = 0; k < keys; ++k) {
-                float* const row = &page(k, 0);
-                for_each_float(all, p * keys + k,
-                               [&](index_t d, float x) { row[d] = x - middle[d]; });
-            }
-        };
-        std::vector<double> within(columns, 0.0);
-        for (index_t p = 0; p < pages_; ++p) {
-            centred(p);
-            double* const sum = &sums(p, 0);
-            double* const square = &squares(p, 0);
-            for (index_t k = 0; k < keys; ++k) {
-                float const* const row = &page(k, 0);
-                for (std::size_t d = 0; d < columns; ++d) {
-                    auto const x = static_cast<double>(row[d]);
-                    sum[d] += x;
-                    square[d] += x * x; // exact
-                }
-            }
-            for (std::size_t d = 0; d < columns; ++d) {
-                within[d] += variance(sum[d], square[d], keys);
-            }
-        }
-        // Channels count by how far keys of a page lie apart in them; powers of two keep products exact.
-        std::vector<double> weights(columns, 0.0);
-        for (std::size_t d = 0; d < columns && pages_ > 0; ++d) {
-            double const mean = within[d] / static_cast<double>(pages_);
-            weights[d] = mean >= 0x1p-200 ? std::ldexp(1.0, -std::ilogb(mean)) : 0.0;
-        }
-        std::array<tensor<float, axis::key, axis::dim>, sketch_parts> real;
-        for (auto& part : real) {
-            part = tensor<float, axis::key, axis::dim>({pages_, dim_});
-        }
-        for (index_t p = 0; p < pages_; ++p) {
-            centred(p);
-            float const* const far = &page(outlier_of(page, &sums(p, 0), weights), 0);
-            for (index_t d = 0; d < dim_; ++d) {
-                auto const x = static_cast<double>(far[d]);
-                double const sum = sums(p, d) - x;
-                double const square = squares(p, d) - x * x;
-                real[0](p, d) = static_cast<float>(sum / static_cast<double>(keys - 1));
-                real[1](p, d) = static_cast<float>(variance(sum, square, keys - 1));
-                real[2](p, d) = far[d];
-            }
-        }
+    /// Of no page yet; grows.
+    explicit page_sketches(index_t dim)
+        : dim_(dim), centre_({dim}), weights_(static_cast<std::size_t>(dim), 0.0) {
         for (std::size_t i = 0; i < sketch_parts; ++i) {
-            parts_[i] = coded(quantise<8>(real[i].cview(), granularity::per_channel),
-                              static_cast<sketch_part>(i));
+            std::vector<quantiser_step> const none(weights_.size());
+            parts_[i] = coded_part(none, static_cast<sketch_part>(i));
+        }
+    }
+    /// Of all pages, calibrated on all keys.
+    template <token_rows<axis::dim> Keys>
+    explicit page_sketches(Keys const& all)
+        : page_sketches(all, all.template extent<axis::key>()) {}
+    /// Calibrated on the first `by` of them.
+    template <token_rows<axis::dim> Keys>
+    page_sketches(Keys const& all, index_t by) : page_sketches(all.template extent<axis::dim>()) {
+        calibrate(all, by);
+        reserve(all.template extent<axis::key>());
+        append(all);
+    }
+
+    /// Of sketches that grow: the most keys of 16, 32, 64 and so on that are there, or 0. So all pages are coded
+    /// anew whenever their number has doubled.
+    [[nodiscard]] static constexpr index_t calibrated_by(index_t keys_there) noexcept {
+        return keys_there < keys
+                   ? 0
+                   : static_cast<index_t>(std::bit_floor(static_cast<std::size_t>(keys_there)));
+    }
+    /// Keys that these are calibrated on.
+    [[nodiscard]] index_t calibrated_by() const noexcept { return calibrated_by_; }
+
+    /// Room for the pages of so many keys; appending up to there allocates nothing.
+    void reserve(index_t keys_there) {
+        for (coded_part& part : parts_) {
+            part.panels.reserve(keys_there / keys);
+        }
+    }
+    /// Takes the whole pages of `all` that it has not. The others are those that it has.
+    /// pre: there is room
+    template <token_rows<axis::dim> Keys>
+    void append(Keys const& all) noexcept {
+        sketched_page page;
+        std::array<std::array<float, most>, sketch_parts> real;
+        std::array<std::int8_t, most> codes;
+        auto const columns = static_cast<std::size_t>(dim_);
+        while ((pages() + 1) * keys <= all.template extent<axis::key>()) {
+            page.read(all, pages(), {centre(), columns});
+            page.sketch(weights_, {real[0].data(), real[1].data(), real[2].data()});
+            for (std::size_t i = 0; i < sketch_parts; ++i) {
+                for (std::size_t d = 0; d < columns; ++d) {
+                    codes[d] = static_cast<std::int8_t>(
+                        parts_[i].steps[d].code(real[i][d], code_limit<8>));
+                }
+                parts_[i].panels.append({codes.data(), columns});
+            }
+        }
+    }
+    /// Forgets all pages but the whole ones of the first `keys_there`; does not calibrate.
+    void truncate(index_t keys_there) noexcept {
+        for (coded_part& part : parts_) {
+            part.panels.truncate(std::min(pages(), keys_there / keys));
         }
     }
 
-    [[nodiscard]] index_t pages() const noexcept { return pages_; }
+    [[nodiscard]] index_t pages() const noexcept { return parts_.back().panels.keys(); }
     [[nodiscard]] index_t dim() const noexcept { return dim_; }
-    /// [dim] and zeros up to a whole cache line: the mean of all keys, which sketches are relative to.
+    /// [dim] and zeros up to a whole cache line: the mean of the keys that it is calibrated on, which
+    /// sketches are relative to.
     [[nodiscard]] float const* centre() const noexcept { return centre_.cview().data(); }
     [[nodiscard]] key_panels const& panels(sketch_part part) const noexcept {
         return of(part).panels;
@@ -131,79 +127,96 @@ public:
     }
     /// Real units per code; 0 where all codes are.
     [[nodiscard]] float step(sketch_part part, index_t d) const noexcept {
-        return of(part).steps[static_cast<std::size_t>(d)];
+        quantiser_step const& s = of(part).steps[static_cast<std::size_t>(d)];
+        return s.inverse > 0.0f ? s.step : 0.0f;
+    }
+    /// Of codes.
+    [[nodiscard]] index_t bytes() const noexcept {
+        index_t bytes = 0;
+        for (coded_part const& part : parts_) {
+            bytes += part.panels.pages() * part.panels.page_bytes();
+        }
+        return bytes;
     }
 
 private:
+    static constexpr auto most = static_cast<std::size_t>(max_head_dim);
+
     struct coded_part {
+        coded_part() = default;
+        coded_part(std::vector<quantiser_step> by, sketch_part part)
+            : panels(key_panels::growing(std::ssize(by))), steps(std::move(by)),
+              units({std::ssize(steps)}) {
+            float const factor =
+                part == sketch_part::variance ? static_cast<float>(0.5 * std::numbers::ln2) : 1.0f;
+            for (std::size_t d = 0; d < steps.size(); ++d) {
+                units(static_cast<index_t>(d)) =
+                    steps[d].inverse > 0.0f ? steps[d].step * factor : 0.0f;
+            }
+        }
+
         key_panels panels; ///< pages in the place of keys
-        std::vector<float> steps;
+        std::vector<quantiser_step> steps;
         tensor<float, axis::dim> units;
     };
 
     [[nodiscard]] coded_part const& of(sketch_part part) const noexcept {
         return parts_[static_cast<std::size_t>(part)];
     }
-    static coded_part coded(quantised<8, axis::key, axis::dim> const& from, sketch_part part) {
-        coded_part made{
-            key_panels(from.codes.cview()), {}, tensor<float, axis::dim>({std::ssize(from.steps)})};
-        float const factor =
-            part == sketch_part::variance ? static_cast<float>(0.5 * std::numbers::ln2) : 1.0f;
-        for (quantiser_step const& s : from.steps) {
-            made.units(std::ssize(made.steps)) = s.inverse > 0.0f ? s.step * factor : 0.0f;
-            made.steps.push_back(s.inverse > 0.0f ? s.step : 0.0f);
+
+    /// Centre, weights and steps of the first `by` keys.
+    template <class Keys>
+    void calibrate(Keys const& all, index_t by) {
+        auto const columns = static_cast<std::size_t>(dim_);
+        SOFATTN_ASSERT(columns <= most);
+        calibrated_by_ = by;
+        std::array<double, most> sums{};
+        for (index_t k = 0; k < by; ++k) {
+            for_each_float(all.template slice<axis::key>(k), [&sums](index_t d, float x) {
+                sums[static_cast<std::size_t>(d)] += static_cast<double>(x);
+            });
         }
-        return made;
-    }
-
-    /// Of `count` numbers, from their sum and that of their squares; the mean as float, whose square
-    /// is exact.
-    [[nodiscard]] static double variance(double sum, double square, index_t count) noexcept {
-        auto const n = static_cast<double>(count);
-        auto const mean = static_cast<double>(static_cast<float>(sum / n));
-        double const found = square / n - mean * mean;
-        return found > 0.0 ? found : 0.0;
-    }
-
-    /// The key farthest from the mean; of equal ones the first.
-    static index_t outlier_of(tensor<float, axis::key, axis::dim> const& page, double const* sums,
-                              std::span<double const> weights) noexcept {
-        constexpr std::size_t lanes = 16; // sums side by side, so that they become registers
-        index_t far = 0;
-        double most = -1.0;
-        for (index_t k = 0; k < keys; ++k) {
-            float const* const row = &page(k, 0);
-            std::array<double, lanes> sum{};
-            std::size_t const columns = weights.size();
-            auto const term = [&](std::size_t d) {
-                auto const mean = static_cast<float>(sums[d] * (1.0 / static_cast<double>(keys)));
-                auto const off = static_cast<double>(row[d] - mean);
-                return off * off * weights[d];
-            };
-            std::size_t d = 0;
-            for (; d + lanes <= columns; d += lanes) {
-                for (std::size_t i = 0; i < lanes; ++i) {
-                    sum[i] += term(d + i);
+        for (index_t d = 0; d < dim_ && by > 0; ++d) {
+            centre_(d) =
+                static_cast<float>(sums[static_cast<std::size_t>(d)] / static_cast<double>(by));
+        }
+        std::span<float const> const middle(centre(), columns);
+        index_t const sample = by / keys; // pages
+        sketched_page page;
+        std::array<double, most> within{};
+        for (index_t p = 0; p < sample; ++p) {
+            page.read(all, p, middle);
+            page.add_variances(within);
+        }
+        // Channels count by how far keys of a page lie apart in them; powers of two keep products exact.
+        for (std::size_t d = 0; d < columns && sample > 0; ++d) {
+            double const mean = within[d] / static_cast<double>(sample);
+            weights_[d] = mean >= 0x1p-200 ? std::ldexp(1.0, -std::ilogb(mean)) : 0.0;
+        }
+        std::array<std::array<float, most>, sketch_parts> real;
+        std::array<std::array<float, most>, sketch_parts> largest{};
+        for (index_t p = 0; p < sample; ++p) {
+            page.read(all, p, middle);
+            page.sketch(weights_, {real[0].data(), real[1].data(), real[2].data()});
+            for (std::size_t i = 0; i < sketch_parts; ++i) {
+                for (std::size_t d = 0; d < columns; ++d) {
+                    largest[i][d] = std::max(largest[i][d], std::abs(real[i][d]));
                 }
             }
-            for (std::size_t i = 0; d + i < columns; ++i) {
-                sum[i] += term(d + i);
-            }
-            double distance = 0;
-            for (double const part : sum) {
-                distance += part;
-            }
-            if (distance > most) {
-                most = distance;
-                far = k;
-            }
         }
-        return far;
+        for (std::size_t i = 0; i < sketch_parts; ++i) {
+            std::vector<quantiser_step> steps;
+            for (std::size_t d = 0; d < columns; ++d) {
+                steps.push_back(quantiser_step::covering(largest[i][d], code_limit<8>));
+            }
+            parts_[i] = coded_part(std::move(steps), static_cast<sketch_part>(i));
+        }
     }
 
     index_t dim_ = 0;
-    index_t pages_ = 0;
+    index_t calibrated_by_ = 0;
     tensor<float, axis::dim> centre_;
+    std::vector<double> weights_; ///< [dim]
     std::array<coded_part, sketch_parts> parts_;
 };
 

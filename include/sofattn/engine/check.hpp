@@ -125,8 +125,8 @@ inline void check_pages(checker& c, attention_desc const& d) noexcept {
     }
     c.require(!multiplies_int8(d), status::unsupported, "products", static_cast<double>(d.products),
               "f32 or bf16 where keys lie in pages");
-    c.require(!is_sparse_prefill(d), status::unsupported, "pages.numbers", 1,
-              "left out with method::budget and method::pages: sparse prefill reads keys in a row");
+    c.require(is_dense(d) || d.how != method::budget, status::unsupported, "pages.numbers", 1,
+              "left out with method::budget, which reads keys in a row");
 }
 
 /// Of keys, or of values. pre: their type is one

@@ -309,12 +309,10 @@ private:
                 }
             }
         }
-        state.written = head.tokens;
-        state.calibrated = made.calibrated_by(head.tokens);
-        if (!uses_codes && state.calibrated != 0) { // by other rules: as those of the keys
-            return guarded([&] { state.codes = made.coded(layer, head.tokens); });
+        if (uses_codes) {
+            state.calibrated = made.calibrated_by(head.tokens);
         }
-        return {};
+        return made.code(layer, head.tokens); // those by other rules, and those of pages
     }
     /// Of a head; null: they are skipped.
     [[nodiscard]] static verdict read_codes(byte_reader& in, kv_export_head const& head,
@@ -416,7 +414,8 @@ template <storage_element T>
 
 /// Makes `into` the sequence that was exported; what it had is given back. Page size and number of pages may
 /// differ from those of the exporter's pool. Codes are taken as they are, so that a cache is the same on
-/// every target; where `coded_from` differs they are made anew from the keys.
+/// every target; where `coded_from` differs they are made anew from the keys. Codes for method::pages are no part of an export: they
+/// are made from keys and values where the pool asks for them.
 ///
 /// in     from  an export, at any address; trusted in nothing: checksums find accidents, and what was made
 ///              up can select bad keys, but no others than the sequence has

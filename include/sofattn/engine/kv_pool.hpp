@@ -22,6 +22,9 @@
 
 namespace sofattn::engine {
 
+/// The products that a sequence keeps page codes for (page_codes.hpp), if any.
+enum class kept_page_codes : std::int32_t { none = 0, f32 = 1, bf16 = 2 };
+
 /// Sizes of a pool; all layers share one numbering of pages.
 struct kv_layout {
     std::int64_t layers = 1;
@@ -32,6 +35,10 @@ struct kv_layout {
     std::int64_t pages = 0;        ///< all of them are allocated at once
     /// Sequences have codes for method::best_keys from so many tokens on; 0: never.
     std::int64_t coded_from = 1024;
+    /// Sequences have codes for method::pages, of any length: copies of keys and values, of a KV head and token
+    /// qk_dim + v_dim floats (or bf16 numbers, where the target multiplies those) and 3 qk_dim / 16 + v_dim / 16
+    /// bytes more.
+    kept_page_codes page_codes = kept_page_codes::none;
 };
 
 namespace detail {
@@ -105,6 +112,8 @@ public:
         c.in_range("page_tokens", l.page_tokens, 1, 1 << 20, "from 1 to 2^20");
         c.in_range("pages", l.pages, 1, detail::most_tokens, "from 1 to 2^31 - 1");
         c.in_range("coded_from", l.coded_from, 0, detail::most_tokens, "from 0 to 2^31 - 1");
+        c.in_range("page_codes", static_cast<std::int64_t>(l.page_codes), 0, 2,
+                   "none, f32 or bf16");
         c.require(!c.ok() || l.pages <= detail::most_tokens / l.page_tokens, status::out_of_range,
                   "pages", static_cast<double>(l.pages),
                   "so few that the pool has at most 2^31 - 1 rows");

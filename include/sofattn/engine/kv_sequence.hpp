@@ -2,6 +2,7 @@
 // The KV cache of one sequence: its pages in a pool, and codes of its keys that grow with it.
 #pragma once
 
+#include <sofattn/attention/dense.hpp>
 #include <sofattn/core/assert.hpp>
 #include <sofattn/core/element.hpp>
 #include <sofattn/core/page_table.hpp>
@@ -11,8 +12,10 @@
 #include <sofattn/core/types.hpp>
 #include <sofattn/core/view.hpp>
 #include <sofattn/dlzs/packed_index.hpp>
+#include <sofattn/dlzs/page_sketch.hpp>
 #include <sofattn/engine/descriptor.hpp>
 #include <sofattn/engine/kv_pool.hpp>
+#include <sofattn/engine/page_codes.hpp>
 #include <sofattn/engine/verdict.hpp>
 
 #include <algorithm>
@@ -47,6 +50,9 @@ struct kv_file; // what writes and reads exports
 /// 127, its codes are the nearest, so an element is off by half a scale at most (0.4 % of the row's largest).
 /// A row of zeros has scale 0, and so has one whose largest is below 2^-113. What attends sees scale * code,
 /// and codes for method::best_keys are made of that, too: they could not be made anew of anything else.
+///
+/// Codes for method::pages, where the layout asks for them, are a function of the keys, the values and their
+/// number as well (page_index.hpp): sketches are made anew whenever the number has doubled, copies never.
 ///
 /// One thread at a time changes a sequence; different sequences may be used by different threads, those
 /// that share pages, too. Nothing throws; what fails changes nothing.
@@ -89,11 +95,16 @@ public:
             for (auto const& codes : layer.codes) {
                 bytes += std::ssize(codes.keys().bytes()) + std::ssize(codes.pages().bytes());
             }
+            bytes += layer.pages.bytes();
         }
         return bytes;
     }
     [[nodiscard]] std::vector<key_codes> const& codes(std::int64_t layer) const noexcept {
         return layers_[static_cast<std::size_t>(layer)].codes;
+    }
+    /// Of no KV head where the layout does not ask for them.
+    [[nodiscard]] engine::page_codes const& page_codes(std::int64_t layer) const noexcept {
+        return layers_[static_cast<std::size_t>(layer)].pages;
     }
 
     /// Room for `tokens` more.
@@ -113,6 +124,9 @@ public:
             pages_.reserve(pages_.size() + static_cast<std::size_t>(more));
             if (layers_.empty()) {
                 std::vector<layer_state> layers(static_cast<std::size_t>(l.layers));
+                for (layer_state& layer : layers) {
+                    layer.pages = no_page_codes();
+                }
                 layers_ = std::move(layers);
             }
         });
@@ -172,11 +186,7 @@ public:
             store(key, first, tokens, l.qk_dim, pool_->keys(layer));
             store(value, first, tokens, l.v_dim, pool_->values(layer));
         }
-        verdict const coded = code(layer, first + tokens);
-        if (coded.ok()) {
-            state.written = first + tokens;
-        }
-        return coded;
+        return code(layer, first + tokens);
     }
 
     /// Forgets all tokens but the first `tokens`.
@@ -188,10 +198,14 @@ public:
         }
         // Codes first: they may have to be made anew by older steps, which takes memory.
         std::vector<std::vector<key_codes>> remade;
+        std::vector<std::vector<dlzs::page_sketches>> sketches;
         verdict const room = detail::guarded([&] {
             remade.resize(layers_.size());
+            sketches.resize(layers_.size());
             for (std::size_t at = 0; at < layers_.size(); ++at) {
                 std::int64_t const stay = std::min(layers_[at].written, tokens);
+                sketches[at] = layers_[at].pages.recalibrated(
+                    keys_by_head(static_cast<std::int64_t>(at), stay));
                 if (calibrated_by(stay) != layers_[at].calibrated && calibrated_by(stay) != 0) {
                     remade[at] = coded(static_cast<std::int64_t>(at), stay);
                 }
@@ -210,6 +224,7 @@ public:
             for (auto& codes : state.codes) {
                 codes.truncate(stay);
             }
+            state.pages.truncate(stay, std::move(sketches[at]));
             state.written = stay;
         }
         auto const keep = static_cast<std::size_t>(pages_needed(tokens));
@@ -248,8 +263,8 @@ public:
     }
 
     /// Fills in what a descriptor says of keys: counts, sizes, memory, pages and codes; where there are no
-    /// codes, dense_below, too. All tokens of the layer must be written. Valid until the sequence
-    /// changes.
+    /// codes for method::best_keys, dense_below, too, unless d.how is method::pages already. All tokens of the
+    /// layer must be written. Valid until the sequence changes.
     [[nodiscard]] verdict describe(std::int64_t layer, attention_desc& d) const noexcept {
         kv_layout const& l = pool_->layout();
         detail::checker c;
@@ -279,9 +294,10 @@ public:
                               v_scales.strides()[1] * 4};
         }
         d.pages = {pages_.data(), std::ssize(pages_), l.page_tokens, l.pages};
-        auto const& codes = layers_[static_cast<std::size_t>(layer)].codes;
-        d.codes = codes.empty() ? nullptr : codes.data();
-        if (codes.empty()) {
+        layer_state const& state = layers_[static_cast<std::size_t>(layer)];
+        d.codes = state.codes.empty() ? nullptr : state.codes.data();
+        d.prefill_pages = state.pages.kv_heads() > 0 ? &state.pages : nullptr;
+        if (d.how != method::pages && state.codes.empty()) {
             d.dense_below = std::max(d.dense_below, length_ + 1);
         }
         return {};
@@ -297,6 +313,7 @@ private:
         std::int64_t written = 0;
         std::int64_t calibrated = 0;    ///< keys that gave steps and centre; 0: no codes
         std::vector<key_codes> codes{}; ///< [kv_head], or empty
+        engine::page_codes pages{};     ///< of all KV heads, or of none
     };
 
     [[nodiscard]] static constexpr dtype stored_type() noexcept {
@@ -458,19 +475,53 @@ private:
             codes.append(view<read_as const, axis::dim>(key.data(), {pool_->layout().qk_dim}));
         }
     }
-    /// Codes of `tokens` keys that are in the pool.
+    /// Codes of `tokens` keys that are in the pool; if there is memory for all, they are written.
     [[nodiscard]] verdict code(std::int64_t layer, std::int64_t tokens) noexcept {
         layer_state& state = layers_[static_cast<std::size_t>(layer)];
-        if (calibrated_by(tokens) != state.calibrated) {
-            return detail::guarded([&] {
-                state.codes = coded(layer, tokens);
+        std::vector<dlzs::page_sketches> sketches;
+        verdict const room = detail::guarded([&] {
+            sketches = state.pages.recalibrated(keys_by_head(layer, tokens));
+            state.pages.reserve(tokens);
+            if (calibrated_by(tokens) != state.calibrated) {
+                state.codes = coded(layer, tokens); // what follows does not fail
                 state.calibrated = calibrated_by(tokens);
-            });
+            }
+        });
+        if (!room.ok()) {
+            return room;
         }
         for (std::size_t h = 0; h < state.codes.size(); ++h) {
             append(state.codes[h], layer, static_cast<index_t>(h), tokens);
         }
+        state.pages.append(keys_by_head(layer, tokens), values_by_head(layer, tokens),
+                           std::move(sketches));
+        state.written = tokens;
         return {};
+    }
+
+    [[nodiscard]] engine::page_codes no_page_codes() const {
+        kv_layout const& l = pool_->layout();
+        switch (l.page_codes) {
+        case kept_page_codes::none: break;
+        case kept_page_codes::f32:
+            return engine::page_codes::growing<dense_products::f32>(l.kv_heads, l.qk_dim, l.v_dim);
+        case kept_page_codes::bf16:
+            return engine::page_codes::growing<dense_products::bf16>(l.kv_heads, l.qk_dim, l.v_dim);
+        }
+        return {};
+    }
+    /// Of a KV head: [token, channel], the first `tokens`.
+    [[nodiscard]] auto keys_by_head(std::int64_t layer, std::int64_t tokens) const noexcept {
+        return [this, layer, tokens](index_t head) {
+            return paged_view(pool_->keys(layer).template slice<axis::kv_head>(head), table(), 0,
+                              tokens);
+        };
+    }
+    [[nodiscard]] auto values_by_head(std::int64_t layer, std::int64_t tokens) const noexcept {
+        return [this, layer, tokens](index_t head) {
+            return paged_view(pool_->values(layer).template slice<axis::kv_head>(head), table(), 0,
+                              tokens);
+        };
     }
 
     kv_pool<T>* pool_;

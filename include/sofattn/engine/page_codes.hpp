@@ -6,7 +6,11 @@
 #include <sofattn/attention/page_prefill.hpp>
 #include <sofattn/core/assert.hpp>
 #include <sofattn/core/types.hpp>
+#include <sofattn/dlzs/page_sketch.hpp>
 
+#include <concepts>
+#include <cstddef>
+#include <optional>
 #include <span>
 #include <utility>
 #include <vector>
@@ -14,7 +18,8 @@
 namespace sofattn::engine {
 
 /// The page indexes of all KV heads, and the products that they are for: copies of keys and values, rounded
-/// to bf16 for those products where the target multiplies them. Only read once they are made.
+/// to bf16 for those products where the target multiplies them. Made at once (prefill_codes.hpp), or growing with a
+/// sequence of a KV cache.
 class page_codes {
 public:
     template <dense_products Products>
@@ -36,6 +41,61 @@ public:
         return made;
     }
 
+    /// Of no token yet, to grow with a sequence.
+    template <dense_products Products>
+    [[nodiscard]] static page_codes growing(index_t kv_heads, index_t dim, index_t value_dim) {
+        using index = index_type<Products>;
+        return of<Products>(
+            std::vector<index>(static_cast<std::size_t>(kv_heads), index(dim, value_dim)));
+    }
+
+    /// As page_index's, for the steps of all heads. keys_of(head) [key, dim], of all tokens.
+    template <std::invocable<index_t> KeysOf>
+    [[nodiscard]] std::vector<dlzs::page_sketches> recalibrated(KeysOf keys_of) const {
+        std::vector<dlzs::page_sketches> sketches;
+        sketches.reserve(static_cast<std::size_t>(kv_heads()));
+        for_each(*this, [&](index_t head, auto const& index) {
+            if (auto one = index.recalibrated(keys_of(head))) {
+                sketches.push_back(*std::move(one));
+            }
+        });
+        return sketches;
+    }
+    void reserve(index_t tokens) {
+        for_each(*this, [&](index_t, auto& index) { index.reserve(tokens); });
+    }
+    /// pre: there is room, and sketches are recalibrated(keys_of)
+    template <std::invocable<index_t> KeysOf, std::invocable<index_t> ValuesOf>
+    void append(KeysOf keys_of, ValuesOf values_of,
+                std::vector<dlzs::page_sketches> sketches) noexcept {
+        for_each(*this, [&](index_t head, auto& index) {
+            index.append(keys_of(head), values_of(head), of_head(sketches, head));
+            keys_ = index.keys();
+        });
+    }
+    /// pre: sketches are recalibrated(those of the first `tokens`)
+    void truncate(index_t tokens, std::vector<dlzs::page_sketches> sketches) noexcept {
+        for_each(*this, [&](index_t head, auto& index) {
+            index.truncate(tokens, of_head(sketches, head));
+            keys_ = index.keys();
+        });
+    }
+
+    /// Both steps of growing. If it throws nothing has changed.
+    template <std::invocable<index_t> KeysOf, std::invocable<index_t> ValuesOf>
+    void grow(index_t tokens, KeysOf keys_of, ValuesOf values_of) {
+        std::vector<dlzs::page_sketches> sketches = recalibrated(keys_of);
+        reserve(tokens);
+        append(keys_of, values_of, std::move(sketches));
+    }
+
+    /// Of all heads.
+    [[nodiscard]] index_t bytes() const noexcept {
+        index_t bytes = 0;
+        for_each(*this, [&](index_t, auto const& index) { bytes += index.bytes(); });
+        return bytes;
+    }
+
     /// As they were asked for, on every target.
     [[nodiscard]] dense_products products() const noexcept { return products_; }
     [[nodiscard]] index_t kv_heads() const noexcept {
@@ -53,6 +113,26 @@ public:
     }
 
 private:
+    /// f(head, its index)
+    template <class Self, class F>
+    static void for_each(Self& self, F f) {
+        index_t head = 0;
+        for (auto& index : self.in_floats_) {
+            f(head++, index);
+        }
+        for (auto& index : self.in_bf16_) {
+            f(head++, index);
+        }
+    }
+    /// All heads are calibrated anew, or none.
+    [[nodiscard]] static std::optional<dlzs::page_sketches>
+    of_head(std::vector<dlzs::page_sketches>& sketches, index_t head) noexcept {
+        if (sketches.empty()) {
+            return std::nullopt;
+        }
+        return std::move(sketches[static_cast<std::size_t>(head)]);
+    }
+
     template <dense_products Products, class Self>
     [[nodiscard]] static auto& kept(Self& self) noexcept {
         if constexpr (Products == dense_products::bf16) {

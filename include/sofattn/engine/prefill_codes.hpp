@@ -21,8 +21,8 @@ namespace sofattn::engine {
 
 namespace detail {
 
-/// take(what Codes are made of, [kv_head]), of keys in a row, all finite.
-template <class Codes, class Take>
+/// take(what Codes are made of, [kv_head]), of keys that are all finite, and in a row where others are of no use.
+template <class Codes, bool InRow, class Take>
 [[nodiscard]] verdict make_codes(attention_desc d, Take take) noexcept {
     d.how = method::dense; // what else it describes is for the run
     d.products = dense_products::f32;
@@ -32,10 +32,9 @@ template <class Codes, class Take>
     if (!good.ok()) {
         return good;
     }
-    if (d.pages.numbers != nullptr) {
-        return {
-            status::unsupported, "pages.numbers", 1,
-            "left out with method::budget and method::pages: sparse prefill reads keys in a row"};
+    if (InRow && d.pages.numbers != nullptr) {
+        return {status::unsupported, "pages.numbers", 1,
+                "left out with method::budget, which reads keys in a row"};
     }
     if (d.key.type == dtype::int8) {
         return {status::unsupported, "key.type", static_cast<double>(d.key.type),
@@ -49,7 +48,7 @@ template <class Codes, class Take>
         return guarded([&] {
             std::vector<Codes> codes;
             codes.reserve(static_cast<std::size_t>(d.kv_heads));
-            if constexpr (!requires { given.table; } &&
+            if constexpr ((!InRow || !requires { given.table; }) &&
                           !scaled_problem<std::remove_cvref_t<decltype(given)>>) {
                 for (index_t h = 0; h < d.kv_heads; ++h) {
                     codes.emplace_back(keys_of(given, h), values_of(given, h));
@@ -63,7 +62,7 @@ template <class Codes, class Take>
 template <dense_products Products, class Take>
 [[nodiscard]] verdict make_codes_of_pages(attention_desc const& d, Take take) noexcept {
     using index = page_codes::index_type<Products>;
-    return make_codes<index>(d, [&](std::vector<index>&& indexes) {
+    return make_codes<index, false>(d, [&](std::vector<index>&& indexes) {
         take(page_codes::of<Products>(std::move(indexes)));
     });
 }
@@ -74,11 +73,12 @@ template <dense_products Products, class Take>
 /// Keys must lie in a row and be finite. take may throw std::bad_alloc.
 template <class Take>
 [[nodiscard]] verdict make_prefill_codes(attention_desc const& d, Take take) noexcept {
-    return detail::make_codes<prefill_codes>(d, take);
+    return detail::make_codes<prefill_codes, true>(d, take);
 }
 
 /// Hands take(page_codes&&) those of all KV heads, for method::pages with the same products, which are f32
-/// or bf16. They are copies: keys and values may go. For the rest as above.
+/// or bf16. They are copies: keys and values may go. Keys may lie in pages of a pool; for the rest as above. A
+/// sequence of a KV cache can keep such codes itself, as it grows (kv_layout::page_codes).
 template <class Take>
 [[nodiscard]] verdict make_page_codes(attention_desc const& d, Take take) noexcept {
     switch (d.products) {
