@@ -75,11 +75,6 @@ public:
     }
     template <class Axis>
         requires(std::is_same_v<Axis, axis::key>)
-    [[nodiscard]] constexpr view<T, Column> slice(index_t token) const noexcept {
-        return rows_.template slice<axis::key>(table_.row(first_ + token));
-    }
-    template <class Axis>
-        requires(std::is_same_v<Axis, axis::key>)
     [[nodiscard]] constexpr paged_view range(index_t first, index_t count) const noexcept {
         return {rows_, table_, first_ + first, count};
     }
