@@ -47,8 +47,8 @@ struct key_run {
 /// Finds the cut of a row, the lowest grain from which on all may go.
 ///
 /// The cut of the row before says where about to look. One pass over the row sums the mass and what it
-/// costs to drop from an octave behind that guess on, and lists the positions before it. Among these few
-/// the cut is searched.
+/// costs to drop from an octave behind that guess on, and lists the positions before it, where these are many only
+/// the nearest. Among these few the cut is searched.
 ///
 /// in     positions [key]  of the row's scores (weight_scale::position), a multiple of short_width
 ///                         of them, of which rule.visible are keys
@@ -185,18 +185,21 @@ private:
     static constexpr std::int32_t far = 3 * octave;
     static constexpr index_t block = 8 * exec::short_width; // 16 costs to a lane
 
-    /// The mass, the cost of dropping from `from` on, and all nearer positions in near_. False if
-    /// there is no room for them.
-    template <bool Squares, bool Far>
-    bool split(std::int32_t from, std::uint64_t& mass, std::uint64_t& cost) noexcept {
+    /// The mass, the cost of dropping from `from` on, and in near_ the positions between `to`, which belongs to
+    /// them, and it. False if there is no room for them. All: `to` is 0.
+    template <bool Squares, bool Far, bool All>
+    bool split(std::int32_t to, std::int32_t from, std::uint64_t& mass,
+               std::uint64_t& cost) noexcept {
         auto const positions = row_.competing;
         exec::vector_int16 const best = exec::all_shorts(row_.top);
         exec::vector_int16 const above = exec::all_shorts(row_.top - from);
+        exec::vector_int16 const nearer = exec::all_shorts(row_.top - to);
         vector const limit(from);
         exec::wide_sum masses;
         exec::wide_sum costs;
         auto const count = std::ssize(positions);
         index_t filled = 0;
+        index_t passed = 0; // nearer than `to`
         for (index_t first = 0; first < count; first += block) {
             if (filled + block > near_most) {
                 return false;
@@ -215,7 +218,13 @@ private:
                     costs.add(sum);
                     sum = vector(0);
                 }
-                filled += exec::compress(exec::lanes_above(at, above), at, near_.data() + filled);
+                exec::lane_mask some = exec::lanes_above(at, above);
+                if constexpr (!All) {
+                    exec::lane_mask const before = exec::lanes_above(at, nearer);
+                    passed += std::popcount(before);
+                    some &= ~before;
+                }
+                filled += exec::compress(some, at, near_.data() + filled);
             }
             if constexpr (Far) {
                 costs.add(sum);
@@ -225,6 +234,7 @@ private:
             near_[static_cast<std::size_t>(filled) + i] = no_key;
         }
         near_count_ = filled;
+        is_crowded_ = 4 * (filled + passed) > count;
         mass = masses.total();
         cost = costs.total();
         return true;
@@ -235,24 +245,40 @@ private:
     [[nodiscard]] std::int32_t cheapest(drop_rule const& rule, std::int32_t guess) noexcept {
         constexpr std::int32_t octave_grains = octave >> grain_bits;
         constexpr std::int32_t margin = octave_grains * 3 / 4; // seldom too little
-        // Far from the guess dropping is cheap; the few nearer keys are listed and searched.
-        for (std::int32_t beyond = guess + margin; beyond < all_stay; beyond += 2 * octave_grains) {
+        // Far behind the guess dropping is cheap; the few nearer keys are listed and searched. Where they are
+        // many, those far before the guess are left out: dropping them is too dear. If then all of the list may go,
+        // so may perhaps some before.
+        std::int32_t before = is_crowded_ ? std::max(guess - margin, 0) : 0;
+        for (std::int32_t beyond = guess + margin; beyond < all_stay;) {
             std::int32_t const from = beyond << grain_bits;
+            std::int32_t const to = before << grain_bits;
             std::uint64_t mass = 0;
             std::uint64_t cost = 0;
-            if (!(from >= far ? split<Squares, true>(from, mass, cost)
-                              : split<Squares, false>(from, mass, cost))) {
+            bool const fits =
+                to == 0 ? (from >= far ? split<Squares, true, true>(to, from, mass, cost)
+                                       : split<Squares, false, true>(to, from, mass, cost))
+                        : (from >= far ? split<Squares, true, false>(to, from, mass, cost)
+                                       : split<Squares, false, false>(to, from, mass, cost));
+            if (!fits) {
+                is_crowded_ = true;
                 break;
             }
             std::uint64_t const allowed = rule.allowance(row_.forced_mass + mass);
-            if (cost <= allowed) {
-                auto const registers = ceil_div(static_cast<std::size_t>(near_count_), short_size);
-                return search<Squares>(std::span(near_).first(registers * short_size), guess,
-                                       beyond, allowed - cost);
+            if (cost > allowed) {
+                beyond += 2 * octave_grains;
+                continue;
             }
+            auto const registers = ceil_div(static_cast<std::size_t>(near_count_), short_size);
+            std::int32_t const found =
+                search<Squares>(std::span(near_).first(registers * short_size), guess, before - 1,
+                                beyond, allowed - cost);
+            if (found > before || before == 0) {
+                return found;
+            }
+            before = 0;
         }
         std::uint64_t const mass = sums<Squares>(row_.competing, row_.top, {}).mass;
-        return search<Squares>(row_.competing, guess, all_stay,
+        return search<Squares>(row_.competing, guess, -1, all_stay,
                                rule.allowance(row_.forced_mass + mass));
     }
 
@@ -312,12 +338,12 @@ private:
         return all;
     }
 
-    /// The lowest grain up to `high`, which will do, from which on the positions cost no more than
-    /// `allowed`: four are tried at once.
+    /// The lowest grain above `low`, which will not do, and up to `high`, which will, from which on the
+    /// positions cost no more than `allowed`: four are tried at once.
     template <bool Squares>
     [[nodiscard]] std::int32_t search(std::span<std::int16_t const> positions, std::int32_t guess,
-                                      std::int32_t high, std::uint64_t allowed) const noexcept {
-        std::int32_t low = -1; // will not do
+                                      std::int32_t low, std::int32_t high,
+                                      std::uint64_t allowed) const noexcept {
         std::int32_t step = 1;
         std::int32_t base = guess - limits / 2;
         bool is_low_found = false;
@@ -374,6 +400,7 @@ private:
     row_state row_;
     std::int32_t guess_ = 40; ///< the last row's cut; the next one's is like it
     index_t near_count_ = 0;
+    bool is_crowded_ = false; ///< the last row had many keys before where it was cut
     alignas(64) std::array<std::int16_t, static_cast<std::size_t>(near_most) + short_size> near_;
 };
 
