@@ -163,9 +163,11 @@ TEST_CASE("exec.xsimd_lanes: a few floats repeated") {
                                   2.0f, 4.0f,  8.0f, 6.0f, 5.0f,  3.0f, 10.0f, 12.0f};
     auto const repeats = [&](auto count) {
         if constexpr (count <= vector_width) {
-            for (std::size_t at : {0, 1}) {
+            for (std::size_t const at : {std::size_t{0}, std::size_t{1}}) {
                 CHECK(lanes_of(exec::repeated<count>(from.data() + at)) ==
-                      each_lane([&](std::size_t i) { return from[at + i % std::size_t{count}]; }));
+                      each_lane([&](std::size_t i) {
+                          return from[at + i % static_cast<std::size_t>(count.value)];
+                      }));
             }
         }
     };
