@@ -39,12 +39,11 @@ key_tensor some_keys(test::generator& random, index_t keys, index_t dim) {
     return k;
 }
 
-/// In double throughout: what codes should be near.
+/// In double throughout: what codes should be near, calibrated on the first `all` keys.
 struct plain_sketch {
     std::vector<double> mean, variance, outlier; // [dim]
 };
-plain_sketch sketch_of(key_tensor const& keys, index_t page) {
-    index_t const all = keys.cview().extent<axis::key>();
+plain_sketch sketch_of(key_tensor const& keys, index_t page, index_t all) {
     index_t const dim = keys.cview().extent<axis::dim>();
     auto const n = static_cast<std::size_t>(dim);
     std::vector<double> centre(n), within(n);
@@ -78,7 +77,8 @@ plain_sketch sketch_of(key_tensor const& keys, index_t page) {
         double distance = 0;
         for (std::size_t d = 0; d < n; ++d) {
             double const off = x(k, d) - mean_of(page, d);
-            distance += off * off * std::exp2(-std::floor(std::log2(within[d])));
+            distance +=
+                within[d] > 0 ? off * off * std::exp2(-std::floor(std::log2(within[d]))) : 0.0;
         }
         if (distance > most) {
             most = distance;
@@ -109,7 +109,7 @@ TEST_CASE("dlzs.page_sketch: mean and variance of 15 keys, and the one that lies
         dlzs::page_sketches const sketches(all.cview());
         REQUIRE(sketches.pages() == keys / 16);
         for (index_t p = 0; p < sketches.pages(); ++p) {
-            plain_sketch const right = sketch_of(all, p);
+            plain_sketch const right = sketch_of(all, p, keys);
             for (index_t d = 0; d < dim; ++d) {
                 auto const near = [&](sketch_part part, std::vector<double> const& wanted) {
                     double const found = test::sketch_code(sketches, part, p, d) *
@@ -133,6 +133,54 @@ TEST_CASE(
     CHECK(dlzs::page_sketches().pages() == 0);
     CHECK(dlzs::page_sketches(some_keys(random, 15, 8).cview()).pages() == 0);
     CHECK(dlzs::page_sketches(some_keys(random, 47, 8).cview()).pages() == 2);
+}
+
+TEST_CASE("dlzs.page_sketch: pages beyond the range of those that calibrate it double its steps") {
+    SOFATTN_GENERATOR(random);
+    for (index_t const keys : {200, 500, 511}) {
+        auto k = test::random_matrix<float, axis::key, axis::dim>(random, {keys, 40});
+        for (index_t i = 0; i < keys; ++i) {
+            for (index_t d = 0; d < 40; ++d) {
+                k(i, d) *= d == 7 && i < 256 ? 0.0f : static_cast<float>(1 + (i / 100) * (d % 9));
+            }
+        }
+        index_t const by = dlzs::page_sketches::calibrated_by(keys);
+        dlzs::page_sketches grown(k.cview().range<axis::key>(0, 16), 16);
+        for (index_t n = 17; n <= keys; ++n) {
+            if (grown.is_calibrated_for(n)) {
+                grown.reserve(n);
+                grown.append(k.cview().range<axis::key>(0, n));
+            } else {
+                grown = dlzs::page_sketches(k.cview().range<axis::key>(0, n),
+                                            dlzs::page_sketches::calibrated_by(n));
+            }
+        }
+        dlzs::page_sketches const made(k.cview(), by);
+        REQUIRE(grown.pages() == keys / 16);
+        CHECK(test::all_codes(grown) == test::all_codes(made));
+        CHECK(test::same_steps(grown, made));
+        dlzs::page_sketches const first(k.cview().range<axis::key>(0, by));
+        index_t wider = 0;
+        for (index_t p = 0; p < grown.pages(); ++p) {
+            // Halves of codes add up to three quarters of a step, and a factor's rounding.
+            plain_sketch const right = sketch_of(k, p, by);
+            for (index_t d = 0; d < 40; ++d) {
+                auto const near = [&](sketch_part part, std::vector<double> const& wanted) {
+                    auto const step = static_cast<double>(grown.step(part, d));
+                    double const ratio = step / static_cast<double>(first.step(part, d));
+                    CHECK((first.step(part, d) == 0.0f ||
+                           ratio == std::exp2(std::round(std::log2(ratio)))));
+                    wider += ratio > 1.0;
+                    return std::abs(test::sketch_code(grown, part, p, d) * step -
+                                    wanted[static_cast<std::size_t>(d)]) <= 1.01 * step;
+                };
+                REQUIRE(near(sketch_part::mean, right.mean));
+                REQUIRE(near(sketch_part::variance, right.variance));
+                REQUIRE(near(sketch_part::outlier, right.outlier));
+            }
+        }
+        CHECK((wider > 0 || keys == 511));
+    }
 }
 
 TEST_CASE("dlzs.page_sketch: equal keys have no spread, and steps of 0 where all is 0") {

@@ -23,6 +23,16 @@ namespace sofattn::test {
                                : static_cast<int>(static_cast<std::int8_t>(byte));
 }
 
+/// Calibrated on as many keys, with the same steps.
+[[nodiscard]] inline bool same_steps(dlzs::page_sketches const& a, dlzs::page_sketches const& b) {
+    bool same = a.calibrated_by() == b.calibrated_by();
+    for (std::size_t i = 0; i < dlzs::sketch_parts; ++i) {
+        auto const part = static_cast<dlzs::sketch_part>(i);
+        same = same && std::equal(a.units(part), a.units(part) + a.dim(), b.units(part));
+    }
+    return same;
+}
+
 [[nodiscard]] inline std::vector<int> all_codes(dlzs::page_sketches const& sketches) {
     std::vector<int> codes;
     for (std::size_t i = 0; i < dlzs::sketch_parts; ++i) {

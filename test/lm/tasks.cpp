@@ -19,7 +19,7 @@ using namespace sofattn::test;
 
 namespace {
 
-index_t bytes(std::string const& text) { return std::ssize(text); }
+index_t count_bytes(std::string const& text) { return std::ssize(text); }
 
 /// What stands between two texts.
 std::string between(std::string const& text, std::string const& before, std::string const& after) {
@@ -50,7 +50,7 @@ std::vector<std::string> listed(std::string const& answer) {
 
 TEST_CASE("lm.tasks: a needle's answer stands in the haystack, once, among others") {
     for (std::uint64_t seed = 0; seed < 50; ++seed) {
-        auto const task = lm::make_task(lm::task_kind::needle, 2000, seed, bytes);
+        auto const task = lm::make_task(lm::task_kind::needle, 2000, seed, count_bytes);
         auto const name = between(task.prompt, "What is the secret number of ", "?");
         auto const fact = "The secret number of " + name + " is" + task.answer;
         CHECK(task.prompt.find(fact) != std::string::npos);
@@ -62,7 +62,7 @@ TEST_CASE("lm.tasks: a needle's answer stands in the haystack, once, among other
 
 TEST_CASE("lm.tasks: a chain of variables leads to its value, in order") {
     for (std::uint64_t seed = 0; seed < 50; ++seed) {
-        auto const task = lm::make_task(lm::task_kind::variables, 2000, seed, bytes);
+        auto const task = lm::make_task(lm::task_kind::variables, 2000, seed, count_bytes);
         auto const value = between(task.prompt, "have the value ", ",");
         // Runs the assignments from the beginning.
         std::map<std::string, std::string> values;
@@ -86,7 +86,7 @@ TEST_CASE("lm.tasks: a chain of variables leads to its value, in order") {
 
 TEST_CASE("lm.tasks: the words asked for are the most frequent, in the order of the list") {
     for (std::uint64_t seed = 0; seed < 30; ++seed) {
-        auto const task = lm::make_task(lm::task_kind::words, 3000, seed, bytes);
+        auto const task = lm::make_task(lm::task_kind::words, 3000, seed, count_bytes);
         auto const words = split(between(task.prompt, "A list of words: ", ".\n"), ", ");
         std::map<std::string, int> counts;
         for (auto const& word : words) {
@@ -111,8 +111,8 @@ TEST_CASE("lm.tasks: as long as asked for, and the same facts in any length") {
         for (std::uint64_t seed = 0; seed < 10; ++seed) {
             std::set<std::string> answers;
             for (index_t const length : {1200, 5000, 40000}) {
-                auto const task = lm::make_task(kind, length, seed, bytes);
-                auto const got = bytes(task.prompt) + bytes(task.answer);
+                auto const task = lm::make_task(kind, length, seed, count_bytes);
+                auto const got = count_bytes(task.prompt) + count_bytes(task.answer);
                 CHECK(got <= length);
                 CHECK(got > length - 400); // a sentence, or a round of words
                 auto parts = listed(task.answer);
@@ -124,12 +124,12 @@ TEST_CASE("lm.tasks: as long as asked for, and the same facts in any length") {
                 answers.insert(all);
             }
             CHECK(answers.size() == 1);
-            CHECK(lm::make_task(kind, 1200, seed, bytes).prompt ==
-                  lm::make_task(kind, 1200, seed, bytes).prompt);
-            CHECK(lm::make_task(kind, 1200, seed, bytes).answer !=
-                  lm::make_task(kind, 1200, seed + 1, bytes).answer);
+            CHECK(lm::make_task(kind, 1200, seed, count_bytes).prompt ==
+                  lm::make_task(kind, 1200, seed, count_bytes).prompt);
+            CHECK(lm::make_task(kind, 1200, seed, count_bytes).answer !=
+                  lm::make_task(kind, 1200, seed + 1, count_bytes).answer);
         }
-        CHECK_THROWS_AS(static_cast<void>(lm::make_task(kind, 100, 0, bytes)), error);
+        CHECK_THROWS_AS(static_cast<void>(lm::make_task(kind, 100, 0, count_bytes)), error);
     }
     CHECK_THROWS_AS(static_cast<void>(lm::find_task("haystack")), error);
 }

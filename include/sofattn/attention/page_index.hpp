@@ -18,10 +18,10 @@ namespace sofattn {
 /// them: copies, so that what it is built from may go. Built at once, or token by token as a sequence grows.
 ///
 /// What has grown is a function of the keys, the values and their number n alone, however they came: sketches are
-/// calibrated on the first b keys, where b is the largest of 16, 32, 64 and so on that is there
-/// (page_sketches::calibrated_by). So pages are sketched anew whenever n has doubled, from keys of the caller's, and n
-/// tokens cost O(n). An index made at once is calibrated on all keys; it has the bytes of one that has grown
-/// where n is one of those numbers, and becomes one if it grows.
+/// calibrated on the first b keys, where b is the largest of 16, 32, 64 and so on that is there, and steps that a
+/// later page does not fit double (page_sketches). So pages are sketched anew whenever n has doubled, from keys of
+/// the caller's, and n tokens cost O(n). An index made at once is calibrated on all keys; it has the bytes of
+/// one that has grown where n is one of those numbers, and becomes one if it grows.
 ///
 /// in     keys [key, dim], values [key, value_dim], any strides, or in pages of a pool
 /// pre    as many values as keys, both finite and of at most max_head_dim channels (SOFATTN_ASSERT)
@@ -72,10 +72,11 @@ public:
     /// go.
     template <token_rows<axis::dim> Keys>
     [[nodiscard]] std::optional<dlzs::page_sketches> recalibrated(Keys const& keys) const {
-        index_t const by = dlzs::page_sketches::calibrated_by(keys.template extent<axis::key>());
-        if (by == sketches_.calibrated_by()) {
+        index_t const tokens = keys.template extent<axis::key>();
+        if (sketches_.is_calibrated_for(tokens)) {
             return std::nullopt;
         }
+        index_t const by = dlzs::page_sketches::calibrated_by(tokens);
         return by == 0 ? dlzs::page_sketches(dim()) : dlzs::page_sketches(keys, by);
     }
     /// As grow. pre: there is room, and sketches are recalibrated(keys)

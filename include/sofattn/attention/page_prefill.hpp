@@ -62,8 +62,8 @@ struct ignore_looked_pages {
 ///        is skipped is an estimate (bench/RESULTS.md: true errors)
 ///        A chunk of queries looks at the pages, and has the bits, that they have in a prefill of all queries by
 ///        the same index if teams of 6 queries are cut alike: if its first query is a multiple of 6 from the first
-///        of all, and its last a team's last or the last of all. An index of more keys gives the same while it is
-///        calibrated alike, which a grown one is until its keys double
+///        of all, and its last a team's last or the last of all. An index of more keys gives the same while its
+///        sketches are calibrated alike and no step has changed (page_sketches)
 /// paper  section III-A's prediction ahead of attention and Fig. 10's tiles, of pages instead of keys, which
 ///        the paper does not have
 template <dense_products Products = dense_products::f32>

@@ -16,6 +16,7 @@
 
 #include <algorithm>
 #include <array>
+#include <concepts>
 #include <cstddef>
 #include <cstdint>
 #include <cstring>
@@ -76,6 +77,16 @@ public:
         }
         for (index_t d = 0; d < std::ssize(codes); ++d) {
             to[place(lane, d)] = exec::panel_byte(codes[static_cast<std::size_t>(d)]);
+        }
+    }
+    /// Every key's code c of a channel becomes change(c), in [-127, 127].
+    template <std::invocable<int> Change>
+    void recode(index_t d, Change change) noexcept {
+        for (index_t k = 0; k < keys_; ++k) {
+            std::uint8_t& byte =
+                bytes_(k / exec::page_keys * page_bytes() + place(k % exec::page_keys, d));
+            byte = exec::panel_byte(change(
+                static_cast<std::int8_t>(static_cast<std::uint8_t>(byte - exec::panel_byte(0)))));
         }
     }
     /// Forgets all keys but the first `keys`.

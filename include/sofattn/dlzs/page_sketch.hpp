@@ -22,6 +22,7 @@
 #include <cmath>
 #include <cstddef>
 #include <cstdint>
+#include <cstdlib>
 #include <numbers>
 #include <span>
 #include <utility>
@@ -31,9 +32,11 @@ namespace sofattn::dlzs {
 
 /// Sketches of the whole pages of one KV head, in bytes with a step per channel.
 ///
-/// Steps, centre and what finds outliers are those of the first `calibrated_by` keys: all of them, or, of sketches
-/// that grow, as many as `calibrated_by(keys)` says, so that they are a function of the keys and their number
-/// alone, however they came. Pages behind those may lie beyond the steps' range and are clipped to it.
+/// Centre, steps and what finds outliers are those of the first `calibrated_by` keys: all of them, or, of sketches
+/// that grow, as many as `calibrated_by(keys)` says. A page behind those that lies beyond the range of a channel
+/// doubles that channel's step, as often as it takes, and codes so far are halved: positions turn slow channels
+/// of long contexts far from where they began. So sketches are a function of the keys and their number alone,
+/// however they came.
 ///
 /// in     keys   [key, dim], real units, any strides, or in pages of a pool
 /// out    codes and steps of every part, [page, dim]
@@ -93,10 +96,14 @@ public:
         std::array<std::int8_t, most> codes;
         auto const columns = static_cast<std::size_t>(dim_);
         while ((pages() + 1) * keys <= all.template extent<axis::key>()) {
-            page.read(all, pages(), {centre(), columns});
+            index_t const pages_before = pages();
+            page.read(all, pages_before, {centre(), columns});
             page.sketch(weights_, {real[0].data(), real[1].data(), real[2].data()});
             for (std::size_t i = 0; i < sketch_parts; ++i) {
                 for (std::size_t d = 0; d < columns; ++d) {
+                    if (parts_[i].widen(d, std::abs(real[i][d]))) {
+                        widened_ = pages_before + 1;
+                    }
                     codes[d] = static_cast<std::int8_t>(
                         parts_[i].steps[d].code(real[i][d], code_limit<8>));
                 }
@@ -104,8 +111,13 @@ public:
             }
         }
     }
-    /// Forgets all pages but the whole ones of the first `keys_there`; does not calibrate.
+    /// Whether those of so many keys, the first or more than there are, have the same centre and steps so far.
+    [[nodiscard]] bool is_calibrated_for(index_t keys_there) const noexcept {
+        return calibrated_by(keys_there) == calibrated_by_ && keys_there / keys >= widened_;
+    }
+    /// Forgets all pages but the whole ones of the first `keys_there`. pre: is_calibrated_for(keys_there)
     void truncate(index_t keys_there) noexcept {
+        SOFATTN_ASSERT(is_calibrated_for(keys_there));
         for (coded_part& part : parts_) {
             part.panels.truncate(std::min(pages(), keys_there / keys));
         }
@@ -147,16 +159,45 @@ private:
         coded_part(std::vector<quantiser_step> by, sketch_part part)
             : panels(key_panels::growing(std::ssize(by))), steps(std::move(by)),
               units({std::ssize(steps)}) {
-            float const factor =
-                part == sketch_part::variance ? static_cast<float>(0.5 * std::numbers::ln2) : 1.0f;
-            for (std::size_t d = 0; d < steps.size(); ++d) {
-                units(static_cast<index_t>(d)) =
-                    steps[d].inverse > 0.0f ? steps[d].step * factor : 0.0f;
+            if (part == sketch_part::variance) {
+                factor = static_cast<float>(0.5 * std::numbers::ln2);
             }
+            for (std::size_t d = 0; d < steps.size(); ++d) {
+                put_unit(d);
+            }
+        }
+
+        /// Whether the step had to change for a magnitude to be in range.
+        bool widen(std::size_t d, float magnitude) noexcept {
+            constexpr int limit = code_limit<8>;
+            quantiser_step& s = steps[d];
+            if (s.inverse == 0.0f) { // all codes are 0
+                s = quantiser_step::covering(magnitude, limit);
+                put_unit(d);
+                return s.inverse > 0.0f;
+            }
+            int shift = 0;
+            for (; magnitude * s.inverse > static_cast<float>(limit) + 0.5f; ++shift) {
+                s = {2 * s.step, s.inverse / 2};
+            }
+            if (shift == 0) {
+                return false;
+            }
+            panels.recode(static_cast<index_t>(d), [by = std::min(shift, 8)](int code) {
+                int const halved = (std::abs(code) + (1 << by >> 1)) >> by;
+                return code < 0 ? -halved : halved;
+            });
+            put_unit(d);
+            return true;
+        }
+        void put_unit(std::size_t d) noexcept {
+            units(static_cast<index_t>(d)) =
+                steps[d].inverse > 0.0f ? steps[d].step * factor : 0.0f;
         }
 
         key_panels panels; ///< pages in the place of keys
         std::vector<quantiser_step> steps;
+        float factor = 1.0f; ///< of units, which are steps times that
         tensor<float, axis::dim> units;
     };
 
@@ -215,6 +256,7 @@ private:
 
     index_t dim_ = 0;
     index_t calibrated_by_ = 0;
+    index_t widened_ = 0; ///< pages when a step last changed
     tensor<float, axis::dim> centre_;
     std::vector<double> weights_; ///< [dim]
     std::array<coded_part, sketch_parts> parts_;
