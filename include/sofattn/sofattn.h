@@ -198,8 +198,8 @@ typedef struct sofattn_attention {
     float const* head_masses;
     float const* head_output_errors;
 
-    /* Since 0.4. Of key and value where they are in int8: not with int8 products, nor with SOFATTN_BUDGET and
-     * SOFATTN_PAGES but where these are dense. query is f32, f16 or bf16 then. */
+    /* Since 0.4. Of key and value where they are in int8: not with int8 products, nor with SOFATTN_BUDGET
+     * but where it is dense. query is f32, f16 or bf16 then. */
     sofattn_scales key_scales;
     sofattn_scales value_scales;
     /* SOFATTN_PAGES, in the place of prefill: by sofattn_sequence_describe, of a pool that keeps them, for the

@@ -23,8 +23,10 @@
 #include <cstdint>
 #include <limits>
 #include <memory>
+#include <optional>
 #include <span>
 #include <string>
+#include <utility>
 #include <vector>
 
 using namespace sofattn;
@@ -189,6 +191,47 @@ TEST_CASE("engine.int8_storage: scales that are no numbers are refused if asked"
     }
 }
 
+TEST_CASE_TEMPLATE("engine.int8_storage: pages of them have the bits of the same numbers in f32", T,
+                   float, half, bfloat16) {
+    SOFATTN_GENERATOR(random);
+    for (dense_products const products : {dense_products::f32, dense_products::bf16}) {
+        for (mask_kind const mask : {mask_kind::none, mask_kind::causal, mask_kind::window}) {
+            coded_case<T> c(random, {2, 2, 20, 700, 24, 20, mask != mask_kind::none});
+            c.desc.how = method::pages;
+            c.desc.products = products;
+            c.desc.mask = mask;
+            c.desc.window = mask == mask_kind::window ? 500 : 0;
+            c.desc.mass = 0.8;
+            c.desc.dense_below = 0;
+            auto const codes_of = [](attention_desc const& d) {
+                std::optional<engine::page_codes> made;
+                CHECK(engine::make_page_codes(d, [&](engine::page_codes&& codes) {
+                          made = std::move(codes);
+                      }).ok());
+                return made;
+            };
+            auto const of_codes = codes_of(c.desc);
+            c.desc.prefill_pages = &*of_codes;
+            auto const output = ran(c);
+            attention_desc wide = c.desc;
+            wide.query.type = engine::dtype::f32;
+            tensor<float, axis::head, axis::query, axis::dim> q(c.layer.q.cview().extents());
+            for_each_index(q.view().extents(), [&](auto const& i) {
+                at(q.view(), i) = to_float(at(c.layer.q.cview(), i));
+            });
+            wide.query = operand_of(q.cview());
+            wide.key = operand_of(c.k.wide.cview());
+            wide.value = operand_of(c.v.wide.cview());
+            wide.key_scales = wide.value_scales = {};
+            auto const of_floats = codes_of(wide);
+            c.desc = wide;
+            c.desc.prefill_pages = &*of_floats;
+            CHECK(same_bits(ran(c), output));
+            check_who_runs(c, output);
+        }
+    }
+}
+
 TEST_CASE("engine.int8_storage: what is not done with codes has a name") {
     SOFATTN_GENERATOR(random);
     coded_case<half> c(random, {2, 2, 9, 130, 16, 16, true});
@@ -203,19 +246,16 @@ TEST_CASE("engine.int8_storage: what is not done with codes has a name") {
         CHECK(c.is_untouched());
     };
     refused(status::unsupported, "products", [](auto& d) { d.products = dense_products::int8; });
-    for (method const how : {method::budget, method::pages}) {
-        refused(status::unsupported, "key.type", [&](auto& d) {
-            d.how = how;
-            d.mass = 0.9;
-            d.dense_below = 0;
-        });
-    }
+    refused(status::unsupported, "key.type", [&](auto& d) {
+        d.how = method::budget;
+        d.mass = 0.9;
+        d.dense_below = 0;
+    });
     refused(status::out_of_range, "query.type",
             [](auto& d) { d.query.type = engine::dtype::int8; });
     refused(status::null_pointer, "value_scales.data", [](auto& d) { d.value_scales = {}; });
     auto const take = [](auto&&) { CHECK(false); };
     CHECK(engine::make_prefill_codes(c.desc, take).code == status::unsupported);
-    CHECK(engine::make_page_codes(c.desc, take).code == status::unsupported);
     // Short sequences are dense.
     c.desc.how = method::pages;
     c.desc.mass = 0.9;

@@ -176,8 +176,7 @@ template <class Index, key_value_problem Given, exec::parallel_for Run>
 [[nodiscard]] std::vector<Index> index_heads(Given const& given, Run const& run) {
     std::vector<Index> indexes(static_cast<std::size_t>(given.extents().kv_heads));
     run(std::ssize(indexes), [&](index_t kv, index_t) {
-        indexes[static_cast<std::size_t>(kv)] =
-            Index(keys_of(given, kv), values_of(given, kv));
+        indexes[static_cast<std::size_t>(kv)] = Index(keys_of(given, kv), values_of(given, kv));
     });
     return indexes;
 }

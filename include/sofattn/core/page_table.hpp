@@ -91,7 +91,7 @@ template <class T, class Column>
 concept token_rows = requires(T const& rows, index_t token) {
     { rows.template extent<axis::key>() } -> std::same_as<index_t>;
     { rows.template extent<Column>() } -> std::same_as<index_t>;
-    { rows.template slice<axis::key>(token).template stride<Column>() } -> std::same_as<index_t>;
+    { rows.template slice<axis::key>(token).template extent<Column>() } -> std::same_as<index_t>;
 };
 
 } // namespace sofattn

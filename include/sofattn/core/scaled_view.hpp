@@ -117,6 +117,7 @@ public:
     [[nodiscard]] constexpr index_t extent() const noexcept {
         return codes_.template extent<Axis>();
     }
+    [[nodiscard]] constexpr index_t size() const noexcept { return codes_.size(); }
     [[nodiscard]] constexpr float operator()(index_t at) const noexcept {
         return scale_ * static_cast<float>(codes_(at));
     }
@@ -125,6 +126,15 @@ private:
     view<std::int8_t const, Column> codes_;
     float scale_;
 };
+
+/// take(i, element) for a row by itself, in order, as for rows of floats.
+template <class Column, class Take>
+constexpr void for_each_float(scaled_view<Column> row, Take take) {
+    auto const codes = row.codes();
+    for (index_t i = 0; i < codes.template extent<Column>(); ++i) {
+        take(i, row(i));
+    }
+}
 
 /// Storage types of K and V: floats, or 8-bit codes with scales.
 template <class T>

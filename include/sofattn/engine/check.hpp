@@ -185,9 +185,9 @@ inline void check_memory(checker& c, attention_desc const& d) noexcept {
     check_scales(c, d, d.value_scales, rows, false);
     c.require(d.key.type != dtype::int8 || !multiplies_int8(d), status::unsupported, "products",
               static_cast<double>(d.products), "f32 or bf16 where keys and values are in int8");
-    c.require(d.key.type != dtype::int8 || !is_sparse_prefill(d), status::unsupported, "key.type",
-              static_cast<double>(d.key.type),
-              "f32, f16 or bf16 with method::budget and method::pages where they are not dense");
+    c.require(d.key.type != dtype::int8 || d.how != method::budget || is_dense(d),
+              status::unsupported, "key.type", static_cast<double>(d.key.type),
+              "f32, f16 or bf16 with method::budget where it is not dense");
 
     c.given("output.data", d.output.data, "the first element of an array");
     c.aligned("output.data", d.output.data, 4);

@@ -182,8 +182,7 @@ struct attention_desc {
     // --- method::pages; its budget is above ---
     page_codes const* prefill_pages = nullptr; ///< of all keys, for the same products
 
-    // --- keys and values in int8: not with int8 products, nor with method::budget and method::pages but where
-    //     they are dense ---
+    // --- keys and values in int8: not with int8 products, nor with method::budget but where it is dense ---
     row_scales key_scales{};
     row_scales value_scales{};
 };

@@ -513,15 +513,31 @@ private:
     /// Of a KV head: [token, channel], the first `tokens`.
     [[nodiscard]] auto keys_by_head(std::int64_t layer, std::int64_t tokens) const noexcept {
         return [this, layer, tokens](index_t head) {
-            return paged_view(pool_->keys(layer).template slice<axis::kv_head>(head), table(), 0,
-                              tokens);
+            auto const rows = pool_->keys(layer).template slice<axis::kv_head>(head);
+            if constexpr (is_scaled) {
+                return paged_view(scaled_view<axis::key, axis::dim>(
+                                      rows, scales_of(pool_->key_scales(layer), head)),
+                                  table(), 0, tokens);
+            } else {
+                return paged_view(rows, table(), 0, tokens);
+            }
         };
     }
     [[nodiscard]] auto values_by_head(std::int64_t layer, std::int64_t tokens) const noexcept {
         return [this, layer, tokens](index_t head) {
-            return paged_view(pool_->values(layer).template slice<axis::kv_head>(head), table(), 0,
-                              tokens);
+            auto const rows = pool_->values(layer).template slice<axis::kv_head>(head);
+            if constexpr (is_scaled) {
+                return paged_view(scaled_view<axis::key, axis::value_dim>(
+                                      rows, scales_of(pool_->value_scales(layer), head)),
+                                  table(), 0, tokens);
+            } else {
+                return paged_view(rows, table(), 0, tokens);
+            }
         };
+    }
+    [[nodiscard]] static view<float const, axis::key>
+    scales_of(view<float, axis::kv_head, axis::key> scales, index_t head) noexcept {
+        return scales.template slice<axis::kv_head>(head);
     }
 
     kv_pool<T>* pool_;

@@ -36,9 +36,9 @@ template <class Codes, bool InRow, class Take>
         return {status::unsupported, "pages.numbers", 1,
                 "left out with method::budget, which reads keys in a row"};
     }
-    if (d.key.type == dtype::int8) {
+    if (InRow && d.key.type == dtype::int8) {
         return {status::unsupported, "key.type", static_cast<double>(d.key.type),
-                "f32, f16 or bf16 with method::budget and method::pages"};
+                "f32, f16 or bf16 with method::budget"};
     }
     return with_types(d, [&](auto const& given) -> verdict {
         verdict const numbers = check_finite(given, d);
@@ -48,8 +48,9 @@ template <class Codes, bool InRow, class Take>
         return guarded([&] {
             std::vector<Codes> codes;
             codes.reserve(static_cast<std::size_t>(d.kv_heads));
-            if constexpr ((!InRow || !requires { given.table; }) &&
-                          !scaled_problem<std::remove_cvref_t<decltype(given)>>) {
+            constexpr bool is_plain = !requires { given.table; }
+            &&!scaled_problem<std::remove_cvref_t<decltype(given)>>;
+            if constexpr (!InRow || is_plain) {
                 for (index_t h = 0; h < d.kv_heads; ++h) {
                     codes.emplace_back(keys_of(given, h), values_of(given, h));
                 }

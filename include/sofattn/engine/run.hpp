@@ -363,13 +363,12 @@ void perform(Given const& given, attention_desc const& d, std::span<std::byte> m
         sparse_decode(given, std::span(d.codes, static_cast<std::size_t>(d.kv_heads)),
                       decode_options(d), output, memory, run, list_writer{d}, sums_of(d),
                       dropped_of(d), list_reader::of(d));
-    } else if constexpr (scaled_problem<Given>) {
-        // Others make codes of floats, as `check` says.
     } else if (d.how == method::pages) {
         d.products == dense_products::bf16
             ? run_pages<dense_products::bf16>(given, d, output, memory, run)
             : run_pages<dense_products::f32>(given, d, output, memory, run);
-    } else if constexpr (!requires { given.table; }) { // `check` refuses budgets over a pool
+    } else if constexpr (!requires { given.table; } && !scaled_problem<Given>) {
+        // `check` refuses budgets over a pool and over codes.
         sparse_prefill<> const sparse(attention_options{}, d.dense_below, d.page_loss);
         sparse(given, std::span(d.prefill, static_cast<std::size_t>(d.kv_heads)), output, memory,
                run, ignore_kept_keys{}, dropped_of(d),
