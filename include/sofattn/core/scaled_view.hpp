@@ -117,6 +117,11 @@ public:
     [[nodiscard]] constexpr index_t extent() const noexcept {
         return codes_.template extent<Axis>();
     }
+    /// Of the codes.
+    template <class Axis>
+    [[nodiscard]] constexpr index_t stride() const noexcept {
+        return codes_.template stride<Axis>();
+    }
     [[nodiscard]] constexpr float operator()(index_t at) const noexcept {
         return scale_ * static_cast<float>(codes_(at));
     }
@@ -125,6 +130,14 @@ private:
     view<std::int8_t const, Column> codes_;
     float scale_;
 };
+
+/// Calls take(i, scale * code) for the elements of a row, in order.
+template <class Column, class Take>
+constexpr void for_each_float(scaled_view<Column> row, Take take) {
+    for (index_t i = 0; i < row.template extent<Column>(); ++i) {
+        take(i, row(i));
+    }
+}
 
 /// Storage types of K and V: floats, or 8-bit codes with scales.
 template <class T>
