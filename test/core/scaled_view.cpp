@@ -9,6 +9,7 @@
 
 #include <cstdint>
 #include <type_traits>
+#include <vector>
 
 using namespace sofattn;
 using namespace sofattn::test;
@@ -36,6 +37,11 @@ TEST_CASE("core.scaled_view: slices and ranges of any strides are scale * code")
             wrong += same ? 0 : 1;
         });
         CHECK(wrong == 0);
+        std::vector<float> row;
+        for_each_float(all.slice<axis::kv_head>(2).slice<axis::key>(6),
+                       [&](index_t, float x) { row.push_back(x); });
+        REQUIRE(row.size() == 5);
+        CHECK(row[4] == all(2, 6, 4));
         CHECK(all.extent<axis::key>() == 7);
         CHECK(all.slice<axis::kv_head>(0).range<axis::key>(2, 4).extent<axis::key>() == 4);
         CHECK(all.slice<axis::kv_head>(0).range<axis::key>(2, 4).scales().extent<axis::key>() == 4);

@@ -118,6 +118,11 @@ public:
         return codes_.template extent<Axis>();
     }
     [[nodiscard]] constexpr index_t size() const noexcept { return codes_.size(); }
+    /// Of the codes.
+    template <class Axis>
+    [[nodiscard]] constexpr index_t stride() const noexcept {
+        return codes_.template stride<Axis>();
+    }
     [[nodiscard]] constexpr float operator()(index_t at) const noexcept {
         return scale_ * static_cast<float>(codes_(at));
     }
@@ -127,11 +132,10 @@ private:
     float scale_;
 };
 
-/// take(i, element) for a row by itself, in order, as for rows of floats.
+/// Calls take(i, scale * code) for the elements of a row, in order.
 template <class Column, class Take>
 constexpr void for_each_float(scaled_view<Column> row, Take take) {
-    auto const codes = row.codes();
-    for (index_t i = 0; i < codes.template extent<Column>(); ++i) {
+    for (index_t i = 0; i < row.template extent<Column>(); ++i) {
         take(i, row(i));
     }
 }

@@ -417,7 +417,8 @@ private:
         page_table const places = table();
         std::array<float, max_head_dim> wide;
         (void)for_each_row(of, tokens, [&](std::int64_t h, std::int64_t t, auto const* row) {
-            for_each_float(row, dim, 1, [&](index_t d, float x) { wide[std::size_t(d)] = x; });
+            for_each_float(row, dim, 1,
+                           [&](index_t d, float x) { wide[static_cast<std::size_t>(d)] = x; });
             auto const step = quantiser_step::covering(
                 largest_magnitude({wide.data(), static_cast<std::size_t>(dim)}), code_limit<8>);
             auto const place = places.row(first + t);

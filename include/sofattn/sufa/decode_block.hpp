@@ -35,7 +35,7 @@ namespace sofattn::sufa {
 ///        visible(i)  row i attends to the first visible(i) keys of the chunk, any count
 ///        keys        [key, dim], values [key, value_dim]; any strides, copied where a row is not
 ///                    contiguous or no whole registers; logits = scale * q.k. Where they are codes, a
-///                    row's scale is multiplied to its logit, or its weight: codes are never expanded
+///                    row's scale is multiplied to its logit, or to its weight, and elements stay codes
 ///        listed      numbers of the keys to attend to, in any order; what follows them in the list
 ///                    is asked of memory ahead
 ///        map, terms(i) what becomes of logits, with what of row i, whose position is counted from the
