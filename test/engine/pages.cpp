@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: MIT
 // Prefill of whole pages by descriptors: what page_prefill does.
+#include "dlzs/sketch_codes.hpp"
 #include "engine/engine_case.hpp"
 #include "engine/who_runs.hpp"
 #include "support/generators.hpp"
@@ -205,6 +206,47 @@ TEST_CASE("engine.pages: keys in pages of a pool, with the bits of keys in a row
             c.desc.prefill_pages = &*in_pool;
             check_who_runs(c, expected);
         }
+    }
+}
+
+TEST_CASE("engine.page_codes: heads change their steps each by itself") {
+    SOFATTN_GENERATOR(random);
+    auto k = random_matrix<float, axis::kv_head, axis::key, axis::dim>(random, {3, 500, 8});
+    auto const v =
+        random_matrix<float, axis::kv_head, axis::key, axis::value_dim>(random, {3, 500, 8});
+    for (index_t h = 0; h < 3; ++h) {
+        for (index_t t = 0; t < 500; ++t) {
+            for (index_t d = 0; d < 8; ++d) { // pages alike, but for those of one head from 400 on
+                k(h, t, d) = k(h, t % 16, d) * (h == 1 && t >= 400 ? 10.0f : 1.0f);
+            }
+        }
+    }
+    auto const keys_by_head = [&](index_t tokens) {
+        return [&, tokens](index_t h) {
+            return k.cview().slice<axis::kv_head>(h).range<axis::key>(0, tokens);
+        };
+    };
+    auto const grow = [&](engine::page_codes& codes, index_t tokens) {
+        codes.grow(tokens, keys_by_head(tokens), [&](index_t h) {
+            return v.cview().slice<axis::kv_head>(h).range<axis::key>(0, tokens);
+        });
+    };
+    auto const none = engine::page_codes::growing<dense_products::f32>(3, 8, 8);
+    engine::page_codes codes = none;
+    grow(codes, 500);
+    auto changes = codes.recalibrated(keys_by_head(300));
+    REQUIRE(changes.size() == 3);
+    CHECK_FALSE(changes[0].has_value());
+    CHECK(changes[1].has_value());
+    CHECK_FALSE(changes[2].has_value());
+    codes.truncate(300, std::move(changes));
+    engine::page_codes fresh = none;
+    grow(fresh, 300);
+    for (std::size_t h = 0; h < 3; ++h) {
+        auto const& one = codes.indexes<dense_products::f32>()[h].sketches();
+        auto const& other = fresh.indexes<dense_products::f32>()[h].sketches();
+        CHECK(same_steps(one, other));
+        CHECK(all_codes(one) == all_codes(other));
     }
 }
 

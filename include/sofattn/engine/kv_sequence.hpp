@@ -12,7 +12,6 @@
 #include <sofattn/core/types.hpp>
 #include <sofattn/core/view.hpp>
 #include <sofattn/dlzs/packed_index.hpp>
-#include <sofattn/dlzs/page_sketch.hpp>
 #include <sofattn/engine/descriptor.hpp>
 #include <sofattn/engine/kv_pool.hpp>
 #include <sofattn/engine/page_codes.hpp>
@@ -198,7 +197,7 @@ public:
         }
         // Codes first: they may have to be made anew by older steps, which takes memory.
         std::vector<std::vector<key_codes>> remade;
-        std::vector<std::vector<dlzs::page_sketches>> sketches;
+        std::vector<engine::page_codes::new_sketches> sketches;
         verdict const room = detail::guarded([&] {
             remade.resize(layers_.size());
             sketches.resize(layers_.size());
@@ -479,7 +478,7 @@ private:
     /// Codes of `tokens` keys that are in the pool; if there is memory for all, they are written.
     [[nodiscard]] verdict code(std::int64_t layer, std::int64_t tokens) noexcept {
         layer_state& state = layers_[static_cast<std::size_t>(layer)];
-        std::vector<dlzs::page_sketches> sketches;
+        engine::page_codes::new_sketches sketches;
         verdict const room = detail::guarded([&] {
             sketches = state.pages.recalibrated(keys_by_head(layer, tokens));
             state.pages.reserve(tokens);

@@ -25,6 +25,9 @@ public:
     template <dense_products Products>
     using index_type = typename page_prefill<Products>::index_type;
 
+    /// [kv_head], those that change.
+    using new_sketches = std::vector<std::optional<dlzs::page_sketches>>;
+
     page_codes() = default; ///< of no KV head
     /// indexes [kv_head] of the same sizes
     template <dense_products Products>
@@ -51,13 +54,11 @@ public:
 
     /// As page_index's, for the steps of all heads. keys_of(head) [key, dim], of all tokens.
     template <std::invocable<index_t> KeysOf>
-    [[nodiscard]] std::vector<dlzs::page_sketches> recalibrated(KeysOf keys_of) const {
-        std::vector<dlzs::page_sketches> sketches;
+    [[nodiscard]] new_sketches recalibrated(KeysOf keys_of) const {
+        new_sketches sketches;
         sketches.reserve(static_cast<std::size_t>(kv_heads()));
         for_each(*this, [&](index_t head, auto const& index) {
-            if (auto one = index.recalibrated(keys_of(head))) {
-                sketches.push_back(*std::move(one));
-            }
+            sketches.push_back(index.recalibrated(keys_of(head)));
         });
         return sketches;
     }
@@ -66,17 +67,17 @@ public:
     }
     /// pre: there is room, and sketches are recalibrated(keys_of)
     template <std::invocable<index_t> KeysOf, std::invocable<index_t> ValuesOf>
-    void append(KeysOf keys_of, ValuesOf values_of,
-                std::vector<dlzs::page_sketches> sketches) noexcept {
+    void append(KeysOf keys_of, ValuesOf values_of, new_sketches sketches) noexcept {
         for_each(*this, [&](index_t head, auto& index) {
-            index.append(keys_of(head), values_of(head), of_head(sketches, head));
+            index.append(keys_of(head), values_of(head),
+                         std::move(sketches[static_cast<std::size_t>(head)]));
             keys_ = index.keys();
         });
     }
     /// pre: sketches are recalibrated(those of the first `tokens`)
-    void truncate(index_t tokens, std::vector<dlzs::page_sketches> sketches) noexcept {
+    void truncate(index_t tokens, new_sketches sketches) noexcept {
         for_each(*this, [&](index_t head, auto& index) {
-            index.truncate(tokens, of_head(sketches, head));
+            index.truncate(tokens, std::move(sketches[static_cast<std::size_t>(head)]));
             keys_ = index.keys();
         });
     }
@@ -84,7 +85,7 @@ public:
     /// Both steps of growing. If it throws nothing has changed.
     template <std::invocable<index_t> KeysOf, std::invocable<index_t> ValuesOf>
     void grow(index_t tokens, KeysOf keys_of, ValuesOf values_of) {
-        std::vector<dlzs::page_sketches> sketches = recalibrated(keys_of);
+        new_sketches sketches = recalibrated(keys_of);
         reserve(tokens);
         append(keys_of, values_of, std::move(sketches));
     }
@@ -124,15 +125,6 @@ private:
             f(head++, index);
         }
     }
-    /// All heads are calibrated anew, or none.
-    [[nodiscard]] static std::optional<dlzs::page_sketches>
-    of_head(std::vector<dlzs::page_sketches>& sketches, index_t head) noexcept {
-        if (sketches.empty()) {
-            return std::nullopt;
-        }
-        return std::move(sketches[static_cast<std::size_t>(head)]);
-    }
-
     template <dense_products Products, class Self>
     [[nodiscard]] static auto& kept(Self& self) noexcept {
         if constexpr (Products == dense_products::bf16) {
