@@ -6,24 +6,21 @@
 #include <sofattn/core/assert.hpp>
 #include <sofattn/core/element.hpp>
 #include <sofattn/core/page_table.hpp>
-#include <sofattn/core/quantise.hpp>
-#include <sofattn/core/scaled_view.hpp>
 #include <sofattn/core/tensor.hpp>
 #include <sofattn/core/types.hpp>
 #include <sofattn/core/view.hpp>
 #include <sofattn/dlzs/packed_index.hpp>
 #include <sofattn/engine/descriptor.hpp>
 #include <sofattn/engine/kv_pool.hpp>
+#include <sofattn/engine/kv_rows.hpp>
 #include <sofattn/engine/page_codes.hpp>
 #include <sofattn/engine/verdict.hpp>
 
 #include <algorithm>
 #include <array>
-#include <cmath>
 #include <concepts>
 #include <cstddef>
 #include <cstdint>
-#include <type_traits>
 #include <utility>
 #include <vector>
 
@@ -155,36 +152,20 @@ public:
     /// rounded to the pool's type. NaN and infinity are refused: codes have none.
     [[nodiscard]] verdict write(std::int64_t layer, std::int64_t tokens, operand const& key,
                                 operand const& value) noexcept {
-        kv_layout const& l = pool_->layout();
         detail::checker c;
-        c.in_range("layer", layer, 0, l.layers - 1, "from 0 to layers - 1");
+        c.in_range("layer", layer, 0, pool_->layout().layers - 1, "from 0 to layers - 1");
         c.in_range("tokens", tokens, 0, length_ - (c.ok() ? written(layer) : 0),
                    "from 0 to what the sequence was extended by and is not written yet");
         if (!c.ok() || tokens == 0) {
             return c.found();
         }
-        check_operand(c, key, {"key.data", "key.type", "key.head_stride", "key.token_stride"},
-                      tokens);
-        check_operand(c, value,
-                      {"value.data", "value.type", "value.head_stride", "value.token_stride"},
-                      tokens);
-        if (!c.ok()) {
-            return c.found();
+        rows_type const rows = rows_of(layer);
+        verdict const fits = rows.check(tokens, key, value);
+        if (!fits.ok()) {
+            return fits;
         }
-        verdict found = finite(key, tokens, l.qk_dim, "key.data[]");
-        found = found.ok() ? finite(value, tokens, l.v_dim, "value.data[]") : found;
-        if (!found.ok()) {
-            return found;
-        }
-        layer_state& state = layers_[static_cast<std::size_t>(layer)];
-        std::int64_t const first = state.written;
-        if constexpr (is_scaled) {
-            store(key, first, tokens, l.qk_dim, pool_->keys(layer), pool_->key_scales(layer));
-            store(value, first, tokens, l.v_dim, pool_->values(layer), pool_->value_scales(layer));
-        } else {
-            store(key, first, tokens, l.qk_dim, pool_->keys(layer));
-            store(value, first, tokens, l.v_dim, pool_->values(layer));
-        }
+        std::int64_t const first = written(layer);
+        rows.store(first, tokens, key, value);
         return code(layer, first + tokens);
     }
 
@@ -203,10 +184,10 @@ public:
             sketches.resize(layers_.size());
             for (std::size_t at = 0; at < layers_.size(); ++at) {
                 std::int64_t const stay = std::min(layers_[at].written, tokens);
-                sketches[at] = layers_[at].pages.recalibrated(
-                    keys_by_head(static_cast<std::int64_t>(at), stay));
+                auto const rows = rows_of(static_cast<std::int64_t>(at));
+                sketches[at] = layers_[at].pages.recalibrated(rows.keys(stay));
                 if (calibrated_by(stay) != layers_[at].calibrated && calibrated_by(stay) != 0) {
-                    remade[at] = coded(static_cast<std::int64_t>(at), stay);
+                    remade[at] = coded(rows, stay);
                 }
             }
         });
@@ -305,8 +286,7 @@ public:
 private:
     friend struct detail::kv_file<T>;
     static constexpr bool is_scaled = kv_pool<T>::is_scaled;
-    /// What keys are coded from.
-    using read_as = std::conditional_t<is_scaled, float, T>;
+    using rows_type = detail::kv_rows<T>;
 
     struct layer_state {
         std::int64_t written = 0;
@@ -340,150 +320,51 @@ private:
         return by;
     }
 
-    struct fields {
-        char const* data;
-        char const* type;
-        char const* head_stride;
-        char const* token_stride;
-    };
-    void check_operand(detail::checker& c, operand const& of, fields const& names,
-                       std::int64_t tokens) const noexcept {
-        c.given(names.data, of.data, "the first element of an array");
-        c.in_range(names.type, static_cast<std::int64_t>(of.type), 0, 2, "f32, f16 or bf16");
-        if (c.ok()) {
-            std::int64_t const bytes = detail::bytes_of(of.type);
-            c.aligned(names.data, of.data, bytes);
-            c.stride(names.head_stride, of.head_stride, pool_->layout().kv_heads, bytes);
-            c.stride(names.token_stride, of.token_stride, tokens, bytes);
-        }
-    }
-
-    /// f(row as a pointer) of every head and token.
-    template <class F>
-    verdict for_each_row(operand const& of, std::int64_t tokens, F f) const noexcept {
-        auto const each = [&]<class From>(From const*) -> verdict {
-            for (std::int64_t h = 0; h < pool_->layout().kv_heads; ++h) {
-                for (std::int64_t t = 0; t < tokens; ++t) {
-                    auto const* row =
-                        reinterpret_cast<From const*>(static_cast<std::byte const*>(of.data) +
-                                                      h * of.head_stride + t * of.token_stride);
-                    verdict const v = f(h, t, row);
-                    if (!v.ok()) {
-                        return v;
-                    }
-                }
-            }
-            return {};
-        };
-        switch (of.type) {
-        case dtype::f32: return each(static_cast<float const*>(nullptr));
-        case dtype::f16: return each(static_cast<half const*>(nullptr));
-        case dtype::bf16: return each(static_cast<bfloat16 const*>(nullptr));
-        case dtype::int8: break; // `check_operand` refuses it
-        }
-        return {};
-    }
-    /// As stored: a float may round to infinity. Scales never do.
-    [[nodiscard]] verdict finite(operand const& of, std::int64_t tokens, std::int64_t dim,
-                                 char const* field) const noexcept {
-        return for_each_row(of, tokens, [&](std::int64_t, std::int64_t, auto const* row) {
-            for (std::int64_t d = 0; d < dim; ++d) {
-                float const x = to_float(read_as(to_float(row[d])));
-                if (!std::isfinite(x)) {
-                    return verdict{status::not_finite, field, static_cast<double>(to_float(row[d])),
-                                   "finite in the pool's type"};
-                }
-            }
-            return verdict{};
-        });
-    }
-    template <class Rows>
-    void store(operand const& of, std::int64_t first, std::int64_t tokens, std::int64_t dim,
-               Rows into) const noexcept {
-        page_table const places = table();
-        (void)for_each_row(of, tokens, [&](std::int64_t h, std::int64_t t, auto const* row) {
-            T* const to = &into(h, places.row(first + t), 0);
-            for (std::int64_t d = 0; d < dim; ++d) {
-                to[d] = T(to_float(row[d]));
-            }
-            return verdict{};
-        });
-    }
-
-    template <class Rows>
-    void store(operand const& of, std::int64_t first, std::int64_t tokens, std::int64_t dim,
-               Rows into, view<float, axis::kv_head, axis::key> scales) const noexcept {
-        page_table const places = table();
-        std::array<float, max_head_dim> wide;
-        (void)for_each_row(of, tokens, [&](std::int64_t h, std::int64_t t, auto const* row) {
-            for_each_float(row, dim, 1,
-                           [&](index_t d, float x) { wide[static_cast<std::size_t>(d)] = x; });
-            auto const step = quantiser_step::covering(
-                largest_magnitude({wide.data(), static_cast<std::size_t>(dim)}), code_limit<8>);
-            auto const place = places.row(first + t);
-            scales(h, place) = step.inverse > 0.0f ? step.step : 0.0f;
-            T* const to = &into(h, place, 0);
-            for (std::int64_t d = 0; d < dim; ++d) {
-                to[d] = static_cast<T>(step.code(wide[static_cast<std::size_t>(d)], code_limit<8>));
-            }
-            return verdict{};
-        });
-    }
-
-    /// A key as it is attended to.
-    void read_key(std::int64_t layer, std::int64_t head, std::int64_t place,
-                  read_as* to) const noexcept {
-        auto const keys = pool_->keys(layer);
-        T const* const row = &keys(head, place, 0);
-        if constexpr (is_scaled) {
-            float const scale = pool_->key_scales(layer)(head, place);
-            std::transform(row, row + keys.template extent<axis::dim>(), to,
-                           [=](T code) { return scale * static_cast<float>(code); });
-        } else {
-            std::copy_n(row, keys.template extent<axis::dim>(), to);
-        }
+    [[nodiscard]] rows_type rows_of(std::int64_t layer) const noexcept {
+        return {*pool_, layer, table()};
     }
 
     /// Codes of the first `tokens` keys of a layer, made anew. May throw std::bad_alloc.
-    [[nodiscard]] std::vector<key_codes> coded(std::int64_t layer, std::int64_t tokens) const {
+    [[nodiscard]] std::vector<key_codes> coded(rows_type const& rows, std::int64_t tokens) const {
         using calibration = dlzs::key_calibration<dlzs::centred_int4>;
         constexpr std::int64_t sample_most = 4096;
         kv_layout const& l = pool_->layout();
         std::int64_t const by = calibrated_by(tokens);
         std::int64_t const step = (by + sample_most - 1) / sample_most;
-        page_table const places = table();
-        tensor<read_as, axis::key, axis::dim> sample({(by + step - 1) / step, l.qk_dim});
+        tensor<typename rows_type::read_as, axis::key, axis::dim> sample(
+            {(by + step - 1) / step, l.qk_dim});
         std::vector<key_codes> codes;
         codes.reserve(static_cast<std::size_t>(l.kv_heads));
         for (std::int64_t h = 0; h < l.kv_heads; ++h) {
             for (std::int64_t k = 0; k < by; k += step) {
-                read_key(layer, h, places.row(k), &sample(k / step, 0));
+                rows.read_key(h, k, &sample(k / step, 0));
             }
             codes.emplace_back(calibration::of(sample.cview()));
             codes.back().reserve(2 * by); // until they are made anew
-            append(codes.back(), layer, h, tokens);
+            append(codes.back(), rows, h, tokens);
         }
         return codes;
     }
     /// Until there are `tokens` of them; there is room.
-    void append(key_codes& codes, std::int64_t layer, std::int64_t head,
-                std::int64_t tokens) const noexcept {
-        page_table const places = table();
-        std::array<read_as, max_head_dim> key;
+    static void append(key_codes& codes, rows_type const& rows, index_t head,
+                       std::int64_t tokens) noexcept {
+        std::array<typename rows_type::read_as, max_head_dim> key;
         while (codes.size() < tokens) {
-            read_key(layer, head, places.row(codes.size()), key.data());
-            codes.append(view<read_as const, axis::dim>(key.data(), {pool_->layout().qk_dim}));
+            rows.read_key(head, codes.size(), key.data());
+            codes.append(
+                view<typename rows_type::read_as const, axis::dim>(key.data(), {codes.dim()}));
         }
     }
     /// Codes of `tokens` keys that are in the pool; if there is memory for all, they are written.
     [[nodiscard]] verdict code(std::int64_t layer, std::int64_t tokens) noexcept {
         layer_state& state = layers_[static_cast<std::size_t>(layer)];
+        rows_type const rows = rows_of(layer);
         engine::page_codes::new_sketches sketches;
         verdict const room = detail::guarded([&] {
-            sketches = state.pages.recalibrated(keys_by_head(layer, tokens));
+            sketches = state.pages.recalibrated(rows.keys(tokens));
             state.pages.reserve(tokens);
             if (calibrated_by(tokens) != state.calibrated) {
-                state.codes = coded(layer, tokens); // what follows does not fail
+                state.codes = coded(rows, tokens); // what follows does not fail
                 state.calibrated = calibrated_by(tokens);
             }
         });
@@ -491,10 +372,9 @@ private:
             return room;
         }
         for (std::size_t h = 0; h < state.codes.size(); ++h) {
-            append(state.codes[h], layer, static_cast<index_t>(h), tokens);
+            append(state.codes[h], rows, static_cast<index_t>(h), tokens);
         }
-        state.pages.append(keys_by_head(layer, tokens), values_by_head(layer, tokens),
-                           std::move(sketches));
+        state.pages.append(rows.keys(tokens), rows.values(tokens), std::move(sketches));
         state.written = tokens;
         return {};
     }
@@ -509,35 +389,6 @@ private:
             return engine::page_codes::growing<dense_products::bf16>(l.kv_heads, l.qk_dim, l.v_dim);
         }
         return {};
-    }
-    /// Of a KV head: [token, channel], the first `tokens`.
-    [[nodiscard]] auto keys_by_head(std::int64_t layer, std::int64_t tokens) const noexcept {
-        return [this, layer, tokens](index_t head) {
-            auto const rows = pool_->keys(layer).template slice<axis::kv_head>(head);
-            if constexpr (is_scaled) {
-                return paged_view(scaled_view<axis::key, axis::dim>(
-                                      rows, scales_of(pool_->key_scales(layer), head)),
-                                  table(), 0, tokens);
-            } else {
-                return paged_view(rows, table(), 0, tokens);
-            }
-        };
-    }
-    [[nodiscard]] auto values_by_head(std::int64_t layer, std::int64_t tokens) const noexcept {
-        return [this, layer, tokens](index_t head) {
-            auto const rows = pool_->values(layer).template slice<axis::kv_head>(head);
-            if constexpr (is_scaled) {
-                return paged_view(scaled_view<axis::key, axis::value_dim>(
-                                      rows, scales_of(pool_->value_scales(layer), head)),
-                                  table(), 0, tokens);
-            } else {
-                return paged_view(rows, table(), 0, tokens);
-            }
-        };
-    }
-    [[nodiscard]] static view<float const, axis::key>
-    scales_of(view<float, axis::kv_head, axis::key> scales, index_t head) noexcept {
-        return scales.template slice<axis::kv_head>(head);
     }
 
     kv_pool<T>* pool_;
