@@ -45,6 +45,20 @@ std::string valid() {
     return file.dump();
 }
 
+/// `back` is the text with up to `most` spaces put in: one in front of each part between added tokens, where the
+/// file asks for them.
+bool gives_back(std::string_view back, std::string_view text, std::size_t most) {
+    std::size_t at = 0;
+    for (char const c : back) {
+        if (at < text.size() && c == text[at]) {
+            ++at;
+        } else if (c != ' ' || most-- == 0) {
+            return false;
+        }
+    }
+    return at == text.size();
+}
+
 } // namespace
 
 SOFATTN_FUZZ_FROM(valid)
@@ -62,8 +76,7 @@ extern "C" int LLVMFuzzerTestOneInput(std::uint8_t const* data, std::size_t size
                 for (lm::token_id const id : ids) {
                     fuzz::require(id >= 0 && id < t.size(), "ids are of the vocabulary");
                 }
-                std::string const back = t.decode(ids);
-                fuzz::require(back == text || back == ' ' + std::string(text),
+                fuzz::require(gives_back(t.decode(ids), text, ids.size() + 1),
                               "ids give the text back");
             });
         }
