@@ -19,7 +19,6 @@
 #include <cstdint>
 #include <cstring>
 #include <numeric>
-#include <optional>
 #include <type_traits>
 #include <vector>
 
@@ -263,7 +262,7 @@ TEST_CASE("attention.page_index: within its room it grows without allocating") {
     index.reserve(1000);
     long const before = test::allocations.requests;
     for (index_t n = 601; n <= 1000; ++n) {
-        index.append(c.first_keys(n), c.first_values(n), std::nullopt);
+        index.append(c.first_keys(n), c.first_values(n), {});
     }
     CHECK(test::allocations.requests == before);
     index.truncate(700, index.recalibrated(c.first_keys(700)));

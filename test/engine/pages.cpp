@@ -236,9 +236,9 @@ TEST_CASE("engine.page_codes: heads change their steps each by itself") {
     grow(codes, 500);
     auto changes = codes.recalibrated(keys_by_head(300));
     REQUIRE(changes.size() == 3);
-    CHECK_FALSE(changes[0].has_value());
-    CHECK(changes[1].has_value());
-    CHECK_FALSE(changes[2].has_value());
+    CHECK_FALSE(changes[0].is_anew);
+    CHECK(changes[1].is_anew);
+    CHECK_FALSE(changes[2].is_anew);
     codes.truncate(300, std::move(changes));
     engine::page_codes fresh = none;
     grow(fresh, 300);

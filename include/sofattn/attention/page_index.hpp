@@ -9,10 +9,15 @@
 #include <sofattn/dlzs/page_sketch.hpp>
 #include <sofattn/sufa/key_value_pages.hpp>
 
-#include <optional>
 #include <utility>
 
 namespace sofattn {
+
+/// What a sequence's change makes of its sketches.
+struct sketch_change {
+    bool is_anew = false; ///< else they stay, but for pages that are new or go
+    dlzs::page_sketches sketches{};
+};
 
 /// Sketches of the keys' pages, sums of the values of each segment, and keys and values as products read
 /// them: copies, so that what it is built from may go. Built at once, or token by token as a sequence grows.
@@ -68,33 +73,30 @@ public:
         value_sums_.reserve(tokens);
         pages_.reserve(tokens);
     }
-    /// What sketches are where these are all keys; nothing if they stay as they are, but for pages that are new or
-    /// go.
+    /// What sketches are where these are all keys.
     template <token_rows<axis::dim> Keys>
-    [[nodiscard]] std::optional<dlzs::page_sketches> recalibrated(Keys const& keys) const {
-        index_t const tokens = keys.template extent<axis::key>();
-        if (sketches_.is_calibrated_for(tokens)) {
-            return std::nullopt;
+    [[nodiscard]] sketch_change recalibrated(Keys const& keys) const {
+        index_t const by = dlzs::page_sketches::calibrated_by(keys.template extent<axis::key>());
+        if (by == sketches_.calibrated_by()) {
+            return {};
         }
-        index_t const by = dlzs::page_sketches::calibrated_by(tokens);
-        return by == 0 ? dlzs::page_sketches(dim()) : dlzs::page_sketches(keys, by);
+        return {true, by == 0 ? dlzs::page_sketches(dim()) : dlzs::page_sketches(keys, by)};
     }
-    /// As grow. pre: there is room, and sketches are recalibrated(keys)
+    /// As grow. pre: there is room, and change is recalibrated(keys)
     template <token_rows<axis::dim> Keys, token_rows<axis::value_dim> Values>
-    void append(Keys const& keys, Values const& values,
-                std::optional<dlzs::page_sketches> sketches) noexcept {
-        if (sketches) {
-            sketches_ = *std::move(sketches);
+    void append(Keys const& keys, Values const& values, sketch_change change) noexcept {
+        if (change.is_anew) {
+            sketches_ = std::move(change.sketches);
         } else {
             sketches_.append(keys);
         }
         value_sums_.append(values);
         pages_.append(keys, values);
     }
-    /// As above. pre: sketches are recalibrated(the first `tokens` keys)
-    void truncate(index_t tokens, std::optional<dlzs::page_sketches> sketches) noexcept {
-        if (sketches) {
-            sketches_ = *std::move(sketches);
+    /// As above. pre: change is recalibrated(the first `tokens` keys)
+    void truncate(index_t tokens, sketch_change change) noexcept {
+        if (change.is_anew) {
+            sketches_ = std::move(change.sketches);
         } else {
             sketches_.truncate(tokens);
         }

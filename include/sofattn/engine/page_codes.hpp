@@ -6,11 +6,9 @@
 #include <sofattn/attention/page_prefill.hpp>
 #include <sofattn/core/assert.hpp>
 #include <sofattn/core/types.hpp>
-#include <sofattn/dlzs/page_sketch.hpp>
 
 #include <concepts>
 #include <cstddef>
-#include <optional>
 #include <span>
 #include <utility>
 #include <vector>
@@ -26,7 +24,7 @@ public:
     using index_type = typename page_prefill<Products>::index_type;
 
     /// [kv_head], those that change.
-    using new_sketches = std::vector<std::optional<dlzs::page_sketches>>;
+    using new_sketches = std::vector<sketch_change>;
 
     page_codes() = default; ///< of no KV head
     /// indexes [kv_head] of the same sizes
