@@ -73,7 +73,7 @@ page_loss measured(std::filesystem::path const& folder, std::string const& layer
             team.loss = loss;
             pages.estimate(
                 sketches, team_rows, [&](index_t r) { return queries.data() + r * width; },
-                prefill_pages::competing_pages(team), scratch.data());
+                prefill_pages::competing(team), scratch.data());
             pages.decide(0, team_rows, team);
             for (index_t i = first; i < first + team_rows; ++i) {
                 std::vector<double> weights(static_cast<std::size_t>(i + 1));

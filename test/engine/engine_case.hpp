@@ -3,6 +3,7 @@
 #pragma once
 
 #include "attention/decode_case.hpp"
+#include "engine/carried_out.hpp"
 #include "support/generators.hpp"
 #include <sofattn/attention/dense.hpp>
 #include <sofattn/attention/problem.hpp>

@@ -2,6 +2,7 @@
 // Sequences of KV caches, beside the tokens that they should hold.
 #pragma once
 
+#include "engine/carried_out.hpp"
 #include "support/generators.hpp"
 #include "support/same_bits.hpp"
 #include <sofattn/core/tensor.hpp>
