@@ -462,7 +462,7 @@ static void test_int8(void) {
     a.struct_bytes = offsetof(sofattn_attention, key_scales); /* a caller of 0.3 has none */
     EXPECT(sofattn_check(&a).status == SOFATTN_NULL_POINTER);
     a.struct_bytes = sizeof a;
-    a.method = SOFATTN_PAGES;
+    a.method = SOFATTN_BUDGET;
     a.mass = 0.9;
     a.dense_below = 0;
     EXPECT(sofattn_check(&a).status == SOFATTN_UNSUPPORTED);

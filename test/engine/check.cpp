@@ -40,8 +40,7 @@ TEST_CASE_TEMPLATE("engine.check: what is wrong is named, and nothing is written
         attention_desc& d = c.desc;
         d.how = static_cast<method>(random.integer(0, 4));
         d.dense_below = random.integer<std::int64_t>(0, 150);
-        if (d.key.type == engine::dtype::int8 &&
-            (d.how == method::budget || d.how == method::pages)) {
+        if (d.key.type == engine::dtype::int8 && d.how == method::budget) {
             d.dense_below = 150; // where it is dense
         }
         std::vector<std::int32_t> const entries(static_cast<std::size_t>(d.heads * d.queries * 4),

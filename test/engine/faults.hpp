@@ -205,9 +205,7 @@ inline std::vector<fault> all_faults() {
         [](generator&, attention_desc& d) { d.products = dense_products::int8; });
     add(
         "key.type", status::unsupported,
-        [=](attention_desc const& d) {
-            return coded(d) && (d.how == method::budget || d.how == method::pages);
-        },
+        [=](attention_desc const& d) { return coded(d) && d.how == method::budget; },
         [](generator&, attention_desc& d) { d.dense_below = 0; });
     add("value.type", status::unsupported, always, [](generator&, attention_desc& d) {
         d.value.type = d.key.type == engine::dtype::f32   ? engine::dtype::f16

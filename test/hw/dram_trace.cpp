@@ -34,11 +34,13 @@ TEST_CASE("sofattn-hw run --dram-trace: the bytes of the run, in each format") {
     auto const reads = all["dram"]["read_bursts_count"].get<std::uint64_t>();
     auto const writes = all["dram"]["write_bursts_count"].get<std::uint64_t>();
     hw::dram_parameters const device = hw::hbm2_16x64();
-    for (auto const& [name, format] :
-         {std::pair{"dramsim3", trace_format::dramsim3},
+    for (std::pair<std::string, trace_format> const& of :
+         {std::pair{std::string("dramsim3"), trace_format::dramsim3},
           {"ramulator_load_store", trace_format::ramulator_load_store},
           {"ramulator_read_write", trace_format::ramulator_read_write}}) {
-        CAPTURE(std::string(name));
+        std::string const& name = of.first;
+        trace_format const format = of.second;
+        CAPTURE(name);
         outcome const run =
             run_tool(small + words{"--dram-trace", file.string(), "--dram-trace-format", name,
                                    "--dram-trace-tiles", std::to_string(tiles)});

@@ -180,7 +180,6 @@ def odd_option(p, rng):
         dict(pages, codes=looked, products="bfloat16"),
         dict(pages, codes=sofattn.prefill_codes(p.k.copy(), p.v, method="pages", **p.told)),
         dict(pages, dense_below=0, softcap=30),
-        dict(pages, dense_below=0, mask="window", window=3),
         dict(pages, dense_below=0, return_sums=True),
         dict(pages, return_selected=True),
         dict(method="listed"),

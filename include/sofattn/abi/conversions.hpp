@@ -3,7 +3,6 @@
 #pragma once
 
 #include <sofattn/abi/handles.hpp>
-#include <sofattn/attention/dense.hpp>
 #include <sofattn/engine/descriptor.hpp>
 #include <sofattn/engine/kv_pool.hpp>
 #include <sofattn/engine/verdict.hpp>

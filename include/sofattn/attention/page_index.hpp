@@ -76,10 +76,11 @@ public:
     /// What sketches are where these are all keys.
     template <token_rows<axis::dim> Keys>
     [[nodiscard]] sketch_change recalibrated(Keys const& keys) const {
-        index_t const by = dlzs::page_sketches::calibrated_by(keys.template extent<axis::key>());
-        if (by == sketches_.calibrated_by()) {
+        index_t const tokens = keys.template extent<axis::key>();
+        if (sketches_.is_calibrated_for(tokens)) {
             return {};
         }
+        index_t const by = dlzs::page_sketches::calibrated_by(tokens);
         return {true, by == 0 ? dlzs::page_sketches(dim()) : dlzs::page_sketches(keys, by)};
     }
     /// As grow. pre: there is room, and change is recalibrated(keys)
