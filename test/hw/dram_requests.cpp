@@ -94,7 +94,7 @@ TEST_CASE("hw.dram_requests: a tile moves what its traffic says, from and to its
                     std::min<std::uint64_t>(loads, static_cast<std::uint64_t>(tile.keys)));
         }
     }
-    for (std::pair<tile_stage, dram_array> const at :
+    for (std::pair<tile_stage, dram_array> const& at :
          {std::pair{tile_stage::fetch, dram_array::queries},
           {tile_stage::fetch, dram_array::tokens},
           {tile_stage::fetch, dram_array::codes},
