@@ -4,6 +4,7 @@
 #include "support/data.hpp"
 #include "support/head.hpp"
 #include "support/recorded.hpp"
+#include "support/relative_error.hpp"
 #include "support/timing.hpp"
 #include <sofattn/attention/dense.hpp>
 #include <sofattn/attention/options.hpp>
@@ -42,22 +43,6 @@ using output_tensor = tensor<float, axis::head, axis::query, axis::value_dim>;
 
 /// Of a query and a key that it sees.
 double pairs_of(index_t tokens) { return static_cast<double>(tokens * (tokens + 1) / 2); }
-
-/// Relative Frobenius norm of the difference; of one head.
-double relative_error(output_tensor const& output, output_tensor const& right) {
-    double off = 0;
-    double size = 0;
-    auto const [heads, tokens, dim] = right.cview().extents();
-    for (index_t i = 0; i < tokens; ++i) {
-        for (index_t d = 0; d < dim; ++d) {
-            double const exact = right(0, i, d);
-            double const difference = output(0, i, d) - exact;
-            off += difference * difference;
-            size += exact * exact;
-        }
-    }
-    return std::sqrt(off / size);
-}
 
 // --- what a row runs on --------------------------------------------------------------------------
 

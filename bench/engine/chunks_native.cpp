@@ -4,6 +4,7 @@
 #include "support/data.hpp"
 #include "support/head.hpp"
 #include "support/recorded.hpp"
+#include "support/relative_error.hpp"
 #include "support/timing.hpp"
 #include <sofattn/attention/dense.hpp>
 #include <sofattn/attention/options.hpp>
@@ -20,7 +21,6 @@
 #include <benchmark/benchmark.h>
 
 #include <algorithm>
-#include <cmath>
 #include <cstddef>
 #include <cstdint>
 #include <string>
@@ -45,21 +45,6 @@ struct row {
         return rounds ? dense_products::bf16 : dense_products::f32;
     }
 };
-
-/// Relative Frobenius norm of the difference.
-double relative_error(output_tensor const& output, output_tensor const& right) {
-    double off = 0;
-    double size = 0;
-    for (index_t i = 0; i < tokens; ++i) {
-        for (index_t d = 0; d < dim; ++d) {
-            double const exact = right(0, i, d);
-            double const difference = output(0, i, d) - exact;
-            off += difference * difference;
-            size += exact * exact;
-        }
-    }
-    return std::sqrt(off / size);
-}
 
 template <class Rows>
 engine::operand operand_of(Rows const& rows, index_t first) {
