@@ -145,10 +145,10 @@ typedef struct sofattn_attention {
     int64_t window;
     int64_t prefix;
     double scale;  /* 0: 1 / sqrt(qk_dim) */
-    float softcap; /* c: logits become c tanh(logit / c); 0: none. Not with budgets or int8 */
+    float softcap; /* c: logits become c tanh(logit / c); 0: none. Not with budgets, nor int8 products */
     float const*
-        alibi_slopes; /* [head], times distance, taken off; NULL: none. Dense but for int8 only */
-    float const* sink_logits; /* [head], learned sinks; NULL: none. Not with int8 */
+        alibi_slopes; /* [head], times distance, taken off; NULL: none. Dense only, not with int8 products */
+    float const* sink_logits; /* [head], learned sinks; NULL: none. Not with int8 products */
 
     int32_t method;
     int32_t products;    /* of dense prefill; of SOFATTN_PAGES, but for int8 */

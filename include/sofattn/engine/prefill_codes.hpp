@@ -48,9 +48,9 @@ template <class Codes, bool InRow, class Take>
         return guarded([&] {
             std::vector<Codes> codes;
             codes.reserve(static_cast<std::size_t>(d.kv_heads));
-            constexpr bool is_plain = !requires { given.table; }
-            &&!scaled_problem<std::remove_cvref_t<decltype(given)>>;
-            if constexpr (!InRow || is_plain) {
+            using given_type = std::remove_cvref_t<decltype(given)>;
+            constexpr bool in_pool = requires { given.table; };
+            if constexpr (!InRow || !(in_pool || scaled_problem<given_type>)) {
                 for (index_t h = 0; h < d.kv_heads; ++h) {
                     codes.emplace_back(keys_of(given, h), values_of(given, h));
                 }
