@@ -27,6 +27,7 @@ set(folders core probe exec ${stages} attention engine abi hw dse io ref)
 set(hana_folders attention hw io)
 set(xsimd_header exec/xsimd_lanes.hpp)
 set(openmp_header exec/parallel.hpp)
+set(linux_header core/huge_pages.hpp)
 
 # Every macro that users see. Adding one is a decision, so it is made here too.
 set(public_macros SOFATTN_ASSERT SOFATTN_DASSERT)
@@ -64,6 +65,10 @@ macro(check_include included) # macro: problem() must count in the caller's scop
     elseif("${included}" STREQUAL "omp.h")
         if(NOT path STREQUAL openmp_header)
             problem("<${included}>: only ${openmp_header} includes OpenMP's header")
+        endif()
+    elseif("${included}" STREQUAL "sys/mman.h")
+        if(NOT path STREQUAL linux_header)
+            problem("<${included}>: only ${linux_header} includes a header of Linux")
         endif()
     elseif("${included}" STREQUAL "boost/hana.hpp")
         problem("<${included}>: include single headers of Hana, never its umbrella")

@@ -3,6 +3,7 @@
 #pragma once
 
 #include <sofattn/core/error.hpp>
+#include <sofattn/core/huge_pages.hpp>
 #include <sofattn/core/types.hpp>
 #include <sofattn/core/view.hpp>
 
@@ -17,7 +18,8 @@
 namespace sofattn {
 
 /// An array with named axes. Every row of the last axis starts on a 64-byte boundary (a cache
-/// line and the widest vector), and the padding after it is zero.
+/// line and the widest vector), and the padding after it is zero. Large arrays lie in huge pages where
+/// the system has them (prefer_huge_pages).
 template <class T, class... Axes>
     requires std::is_trivially_copyable_v<T>
 class tensor {
@@ -99,8 +101,9 @@ private:
             step *= a + 1 == view_type::rank ? padded(extents[a]) : extents[a];
         }
         size_ = step;
-        data_.reset(static_cast<T*>(::operator new (static_cast<std::size_t>(size_) * sizeof(T),
-                                                    std::align_val_t{alignment})));
+        std::size_t const bytes = static_cast<std::size_t>(size_) * sizeof(T);
+        data_.reset(static_cast<T*>(::operator new (bytes, std::align_val_t{alignment})));
+        prefer_huge_pages(data_.get(), bytes);
     }
 
     extents_type extents_{};

@@ -3,6 +3,7 @@
 #pragma once
 
 #include <sofattn/core/assert.hpp>
+#include <sofattn/core/huge_pages.hpp>
 #include <sofattn/core/types.hpp>
 #include <sofattn/dlzs/lz_code.hpp>
 #include <sofattn/dlzs/policy.hpp>
@@ -290,10 +291,11 @@ private:
     static constexpr index_t bytes_ahead = 4096;
     static constexpr index_t bytes_burst = 16384;
 
-    std::vector<std::uint8_t> bytes_; ///< [block, panel, row, code of the word]
-    index_t codes_ = 0;               ///< per row
-    index_t panels_ = 0;              ///< per block
-    index_t size_ = 0;                ///< rows
+    std::vector<std::uint8_t, large_allocator<std::uint8_t>>
+        bytes_;          ///< [block, panel, row, code of the word]
+    index_t codes_ = 0;  ///< per row
+    index_t panels_ = 0; ///< per block
+    index_t size_ = 0;   ///< rows
 };
 
 /// `take` for scans: scores [row, key], rows `stride` apart.

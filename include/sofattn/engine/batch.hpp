@@ -8,6 +8,7 @@
 #include <sofattn/engine/check.hpp>
 #include <sofattn/engine/descriptor.hpp>
 #include <sofattn/engine/run.hpp>
+#include <sofattn/engine/share.hpp>
 #include <sofattn/engine/verdict.hpp>
 #include <sofattn/exec/parallel.hpp>
 
@@ -153,7 +154,7 @@ public:
         std::int64_t const mine = unit - job.first_unit;
         (void)with_types(job.desc, [&](auto const& given) -> verdict {
             if (mine == 0) {
-                list_all_seen(given, job.desc, exec::serial{});
+                list_all_seen(given, job.desc, share::of(0, 1));
             }
             if (job.chunks == 0) {
                 perform(given, job.desc, slice(thread), share::of_one(mine));

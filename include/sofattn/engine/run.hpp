@@ -22,7 +22,9 @@
 #include <sofattn/engine/check.hpp>
 #include <sofattn/engine/descriptor.hpp>
 #include <sofattn/engine/page_codes.hpp>
+#include <sofattn/engine/share.hpp>
 #include <sofattn/engine/verdict.hpp>
+#include <sofattn/exec/loop_ref.hpp>
 #include <sofattn/exec/parallel.hpp>
 
 #include <algorithm>
@@ -30,52 +32,12 @@
 #include <concepts>
 #include <cstddef>
 #include <cstdint>
-#include <limits>
 #include <span>
 #include <type_traits>
 
 namespace sofattn::engine {
 
 namespace detail {
-
-/// Some of a loop's tasks, for one of those who share it.
-class share {
-public:
-    /// Participant `ith` of `nth`: every nth task. Long ones come first, so shares are even.
-    [[nodiscard]] static share of(index_t ith, index_t nth) noexcept {
-        return {ith, nth, ith, nth, nullptr};
-    }
-    /// One task, in memory of its own.
-    [[nodiscard]] static share of_one(index_t task) noexcept {
-        return {task, std::numeric_limits<index_t>::max() / 2, 0, 1, nullptr};
-    }
-    /// None, but to know how many there are.
-    [[nodiscard]] static share counting(index_t& tasks) noexcept { return {0, 1, 0, 1, &tasks}; }
-
-    [[nodiscard]] index_t threads() const noexcept { return threads_; }
-    [[nodiscard]] index_t thread() const noexcept { return thread_; }
-
-    template <class Task>
-    void operator()(index_t count, Task&& task) const {
-        if (counts_ != nullptr) {
-            *counts_ = count;
-            return;
-        }
-        for (index_t i = first_; i < count; i += step_) {
-            task(i, thread_);
-        }
-    }
-
-private:
-    share(index_t first, index_t step, index_t thread, index_t threads, index_t* counts) noexcept
-        : first_(first), step_(step), thread_(thread), threads_(threads), counts_(counts) {}
-
-    index_t first_;
-    index_t step_;
-    index_t thread_;
-    index_t threads_;
-    index_t* counts_;
-};
 
 template <class T, class... Axes>
 [[nodiscard]] view<T const, Axes...> as_view(operand const& of, std::int64_t heads,
@@ -323,15 +285,15 @@ struct list_reader {
     }
 };
 
-template <class Given, class Run>
+template <class Given>
 void run_dense(Given const& given, attention_desc const& d, output_view output,
-               std::span<std::byte> workspace, Run const& run) noexcept {
+               std::span<std::byte> workspace, share const& run) noexcept {
     softmax_sums const sums = sums_of(d);
     if (decodes(d)) {
-        if constexpr (std::same_as<Run, share>) {
-            dense_decode_share(given, output, workspace, run.thread(), run.threads(), sums);
-        } else {
+        if (run.is_all()) {
             dense_decode(given, output, workspace, run, sums);
+        } else {
+            dense_decode_share(given, output, workspace, run.thread(), run.threads(), sums);
         }
     } else if (d.products == dense_products::f32) {
         dense_attention(given, output, workspace, run, sums);
@@ -342,18 +304,18 @@ void run_dense(Given const& given, attention_desc const& d, output_view output,
     }
 }
 
-template <dense_products Products, class Given, class Run>
+template <dense_products Products, class Given>
 void run_pages(Given const& given, attention_desc const& d, output_view output,
-               std::span<std::byte> workspace, Run const& run) noexcept {
+               std::span<std::byte> workspace, share const& run) noexcept {
     page_prefill<Products> const sparse(attention_options{}, d.dense_below);
     sparse(given, d.prefill_pages->indexes<Products>(), output, workspace, run,
            ignore_looked_pages{}, dropped_of(d), [&](index_t head) { return budget_of(d, head); });
 }
 
 /// What `d` asks for, which has passed all checks. One loop of independent tasks, but for dense decode.
-template <class Given, class Run>
+template <class Given>
 void perform(Given const& given, attention_desc const& d, std::span<std::byte> memory,
-             Run const& run) noexcept {
+             share const& run) noexcept {
     output_view const output = output_of(d);
     if (d.how == method::listed) {
         listed_attention(given, lists_of(d), output, memory, run, sums_of(d), dropped_of(d));
@@ -377,8 +339,8 @@ void perform(Given const& given, attention_desc const& d, std::span<std::byte> m
 }
 
 /// Where attention is dense: all is seen, nothing is dropped.
-template <class Given, class Run>
-void list_all_seen(Given const& given, attention_desc const& d, Run const& run) noexcept {
+template <class Given>
+void list_all_seen(Given const& given, attention_desc const& d, share const& run) noexcept {
     bool const reuses = d.reuse.entries != nullptr;
     if (!is_dense(d) || (d.selected.entries == nullptr && d.dropped_mass == nullptr && !reuses)) {
         return;
@@ -397,9 +359,8 @@ void list_all_seen(Given const& given, attention_desc const& d, Run const& run) 
     });
 }
 
-template <class Run>
-verdict carry_out(attention_desc const& d, void* workspace, std::size_t bytes,
-                  Run const& run) noexcept {
+[[nodiscard]] inline verdict carry_out(attention_desc const& d, void* workspace, std::size_t bytes,
+                                       share const& run) noexcept {
     verdict const good = check(d);
     if (!good.ok()) {
         return good;
@@ -453,7 +414,8 @@ verdict carry_out(attention_desc const& d, void* workspace, std::size_t bytes,
 template <exec::parallel_for Run>
 [[nodiscard]] verdict run(attention_desc const& d, void* workspace, std::size_t bytes,
                           Run const& run) noexcept {
-    return detail::carry_out(d, workspace, bytes, run);
+    exec::loop_ref const loop(run);
+    return detail::carry_out(d, workspace, bytes, detail::share::of_all(loop));
 }
 
 /// The share of participant `ith` of `nth`, for engines whose threads all call the same function: each
