@@ -25,7 +25,8 @@ using output_tensor = tensor<float, axis::head, axis::query, axis::value_dim>;
 /// A token is a number; its key and value in a layer are made of it.
 using token = std::uint64_t;
 
-/// [layer][kv_head, token, channel], keys or values of a list of tokens.
+/// [layer][kv_head, token, channel], keys or values of a list of tokens. Every so often a key is large in one head,
+/// whose page codes then widen their steps.
 inline tensor<float, axis::kv_head, axis::key, axis::dim> rows_of(std::vector<token> const& tokens,
                                                                   std::int64_t layer,
                                                                   engine::kv_layout const& l,
@@ -36,8 +37,13 @@ inline tensor<float, axis::kv_head, axis::key, axis::dim> rows_of(std::vector<to
         for (std::size_t t = 0; t < tokens.size(); ++t) {
             generator random(tokens[t] * 1000 + static_cast<token>(layer * 20 + h * 2) +
                              (is_value ? 1 : 0));
+            bool const is_large =
+                !is_value && tokens[t] % 16 == 0 &&
+                tokens[t] / 16 % static_cast<token>(l.kv_heads) == static_cast<token>(h);
+            double const deviation =
+                is_large ? static_cast<double>(2 << tokens[t] / 4096 % 12) : 1.0;
             for (std::int64_t d = 0; d < dim; ++d) {
-                rows(h, static_cast<index_t>(t), d) = static_cast<float>(random.normal());
+                rows(h, static_cast<index_t>(t), d) = static_cast<float>(random.normal(deviation));
             }
         }
     }
