@@ -30,8 +30,6 @@ struct cache_state {
     bool operator==(cache_state const&) const = default;
 };
 
-namespace detail {
-
 template <class X>
 void put_bytes(std::vector<std::byte>& to, X const* from, index_t count) {
     auto const bytes = std::as_bytes(std::span(from, static_cast<std::size_t>(count)));
@@ -45,8 +43,6 @@ void put_indexes(cache_state& state, engine::page_codes const& codes) {
     }
 }
 
-} // namespace detail
-
 template <class T>
 [[nodiscard]] cache_state state_of(engine::kv_sequence<T> const& cache) {
     engine::kv_pool<T>& pool = cache.pool();
@@ -59,28 +55,26 @@ template <class T>
         for (std::int64_t h = 0; h < l.kv_heads; ++h) {
             for (std::int64_t t = 0; t < cache.written(layer); ++t) {
                 std::int64_t const row = table.row(t);
-                detail::put_bytes(s.rows, &pool.keys(layer)(h, row, 0), l.qk_dim);
-                detail::put_bytes(s.rows, &pool.values(layer)(h, row, 0), l.v_dim);
+                put_bytes(s.rows, &pool.keys(layer)(h, row, 0), l.qk_dim);
+                put_bytes(s.rows, &pool.values(layer)(h, row, 0), l.v_dim);
                 if constexpr (engine::kv_pool<T>::is_scaled) {
-                    detail::put_bytes(s.rows, &pool.key_scales(layer)(h, row), 1);
-                    detail::put_bytes(s.rows, &pool.value_scales(layer)(h, row), 1);
+                    put_bytes(s.rows, &pool.key_scales(layer)(h, row), 1);
+                    put_bytes(s.rows, &pool.value_scales(layer)(h, row), 1);
                 }
             }
         }
         for (auto const& codes : cache.codes(layer)) {
             auto const& by = codes.keys().calibration();
-            detail::put_bytes(s.codes, by.centre.data(), std::ssize(by.centre));
-            detail::put_bytes(s.codes, by.steps.data(), std::ssize(by.steps));
-            detail::put_bytes(s.codes, codes.keys().bytes().data(),
-                              std::ssize(codes.keys().bytes()));
-            detail::put_bytes(s.codes, codes.pages().bytes().data(),
-                              std::ssize(codes.pages().bytes()));
+            put_bytes(s.codes, by.centre.data(), std::ssize(by.centre));
+            put_bytes(s.codes, by.steps.data(), std::ssize(by.steps));
+            put_bytes(s.codes, codes.keys().bytes().data(), std::ssize(codes.keys().bytes()));
+            put_bytes(s.codes, codes.pages().bytes().data(), std::ssize(codes.pages().bytes()));
         }
         engine::page_codes const& pages = cache.page_codes(layer);
         if (pages.products() == dense_products::bf16) {
-            detail::put_indexes<dense_products::bf16>(s, pages);
+            put_indexes<dense_products::bf16>(s, pages);
         } else {
-            detail::put_indexes<dense_products::f32>(s, pages);
+            put_indexes<dense_products::f32>(s, pages);
         }
     }
     return s;

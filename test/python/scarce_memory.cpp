@@ -22,9 +22,9 @@ namespace {
 /// Null where it is refused. caller: where it is asked for
 [[nodiscard]] void* block_for(void const* caller, std::size_t size,
                               std::size_t alignment = alignof(std::max_align_t)) {
-    auto const& limit = sofattn::test::detail::limit_of_allocations;
+    auto const& limit = sofattn::test::limit_of_allocations;
     bool const is_limited = limit.granted >= 0 && is_of_libsofattn(caller);
-    if (is_limited && sofattn::test::detail::is_refused()) {
+    if (is_limited && sofattn::test::is_allocation_refused()) {
         return nullptr;
     }
     std::size_t const rounded = ((size == 0 ? 1 : size) + alignment - 1) / alignment;
@@ -43,11 +43,11 @@ extern "C" {
 
 /// Of the calling thread: so many requests are granted, then one is refused, or all; -1: none.
 [[gnu::visibility("default")]] void sofattn_test_grant(long requests, int then_all) {
-    sofattn::test::detail::limit_of_allocations = {requests, then_all != 0, false};
+    sofattn::test::limit_of_allocations = {requests, then_all != 0, false};
 }
 /// Whether one was refused since.
 [[gnu::visibility("default")]] int sofattn_test_was_refused() {
-    return sofattn::test::detail::limit_of_allocations.was_met ? 1 : 0;
+    return sofattn::test::limit_of_allocations.was_met ? 1 : 0;
 }
 }
 

@@ -16,8 +16,6 @@ struct allocation_counts {
 };
 inline allocation_counts allocations;
 
-namespace detail {
-
 /// Requests of a thread that are granted before one is refused; -1: all are.
 struct allocation_limit {
     long granted = -1;
@@ -27,7 +25,7 @@ struct allocation_limit {
 inline thread_local allocation_limit limit_of_allocations;
 
 /// Of the next request. Called by what replaces operator new.
-[[nodiscard]] inline bool is_refused() noexcept {
+[[nodiscard]] inline bool is_allocation_refused() noexcept {
     allocation_limit& limit = limit_of_allocations;
     if (limit.granted != 0) {
         limit.granted -= limit.granted > 0 ? 1 : 0;
@@ -38,20 +36,18 @@ inline thread_local allocation_limit limit_of_allocations;
     return true;
 }
 
-} // namespace detail
-
 /// As long as it lives, the thread that made it is granted so many requests; then one is refused, or all are.
 class scarce_memory {
 public:
     explicit scarce_memory(long granted, bool then_all) noexcept {
-        detail::limit_of_allocations = {granted, then_all, false};
+        limit_of_allocations = {granted, then_all, false};
     }
     scarce_memory(scarce_memory const&) = delete;
     scarce_memory& operator=(scarce_memory const&) = delete;
-    ~scarce_memory() { detail::limit_of_allocations = {}; }
+    ~scarce_memory() { limit_of_allocations = {}; }
 
     /// Whether anything was refused.
-    [[nodiscard]] static bool was_met() noexcept { return detail::limit_of_allocations.was_met; }
+    [[nodiscard]] static bool was_met() noexcept { return limit_of_allocations.was_met; }
 };
 
 /// Whether act() had the memory that it asked for.

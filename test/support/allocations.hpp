@@ -14,7 +14,7 @@ namespace sofattn::test {
 
 inline void* counted_block(std::size_t size, std::size_t alignment) {
     ++allocations.requests;
-    if (detail::is_refused()) {
+    if (is_allocation_refused()) {
         throw std::bad_alloc();
     }
     std::size_t largest = allocations.largest;
