@@ -128,6 +128,8 @@ typedef struct sofattn_attention {
     int64_t v_dim;    /* 1 to 256 */
 
     sofattn_operand query;
+    /* Keys and values, and their scales, may lack data where nobody reads them: SOFATTN_PAGES that is not dense has
+     * copies, unless `finite` is SOFATTN_REJECT. */
     sofattn_operand key;         /* [kv_head, token or row of the pool, qk_dim] */
     sofattn_operand value;       /* of the type of key */
     float* output;               /* [head, query, v_dim] */

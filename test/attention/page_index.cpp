@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: MIT
 // Indexes that grow and shrink, against those that were never anything else.
-#include "dlzs/sketch_codes.hpp"
+#include "attention/index_content.hpp"
 #include "support/allocation_counts.hpp"
 #include "support/generators.hpp"
 #include <sofattn/attention/page_index.hpp>
@@ -25,7 +25,7 @@
 namespace {
 
 using namespace sofattn;
-using bits = std::vector<std::uint32_t>;
+using test::index_content;
 
 /// Keys and values of a sequence in a row, and the same in pages of a pool.
 template <class T>
@@ -87,60 +87,12 @@ struct sequence_case {
     index_t page;
 };
 
-void put(bits& to, void const* from, index_t words) {
-    auto const before = to.size();
-    to.resize(before + static_cast<std::size_t>(words));
-    std::memcpy(to.data() + before, from, static_cast<std::size_t>(words) * 4);
-}
-
-/// All that prefill reads: centre, steps and codes of sketches, sums, and the places of the keys that it has.
-template <class Index>
-bits content(Index const& index) {
-    bits all{static_cast<std::uint32_t>(index.keys()), static_cast<std::uint32_t>(index.dim()),
-             static_cast<std::uint32_t>(index.value_dim()),
-             static_cast<std::uint32_t>(index.sketches().calibrated_by())};
-    auto const& sketches = index.sketches();
-    put(all, sketches.centre(), sketches.dim());
-    for (std::size_t i = 0; i < dlzs::sketch_parts; ++i) {
-        auto const part = static_cast<dlzs::sketch_part>(i);
-        put(all, sketches.units(part), sketches.dim());
-        auto const& panels = sketches.panels(part);
-        for (index_t p = 0; p < panels.pages(); ++p) { // whole ones: behind the last page are zeros
-            put(all, panels.page(p), panels.page_bytes() / 4);
-        }
-    }
-    for (index_t s = 0; s < index.value_sums().segments(); ++s) {
-        put(all, index.value_sums().of(s), index.value_dim());
-    }
-    auto const& pages = index.pages();
-    using pages_type = std::remove_cvref_t<decltype(pages)>;
-    for (index_t k = 0; k < index.keys(); ++k) {
-        auto const* const of_keys = pages.keys(k / 16);
-        for (index_t s = 0; s < pages.steps(); ++s) {
-            put(all, of_keys + s * 16 + k % 16, 1);
-        }
-        using element = typename pages_type::element;
-        auto const* const of_values = reinterpret_cast<element const*>(pages.values(k / 16));
-        for (index_t d = 0; d < index.value_dim(); ++d) {
-            constexpr index_t width = exec::vector_width;
-            index_t const step = k % 16 / pages_type::each;
-            element const x =
-                of_values[((d / width * pages_type::value_steps + step) * width + d % width) *
-                              pages_type::each +
-                          k % pages_type::each];
-            float const real = to_float(x);
-            put(all, &real, 1);
-        }
-    }
-    return all;
-}
-
 template <class Index, class T>
 void check_fresh(sequence_case<T> const& c, Index const& index, index_t n) {
     Index fresh(index.dim(), index.value_dim());
     c.grow(fresh, n, false);
     REQUIRE(index.keys() == n);
-    CHECK(content(index) == content(fresh));
+    CHECK(index_content(index) == index_content(fresh));
 }
 
 template <dense_products Products, class T>
@@ -202,7 +154,8 @@ TEST_CASE("attention.page_index: made at once it is one that has grown where key
     for (index_t const n : {16, 32, 64, 128, 256, 512}) {
         index_type grown(24, 40);
         c.grow(grown, n, false);
-        CHECK(content(index_type(c.first_keys(n), c.first_values(n))) == content(grown));
+        CHECK(index_content(index_type(c.first_keys(n), c.first_values(n))) ==
+              index_content(grown));
     }
     for (index_t const n : {0, 5, 17, 333, 600}) {
         index_type made(c.first_keys(n), c.first_values(n));
@@ -235,7 +188,7 @@ TEST_CASE("attention.page_index: pages stay where they are, and copies share the
         }
         REQUIRE(same);
     }
-    auto const before = content(index);
+    auto const before = index_content(index);
     index_type copy = index;
     CHECK(copy.pages().keys(3) == index.pages().keys(3));
     CHECK(copy.pages().keys(3900 / 16) != index.pages().keys(3900 / 16)); // is still written to
@@ -250,7 +203,7 @@ TEST_CASE("attention.page_index: pages stay where they are, and copies share the
     other.truncate(copy, 1000, false);
     other.grow(copy, 2000, false);
     check_fresh(other, copy, 2000);
-    CHECK(content(index) == before);
+    CHECK(index_content(index) == before);
 }
 
 TEST_CASE("attention.page_index: within its room it grows without allocating") {
@@ -270,4 +223,51 @@ TEST_CASE("attention.page_index: within its room it grows without allocating") {
     // In blocks of 256 tokens; 43 pages in three parts, in panels of 16; 10 segments.
     index_t const element = index_type::rounds ? 2 : 4;
     CHECK(index.bytes() == 768 * 128 * element + 3 * 48 * 64 + 10 * 64 * 4);
+}
+
+TEST_CASE(
+    "attention.page_index: without memory it stays as it was, and grows as if nothing had been") {
+    SOFATTN_GENERATOR(random);
+    using index_type = page_prefill<dense_products::bf16>::index_type;
+    for (bool const then_all : {false, true}) {
+        index_t const most = 700;
+        sequence_case<half> const c(random, most, random.integer<index_t>(1, 70),
+                                    random.integer<index_t>(1, 70), 16);
+        index_type index(c.keys.cview().template extent<axis::dim>(),
+                         c.values.cview().template extent<axis::value_dim>());
+        std::vector<index_type> copies; // that share blocks
+        index_t tokens = 0;
+        long refusals = 0;
+        auto const change = [&](auto act) {
+            auto const before = index_content(index);
+            index_t const bytes = index.bytes();
+            bool const done = test::with_scarce_memory(
+                then_all, [&] { return test::has_memory_for(act); },
+                [&](bool despite) {
+                    CHECK_FALSE(despite);
+                    CHECK(index.bytes() == bytes);
+                    CHECK(index_content(index) == before);
+                    ++refusals;
+                });
+            CHECK(done);
+            check_fresh(c, index, tokens);
+        };
+        for (int step = 0; step < 40; ++step) {
+            int const what = random.integer(0, 9);
+            if (what < 6) {
+                tokens =
+                    std::min(most, tokens + (random.chance(0.5) ? random.integer<index_t>(1, 3)
+                                                                : random.integer<index_t>(1, 200)));
+                change([&] { c.grow(index, tokens, false); });
+            } else if (what < 8) {
+                tokens = random.integer<index_t>(tokens / 2, tokens);
+                change([&] { c.truncate(index, tokens, false); });
+            } else {
+                copies.clear();
+                change([&] { copies.push_back(index); });
+                CHECK(index_content(copies.back()) == index_content(index));
+            }
+        }
+        CHECK(refusals > 100);
+    }
 }

@@ -130,9 +130,13 @@ inline std::vector<fault> all_faults() {
         "key.type", [](auto& d, number x) { d.key.type = static_cast<engine::dtype>(x); }, 3);
     add("query.data", status::null_pointer, always,
         [](generator&, attention_desc& d) { d.query.data = nullptr; });
-    add("key.data", status::null_pointer, always,
+    auto const reads = [](attention_desc const& d) {
+        return d.how != method::pages || d.keys < d.dense_below ||
+               d.finite == engine::finite_check::reject;
+    };
+    add("key.data", status::null_pointer, reads,
         [](generator&, attention_desc& d) { d.key.data = nullptr; });
-    add("value.data", status::null_pointer, always,
+    add("value.data", status::null_pointer, reads,
         [](generator&, attention_desc& d) { d.value.data = nullptr; });
     add("output.data", status::null_pointer, always,
         [](generator&, attention_desc& d) { d.output.data = nullptr; });
@@ -168,9 +172,10 @@ inline std::vector<fault> all_faults() {
         d.output.head_stride =
             d.output.token_stride; // every head's second row is the next one's first
     });
-    add("key_scales.data", status::null_pointer, coded,
+    auto const reads_codes = [=](attention_desc const& d) { return coded(d) && reads(d); };
+    add("key_scales.data", status::null_pointer, reads_codes,
         [](generator&, attention_desc& d) { d.key_scales.data = nullptr; });
-    add("value_scales.data", status::null_pointer, coded,
+    add("value_scales.data", status::null_pointer, reads_codes,
         [](generator&, attention_desc& d) { d.value_scales = {}; });
     add("key_scales.data", status::misaligned, coded, [](generator&, attention_desc& d) {
         d.key_scales.data = static_cast<float*>(odd(d.output.data));

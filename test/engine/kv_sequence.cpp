@@ -33,20 +33,29 @@ using engine::status;
 
 namespace {
 
-/// Random lives of some sequences of a pool.
-template <class T>
-void live(generator& random, kv_layout const& l, std::int64_t steps, std::int64_t between_checks) {
+/// Heads of a layer whose sketches of pages are made anew where only so many tokens stay.
+template <dense_products Products, class T>
+std::int64_t heads_made_anew(kv_sequence<T> const& cache, std::int64_t layer, std::int64_t tokens) {
+    return std::ranges::count_if(
+        cache.page_codes(layer).template indexes<Products>(),
+        [=](auto const& index) { return !index.sketches().is_calibrated_for(tokens); });
+}
+
+/// Random lives of some sequences of a pool; of how many changes one head alone made sketches anew.
+template <dense_products Products, class T>
+std::int64_t live(generator& random, kv_layout const& l, std::int64_t steps,
+                  std::int64_t between_checks) {
     kv_pool<T> pool;
     REQUIRE(pool.open(l).ok());
     std::vector<tracked<T>> all;
     all.push_back({kv_sequence<T>(pool)});
     std::int64_t refused = 0;
+    std::int64_t one_head_alone = 0;
     for (std::int64_t step = 0; step < steps; ++step) {
         auto& one = all[random.integer<std::size_t>(0, all.size() - 1)];
         int const what = random.integer(0, 19);
         if (what < 13) { // a token, or a prompt
-            std::int64_t const count =
-                random.chance(0.9) ? 1 : random.integer<std::int64_t>(1, 3 * l.page_tokens);
+            std::int64_t const count = random.chance(0.9) ? 1 : random.integer<std::int64_t>(1, 90);
             std::vector<token> more(static_cast<std::size_t>(count));
             for (token& t : more) {
                 t = random.next() >> 12;
@@ -61,7 +70,14 @@ void live(generator& random, kv_layout const& l, std::int64_t steps, std::int64_
                 REQUIRE(one.cache.truncate(std::ssize(one.tokens)).ok());
             }
         } else if (what < 16) {
-            auto const to = random.integer<std::int64_t>(0, one.cache.length());
+            // Mostly by a few tokens, so that sequences become long.
+            std::int64_t const few = std::max<std::int64_t>(0, one.cache.length() - 40);
+            auto const to =
+                random.integer<std::int64_t>(random.chance(0.8) ? few : 0, one.cache.length());
+            for (std::int64_t layer = 0; layer < l.layers && one.cache.length() > 0; ++layer) {
+                bool const alone = heads_made_anew<Products>(one.cache, layer, to) == 1;
+                one_head_alone += alone ? 1 : 0;
+            }
             REQUIRE(one.cache.truncate(to).ok());
             one.tokens.resize(static_cast<std::size_t>(to));
         } else if (what < 18 && all.size() < 6) {
@@ -84,6 +100,7 @@ void live(generator& random, kv_layout const& l, std::int64_t steps, std::int64_
     CHECK(refused < steps / 2);
     all.clear();
     CHECK(pool.free_pages() == l.pages); // none is lost
+    return one_head_alone;
 }
 
 } // namespace
@@ -93,26 +110,28 @@ TEST_CASE_TEMPLATE("engine.kv_sequence: random lives, against caches that never 
     SOFATTN_GENERATOR(random);
     char const* const asked = std::getenv("SOFATTN_CACHE_STEPS");
     std::int64_t const steps = asked != nullptr ? std::strtoll(asked, nullptr, 10) : 1200;
-    live<T>(random,
-            {.layers = 2,
-             .kv_heads = 2,
-             .qk_dim = 20,
-             .v_dim = 8,
-             .page_tokens = 16,
-             .pages = 90,
-             .coded_from = 64,
-             .page_codes = engine::kept_page_codes::f32},
-            steps, std::max<std::int64_t>(100, steps / 100));
-    live<T>(random,
-            {.layers = 1,
-             .kv_heads = 1,
-             .qk_dim = 16,
-             .v_dim = 16,
-             .page_tokens = 1,
-             .pages = 300,
-             .coded_from = 20,
-             .page_codes = engine::kept_page_codes::bf16},
-            steps, std::max<std::int64_t>(100, steps / 100));
+    auto const one_head_alone =
+        live<dense_products::f32, T>(random,
+                                     {.layers = 2,
+                                      .kv_heads = 2,
+                                      .qk_dim = 20,
+                                      .v_dim = 8,
+                                      .page_tokens = 16,
+                                      .pages = 90,
+                                      .coded_from = 64,
+                                      .page_codes = engine::kept_page_codes::f32},
+                                     steps, std::max<std::int64_t>(100, steps / 100));
+    CHECK(one_head_alone > 0);
+    live<dense_products::bf16, T>(random,
+                                  {.layers = 1,
+                                   .kv_heads = 1,
+                                   .qk_dim = 16,
+                                   .v_dim = 16,
+                                   .page_tokens = 1,
+                                   .pages = 300,
+                                   .coded_from = 20,
+                                   .page_codes = engine::kept_page_codes::bf16},
+                                  steps, std::max<std::int64_t>(100, steps / 100));
 }
 
 TEST_CASE("engine.kv_sequence: chunks of any size give the same codes and outputs") {

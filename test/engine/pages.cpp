@@ -209,6 +209,45 @@ TEST_CASE("engine.pages: keys in pages of a pool, with the bits of keys in a row
     }
 }
 
+TEST_CASE_TEMPLATE("engine.pages: keys and values that nobody reads need not be there", T, float,
+                   half) {
+    SOFATTN_GENERATOR(random);
+    for (dense_products const products : {dense_products::f32, dense_products::bf16}) {
+        engine_case<T> c(random, {2, 2, 30, 420, 24, 40, true});
+        c.desc.how = engine::method::pages;
+        c.desc.products = products;
+        c.desc.mass = 0.8;
+        c.desc.dense_below = 0;
+        auto const codes = made(c.desc);
+        c.desc.prefill_pages = &*codes;
+        decode_output const expected = ran(c);
+        std::vector<std::int32_t> numbers(7);
+        std::iota(numbers.begin(), numbers.end(), 0);
+        for (bool const in_pool : {false, true}) {
+            attention_desc const before = c.desc;
+            if (in_pool) {
+                c.desc.pages = {numbers.data(), 7, 60, 7};
+            }
+            for (engine::dtype const type : {before.key.type, engine::dtype::int8}) {
+                c.desc.key = c.desc.value = {nullptr, type};
+                check_who_runs(c, expected);
+            }
+            // But for who reads them.
+            c.desc.key = c.desc.value = {nullptr, before.key.type};
+            c.clear();
+            c.desc.finite = engine::finite_check::reject;
+            CHECK(std::string(engine::check(c.desc).field) == "key.data");
+            c.desc.finite = engine::finite_check::unchecked;
+            c.desc.dense_below = 421;
+            CHECK(std::string(engine::check(c.desc).field) == "key.data");
+            c.desc.key = before.key;
+            CHECK(engine::check(c.desc).code == status::null_pointer);
+            CHECK(c.is_untouched());
+            c.desc = before;
+        }
+    }
+}
+
 TEST_CASE("engine.page_codes: heads change their steps each by itself") {
     SOFATTN_GENERATOR(random);
     auto k = random_matrix<float, axis::kv_head, axis::key, axis::dim>(random, {3, 500, 8});

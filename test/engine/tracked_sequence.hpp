@@ -25,6 +25,9 @@ using output_tensor = tensor<float, axis::head, axis::query, axis::value_dim>;
 /// A token is a number; its key and value in a layer are made of it.
 using token = std::uint64_t;
 
+/// Whether the token's key is large in one head, whose page codes then widen their steps.
+[[nodiscard]] inline bool is_large(token t) { return t % 16 == 0; }
+
 /// [layer][kv_head, token, channel], keys or values of a list of tokens.
 inline tensor<float, axis::kv_head, axis::key, axis::dim> rows_of(std::vector<token> const& tokens,
                                                                   std::int64_t layer,
@@ -36,8 +39,13 @@ inline tensor<float, axis::kv_head, axis::key, axis::dim> rows_of(std::vector<to
         for (std::size_t t = 0; t < tokens.size(); ++t) {
             generator random(tokens[t] * 1000 + static_cast<token>(layer * 20 + h * 2) +
                              (is_value ? 1 : 0));
+            token const large_head = tokens[t] / 16 % static_cast<token>(l.kv_heads);
+            bool const is_large_here =
+                !is_value && is_large(tokens[t]) && large_head == static_cast<token>(h);
+            double const deviation =
+                is_large_here ? static_cast<double>(2 << tokens[t] / 4096 % 12) : 1.0;
             for (std::int64_t d = 0; d < dim; ++d) {
-                rows(h, static_cast<index_t>(t), d) = static_cast<float>(random.normal());
+                rows(h, static_cast<index_t>(t), d) = static_cast<float>(random.normal(deviation));
             }
         }
     }

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: MIT
-// What a program asks of the heap. Replaces operator new: for one file of a test program only.
+// What a program asks of the heap, counted, and refused where a test wants it. Replaces operator new: for one file of a test program only.
 #pragma once
 
 #include "support/allocation_counts.hpp"
@@ -14,6 +14,9 @@ namespace sofattn::test {
 
 inline void* counted_block(std::size_t size, std::size_t alignment) {
     ++allocations.requests;
+    if (is_allocation_refused()) {
+        throw std::bad_alloc();
+    }
     std::size_t largest = allocations.largest;
     while (largest < size && !allocations.largest.compare_exchange_weak(largest, size)) {
     }

@@ -111,7 +111,7 @@ def attention(
     k, v    [kv_head, key, channel] of one type; kv_head divides head (grouped queries); at most 256
             channels, v may have others than q and k. Where both are int8, q is of any type and an element
             is its code times its token's scale: float32 k_scales and v_scales [kv_head, key], any
-            strides. "dense" and "listed" read such, the others where they are dense
+            strides. "budget" reads such only where it is dense
     returns [head, query, channel of v] float32, `out` where that is given (any strides with channels
             together, in memory of its own); with return_sums, return_selected or return_dropped an Attended
 
@@ -152,19 +152,22 @@ def attention(
 
 
 def prefill_codes(
-    k: Stored,
-    v: Stored,
+    k: Union[Stored, Codes],
+    v: Union[Stored, Codes],
     *,
+    k_scales: Optional[Floats] = None,
+    v_scales: Optional[Floats] = None,
     method: Literal["budget", "pages"] = "budget",
     products: Optional[Literal["float32", "bfloat16"]] = None,
     dtype: Optional[Literal["bfloat16"]] = None,
 ) -> PrefillCodes:
     """What method="budget" or "pages" wants to know of keys, for calls that share k and v.
 
-    "pages" has codes for its `products`, None for "float32". Holds both arrays, whose numbers must not
-    change from here on. NaN and infinity are refused.
+    "pages" has codes for its `products`, None for "float32"; k and v may be int8 with scales there, as
+    `attention` says. Holds the arrays, whose numbers must not change from here on. NaN and infinity are
+    refused.
     """
-    return _core.prefill_codes(k, v, method, products, dtype)
+    return _core.prefill_codes(k, v, k_scales, v_scales, method, products, dtype)
 
 
 class KVPool:

@@ -77,7 +77,13 @@ def attend_batch(
     sequences: list[Sequence], layer: int, queries: object, given: dict[str, Any]
 ) -> list[Any]: ...
 def prefill_codes(
-    k: object, v: object, method: str, products: Optional[str], dtype: Optional[str]
+    k: object,
+    v: object,
+    k_scales: object,
+    v_scales: object,
+    method: str,
+    products: Optional[str],
+    dtype: Optional[str],
 ) -> PrefillCodes: ...
 def instruction_set() -> str:
     """What the library computes with: "base", "avx2", "avx512" or "avx512_dot" (VNNI and BF16).

@@ -11,6 +11,7 @@
 #include <pybind11/pybind11.h>
 
 #include <algorithm>
+#include <array>
 #include <cstddef>
 #include <cstdint>
 #include <functional>
@@ -135,6 +136,13 @@ public:
         twin.reset(new sequence(pool_, std::move(handle), written_));
         return twin;
     }
+    /// Of a layer's keys, for method="best_keys"; until the sequence changes.
+    [[nodiscard]] sofattn_codes const* codes(std::int64_t layer) const {
+        sofattn_attention a;
+        sofattn_attention_init(&a);
+        require_ok(sofattn_sequence_describe(handle_.get(), layer, &a));
+        return a.codes;
+    }
     [[nodiscard]] py::object attend(std::int64_t layer, rows const& q, call& c) const {
         require_layer(layer);
         auto const lock = reading();
@@ -245,7 +253,8 @@ public:
         : keys_(std::move(k)), values_(std::move(v)), method_(method), products_(products) {
         require_shape("v", values_.array, {keys_.heads(), keys_.tokens(), values_.dim()},
                       "[head of k, token of k, any number of channels]");
-        // One query, which is of the keys, and an output that is never written.
+        // One query, and an output that is never written.
+        static constexpr std::array<float, 256> no_query{}; // as long as the longest key
         sofattn_attention a;
         sofattn_attention_init(&a);
         float nowhere = 0;
@@ -254,8 +263,12 @@ public:
         a.keys = keys_.tokens();
         a.qk_dim = keys_.dim();
         a.v_dim = values_.dim();
-        a.query = a.key = keys_.operand;
+        a.query.data = no_query.data();
+        a.query.type = SOFATTN_F32;
+        a.key = keys_.operand;
         a.value = values_.operand;
+        a.key_scales = keys_.scales;
+        a.value_scales = values_.scales;
         a.output = &nowhere;
         a.method = method;
         a.products = products;
@@ -269,6 +282,14 @@ public:
         }
         require_ok(found);
         handle_.reset(made);
+    }
+
+    /// Of keys, for method="budget".
+    static void refuse_int8(rows const& k) {
+        if (k.operand.type == SOFATTN_INT8) {
+            refuse("k.dtype", "int8", "float32, float16 or bfloat16 with method=\"budget\"",
+                   SOFATTN_UNSUPPORTED);
+        }
     }
 
     [[nodiscard]] std::int64_t tokens() const { return keys_.tokens(); }
@@ -293,7 +314,9 @@ private:
     [[nodiscard]] static bool same(rows const& a, rows const& b) {
         return a.operand.data == b.operand.data && a.operand.type == b.operand.type &&
                a.operand.head_stride == b.operand.head_stride &&
-               a.operand.token_stride == b.operand.token_stride && a.heads() == b.heads() &&
+               a.operand.token_stride == b.operand.token_stride && a.scales.data == b.scales.data &&
+               a.scales.head_stride == b.scales.head_stride &&
+               a.scales.token_stride == b.scales.token_stride && a.heads() == b.heads() &&
                a.tokens() == b.tokens() && a.dim() == b.dim();
     }
 

@@ -7,6 +7,7 @@
 #include "errors.hpp"
 #include <sofattn/sofattn.h>
 
+#include <pybind11/numpy.h>
 #include <pybind11/pybind11.h>
 
 #include <algorithm>
@@ -19,19 +20,55 @@
 namespace sofattn::python {
 namespace {
 
-/// Keys of arrays have no codes: they are copied into a cache of their own.
-py::object attend_best_keys(call& c, rows const& q, rows const& k, rows const& v) {
+/// A pool for keys and values of arrays.
+std::shared_ptr<pool> pool_for(std::int32_t type, rows const& k, std::int64_t v_dim) {
     sofattn_layout l;
     sofattn_layout_init(&l);
-    l.type = k.operand.type;
+    l.type = type;
     l.kv_heads = k.heads();
     l.qk_dim = k.dim();
-    l.v_dim = v.dim();
+    l.v_dim = v_dim;
     l.pages = k.tokens() / l.page_tokens + 1;
     l.coded_from = std::clamp<std::int64_t>(k.tokens(), 1, l.coded_from);
-    sequence s(std::make_shared<pool>(l));
-    s.write(0, k, v, true);
-    return s.attend(0, q, c);
+    return std::make_shared<pool>(l);
+}
+
+/// Keys in int8 as the floats that they stand for, [head, token, channel] of `count` tokens from `first` on.
+py::array_t<float> widened(rows const& k, std::int64_t first, std::int64_t count) {
+    py::array_t<float> made({k.heads(), count, k.dim()});
+    auto to = made.mutable_unchecked<3>();
+    auto const scales = py::reinterpret_borrow<py::array>(k.scale_array);
+    for (std::int64_t h = 0; h < k.heads(); ++h) {
+        for (std::int64_t t = 0; t < count; ++t) {
+            auto const* const codes = static_cast<std::int8_t const*>(k.array.data(h, first + t));
+            float const scale = *static_cast<float const*>(scales.data(h, first + t));
+            for (std::int64_t d = 0; d < k.dim(); ++d) {
+                to(h, t, d) = scale * static_cast<float>(codes[d]);
+            }
+        }
+    }
+    return made;
+}
+
+/// Keys of arrays have no codes: they are copied into a cache of their own. One of int8 would round what it is
+/// given once more, so that keys in int8 are read where they lie, and the cache has their codes alone.
+py::object attend_best_keys(call& c, rows const& q, rows const& k, rows const& v) {
+    if (k.operand.type != SOFATTN_INT8) {
+        sequence s(pool_for(k.operand.type, k, v.dim()));
+        s.write(0, k, v, true);
+        return s.attend(0, q, c);
+    }
+    sequence s(pool_for(SOFATTN_F32, k, 1));
+    constexpr std::int64_t at_once = 1024; // tokens; bounds the floats beside those in the cache
+    for (std::int64_t first = 0; first < k.tokens(); first += at_once) {
+        std::int64_t const count = std::min(at_once, k.tokens() - first);
+        py::array_t<float> no_values({k.heads(), count, std::int64_t{1}});
+        std::fill_n(no_values.mutable_data(), no_values.size(), 0.0f);
+        s.write(0, read_rows("k", widened(k, first, count), false),
+                read_rows("v", no_values, false), true);
+    }
+    c.a.codes = s.codes(0);
+    return c.run();
 }
 
 py::object attention(py::dict const& given) {
@@ -49,19 +86,11 @@ py::object attention(py::dict const& given) {
                SOFATTN_UNSUPPORTED);
     }
     if (c.a.keys >= c.a.dense_below) {
-        if (c.a.method == SOFATTN_BEST_KEYS && k.operand.type == SOFATTN_INT8) {
-            refuse("k.dtype", "int8",
-                   "float32, float16 or bfloat16 with method=\"best_keys\": a "
-                   "Sequence of a KVPool with dtype=\"int8\" has codes",
-                   SOFATTN_UNSUPPORTED);
-        }
         if (c.a.method == SOFATTN_BEST_KEYS) {
             return attend_best_keys(c, q, k, v);
         }
-        if (is_coded_prefill(c.a.method) && k.operand.type == SOFATTN_INT8) {
-            refuse("k.dtype", "int8",
-                   "float32, float16 or bfloat16 with method=\"budget\" and \"pages\"",
-                   SOFATTN_UNSUPPORTED);
+        if (c.a.method == SOFATTN_BUDGET) {
+            prefill_codes::refuse_int8(k);
         }
         if (is_coded_prefill(c.a.method) && !from.given("codes")) {
             own = std::make_unique<prefill_codes>(k, v, c.a.method, c.a.products);
@@ -245,20 +274,24 @@ PYBIND11_MODULE(_core, m) {
                               "What method=\"budget\" or \"pages\" knows of keys and values; "
                               "holds both arrays.")
         .def_property_readonly("tokens", &prefill_codes::tokens);
-    m.def("prefill_codes",
-          [](py::handle k, py::handle v, py::handle method, py::handle products, py::handle dtype) {
-              bool const bfloat16 = is_bfloat16(dtype, false);
-              std::int32_t const of = as_choice("method", method, coded_methods);
-              if (of != SOFATTN_PAGES && !products.is_none()) {
-                  refuse("products", shown(products), "left out but with method=\"pages\"",
-                         SOFATTN_UNSUPPORTED);
-              }
-              std::int32_t const multiplied = products.is_none()
-                                                  ? SOFATTN_PRODUCTS_F32
-                                                  : as_choice("products", products, all_products);
-              return std::make_unique<prefill_codes>(read_rows("k", k, bfloat16),
-                                                     read_rows("v", v, bfloat16), of, multiplied);
-          });
+    m.def("prefill_codes", [](py::handle k, py::handle v, py::handle k_scales, py::handle v_scales,
+                              py::handle method, py::handle products, py::handle dtype) {
+        bool const bfloat16 = is_bfloat16(dtype, false);
+        std::int32_t const of = as_choice("method", method, coded_methods);
+        if (of != SOFATTN_PAGES && !products.is_none()) {
+            refuse("products", shown(products), "left out but with method=\"pages\"",
+                   SOFATTN_UNSUPPORTED);
+        }
+        std::int32_t const multiplied = products.is_none()
+                                            ? SOFATTN_PRODUCTS_F32
+                                            : as_choice("products", products, all_products);
+        rows const keys = read_stored("k", k, k_scales, bfloat16);
+        if (of == SOFATTN_BUDGET) {
+            prefill_codes::refuse_int8(keys);
+        }
+        return std::make_unique<prefill_codes>(keys, read_stored("v", v, v_scales, bfloat16), of,
+                                               multiplied);
+    });
     m.def("attention", &attention);
     m.def("attend_batch", &attend_batch);
     define_cache(m);

@@ -97,7 +97,14 @@ public:
     void reserve(index_t rows) {
         bytes_.reserve(static_cast<std::size_t>(ceil_div(rows, block_rows) * block_bytes()));
     }
-    /// A row of zeros, as are the rows of its block that are not there yet.
+    /// Room for one more row. Doubles what there is at least, so that growing costs O(1) per row.
+    void make_room() {
+        std::size_t const needed = bytes_.size() + static_cast<std::size_t>(block_bytes());
+        if (size_ % block_rows == 0 && needed > bytes_.capacity()) {
+            bytes_.reserve(std::max(needed, 2 * bytes_.capacity()));
+        }
+    }
+    /// A row of zeros, as are the rows of its block that are not there yet. If it throws nothing has changed.
     void append() {
         if (size_ % block_rows == 0) {
             std::uint8_t const zero = nibbles ? std::uint8_t{0x88} : exec::panel_byte(0);

@@ -59,7 +59,8 @@ struct key_calibration {
 /// out    scores     [row, key], or [key] the largest of the rows; int32, as predict_scores gives.
 ///                   Of pages: their keys, one page after the other
 /// pre    dim as calibrated; scores have `padded(count)` places per row (SOFATTN_ASSERT)
-/// error  construction throws `error` on a calibration that fits no head
+/// error  construction throws `error` on a calibration that fits no head; what throws for want of memory has
+///        changed nothing
 /// events none: this is no circuit
 /// exact  scores are bit-identical to predict_scores on key_index's codes, if calibrated on its keys
 /// paper  DLZS phase 1.2, section III-A; the packing is not in the paper
@@ -94,6 +95,8 @@ public:
 
     /// Room for so many keys, so that appending up to there allocates nothing.
     void reserve(index_t keys) { codes_.reserve(keys); }
+    /// Room for one more key.
+    void make_room() { codes_.make_room(); }
 
     template <storage_float T>
     void append(view<T const, axis::dim> key) {

@@ -86,6 +86,12 @@ public:
     }
 
     void reserve(index_t keys) { ranges_.reserve(ceil_div(keys, options_.keys)); }
+    /// Room for one more key; takes none where `reserve` has made it.
+    void make_room() {
+        if (keys_ % options_.keys == 0) {
+            ranges_.make_room();
+        }
+    }
 
     template <std::invocable<index_t> Code>
     void append(Code code) {
@@ -154,7 +160,7 @@ private:
     page_options options_;
 };
 
-/// A packed index with a first level of pages; both grow together.
+/// A packed index with a first level of pages; both grow together, or, without memory, neither.
 template <packed_policy Policy>
 class paged_index {
 public:
@@ -168,6 +174,7 @@ public:
     }
     template <storage_float T>
     void append(view<T const, axis::dim> key) {
+        make_room();
         keys_.append(key);
         index_t const last = keys_.size() - 1;
         pages_.append([&](index_t d) { return keys_.code(last, d); });
@@ -183,6 +190,7 @@ public:
     /// As packed_index's.
     template <std::invocable<index_t> Code>
     void append_coded(Code code) {
+        make_room();
         keys_.append_coded(code);
         pages_.append(code);
     }
@@ -199,6 +207,11 @@ public:
     [[nodiscard]] page_ranges<Policy> const& pages() const noexcept { return pages_; }
 
 private:
+    void make_room() {
+        keys_.make_room();
+        pages_.make_room();
+    }
+
     packed_index<Policy> keys_;
     page_ranges<Policy> pages_;
 };

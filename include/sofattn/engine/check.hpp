@@ -85,6 +85,12 @@ private:
     return !is_dense(d) && (d.how == method::budget || d.how == method::pages);
 }
 
+/// Whether keys and values are read where they lie. method::pages has copies of them, and may be told sizes and
+/// type alone.
+[[nodiscard]] inline bool reads_keys(attention_desc const& d) noexcept {
+    return is_dense(d) || d.how != method::pages || d.finite == finite_check::reject;
+}
+
 [[nodiscard]] inline bool multiplies_int8(attention_desc const& d) noexcept {
     return is_dense(d) && !decodes(d) && d.products == dense_products::int8;
 }
@@ -138,7 +144,9 @@ inline void check_scales(checker& c, attention_desc const& d, row_scales const& 
                   "null but where keys and values are in int8");
         return;
     }
-    c.given(data, of.data, "the first scale of keys and of values that are in int8");
+    if (reads_keys(d)) {
+        c.given(data, of.data, "the first scale of keys and of values that are in int8");
+    }
     c.aligned(data, of.data, 4);
     c.stride(are_keys ? "key_scales.head_stride" : "value_scales.head_stride", of.head_stride,
              d.kv_heads, 4);
@@ -164,8 +172,10 @@ inline void check_memory(checker& c, attention_desc const& d) noexcept {
                                  "key.token_stride", d.kv_heads, rows},
                            named{d.value, "value.data", "value.type", "value.head_stride",
                                  "value.token_stride", d.kv_heads, rows}}) {
-        c.given(n.data, n.of.data, "the first element of an array");
         bool const is_query = &n.of == &d.query;
+        if (is_query || reads_keys(d)) {
+            c.given(n.data, n.of.data, "the first element of an array");
+        }
         c.in_range(n.type, static_cast<std::int64_t>(n.of.type), 0, is_query ? 2 : 3,
                    is_query ? "f32, f16 or bf16" : "f32, f16, bf16 or int8");
         if (!c.ok()) {

@@ -127,6 +127,8 @@ struct attention_desc {
 
     // --- memory ---
     operand query{};
+    // Keys and values may lack data where nobody reads them: method::pages that is not dense has copies, if
+    // `finite` is unchecked. Scales likewise.
     operand key{};   ///< [kv_head, token or row of the pool, qk_dim]
     operand value{}; ///< of the type of key
     output_rows output{};

@@ -169,43 +169,19 @@ public:
         return code(layer, first + tokens);
     }
 
-    /// Forgets all tokens but the first `tokens`.
+    /// Forgets all tokens but the first `tokens`. Never fails where those that go are not written in any layer,
+    /// so that an `extend` can be taken back.
     [[nodiscard]] verdict truncate(std::int64_t tokens) noexcept {
         detail::checker c;
         c.in_range("tokens", tokens, 0, length_, "from 0 to the sequence's length");
         if (!c.ok()) {
             return c.found();
         }
-        // Codes first: they may have to be made anew by older steps, which takes memory.
-        std::vector<std::vector<key_codes>> remade;
-        std::vector<engine::page_codes::new_sketches> sketches;
-        verdict const room = detail::guarded([&] {
-            remade.resize(layers_.size());
-            sketches.resize(layers_.size());
-            for (std::size_t at = 0; at < layers_.size(); ++at) {
-                std::int64_t const stay = std::min(layers_[at].written, tokens);
-                auto const rows = rows_of(static_cast<std::int64_t>(at));
-                sketches[at] = layers_[at].pages.recalibrated(rows.keys(stay));
-                if (calibrated_by(stay) != layers_[at].calibrated && calibrated_by(stay) != 0) {
-                    remade[at] = coded(rows, stay);
-                }
+        if (std::ranges::any_of(layers_, [=](auto const& l) { return l.written > tokens; })) {
+            verdict const forgotten = forget_codes(tokens);
+            if (!forgotten.ok()) {
+                return forgotten;
             }
-        });
-        if (!room.ok()) {
-            return room;
-        }
-        for (std::size_t at = 0; at < layers_.size(); ++at) {
-            layer_state& state = layers_[at];
-            std::int64_t const stay = std::min(state.written, tokens);
-            if (calibrated_by(stay) != state.calibrated) {
-                state.codes = std::move(remade[at]);
-                state.calibrated = calibrated_by(stay);
-            }
-            for (auto& codes : state.codes) {
-                codes.truncate(stay);
-            }
-            state.pages.truncate(stay, std::move(sketches[at]));
-            state.written = stay;
         }
         auto const keep = static_cast<std::size_t>(pages_needed(tokens));
         pool_->give_back(std::span(pages_).subspan(keep));
@@ -376,6 +352,42 @@ private:
         }
         state.pages.append(rows.keys(tokens), rows.values(tokens), std::move(sketches));
         state.written = tokens;
+        return {};
+    }
+
+    /// Codes and rows of all layers but those of the first `tokens`.
+    [[nodiscard]] verdict forget_codes(std::int64_t tokens) noexcept {
+        // They may have to be made anew by older steps, which takes memory.
+        std::vector<std::vector<key_codes>> remade;
+        std::vector<engine::page_codes::new_sketches> sketches;
+        verdict const room = detail::guarded([&] {
+            remade.resize(layers_.size());
+            sketches.resize(layers_.size());
+            for (std::size_t at = 0; at < layers_.size(); ++at) {
+                std::int64_t const stay = std::min(layers_[at].written, tokens);
+                auto const rows = rows_of(static_cast<std::int64_t>(at));
+                sketches[at] = layers_[at].pages.recalibrated(rows.keys(stay));
+                if (calibrated_by(stay) != layers_[at].calibrated && calibrated_by(stay) != 0) {
+                    remade[at] = coded(rows, stay);
+                }
+            }
+        });
+        if (!room.ok()) {
+            return room;
+        }
+        for (std::size_t at = 0; at < layers_.size(); ++at) {
+            layer_state& state = layers_[at];
+            std::int64_t const stay = std::min(state.written, tokens);
+            if (calibrated_by(stay) != state.calibrated) {
+                state.codes = std::move(remade[at]);
+                state.calibrated = calibrated_by(stay);
+            }
+            for (auto& codes : state.codes) {
+                codes.truncate(stay);
+            }
+            state.pages.truncate(stay, std::move(sketches[at]));
+            state.written = stay;
+        }
         return {};
     }
 

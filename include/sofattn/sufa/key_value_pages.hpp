@@ -135,9 +135,9 @@ public:
 
     /// Keys.
     [[nodiscard]] index_t size() const noexcept { return size_; }
-    /// Of the blocks, shared ones included.
+    /// Of the blocks that have keys, shared ones included.
     [[nodiscard]] index_t bytes() const noexcept {
-        return std::ssize(blocks_) * block_floats() * static_cast<index_t>(sizeof(float));
+        return ceil_div(size_, block_keys) * block_floats() * static_cast<index_t>(sizeof(float));
     }
     /// Factors of a query.
     [[nodiscard]] index_t steps() const noexcept { return steps_; }
