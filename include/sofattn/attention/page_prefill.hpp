@@ -13,6 +13,7 @@
 #include <sofattn/attention/problem.hpp>
 #include <sofattn/core/assert.hpp>
 #include <sofattn/core/error.hpp>
+#include <sofattn/core/output_array.hpp>
 #include <sofattn/core/types.hpp>
 #include <sofattn/core/view.hpp>
 #include <sofattn/exec/bf16_dot.hpp>
@@ -124,8 +125,8 @@ public:
     /// they look at), from any thread; not called where attention is dense.
     template <key_value_problem Given, exec::parallel_for Run, class OnLooked = ignore_looked_pages>
     void operator()(Given const& given, std::span<index_type const> indexes,
-                    view<float, axis::head, axis::query, axis::value_dim> output,
-                    std::span<std::byte> workspace, Run const& run, OnLooked const& on_looked = {},
+                    output_array const& output, std::span<std::byte> workspace, Run const& run,
+                    OnLooked const& on_looked = {},
                     dropped_mass const& dropped = {}) const noexcept {
         (*this)(given, indexes, output, workspace, run, on_looked, dropped,
                 [&](index_t head) -> sads::budget const& { return options_.budget_of(head); });
@@ -135,9 +136,9 @@ public:
     template <key_value_problem Given, exec::parallel_for Run, class OnLooked,
               std::invocable<index_t> BudgetOf>
     void operator()(Given const& given, std::span<index_type const> indexes,
-                    view<float, axis::head, axis::query, axis::value_dim> output,
-                    std::span<std::byte> workspace, Run const& run, OnLooked const& on_looked,
-                    dropped_mass const& dropped, BudgetOf const& budget_of) const noexcept {
+                    output_array const& output, std::span<std::byte> workspace, Run const& run,
+                    OnLooked const& on_looked, dropped_mass const& dropped,
+                    BudgetOf const& budget_of) const noexcept {
         SOFATTN_ASSERT(given.is_valid());
         problem_shape const shape = given.extents();
         assert_prefill(shape, indexes, output, workspace.size(),
