@@ -42,7 +42,7 @@ namespace sofattn {
 ///                 generated on demand
 ///        run      whose threads; without it, the calling one. Callbacks then come from any of them,
 ///                 and what does not fit into memory ends the program
-/// out    output   [head, query, value_dim]; rows that see no key are zero
+/// out    output   [head, query, value_dim] in f32, f16 or bf16; rows that see no key are zero
 /// pre    none beyond what is checked
 /// error  sofattn::error, before anything is written, for shapes, options or numbers that make no
 ///        attention (problem_shape, attention_options, require_finite)

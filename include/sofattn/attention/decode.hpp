@@ -206,7 +206,7 @@ private:
 ///        workspace  at least decode_workspace_bytes(given.shape(), run.threads(), parts) bytes
 ///        run        who does the work (exec::parallel_for); a task is a chunk of keys
 ///        parts      how long chunks are; sofattn-tune measures what is best
-/// out    output     [head, query, value_dim]; rows that see no key are zero
+/// out    output     [head, query, value_dim] in f32, f16 or bf16; rows that see no key are zero
 ///        sums       of each row, where wanted
 /// pre    given.shape() is valid and has no window if there are more queries than one, output fits it, workspace is large enough
 ///        (SOFATTN_ASSERT); |logit| < 1e30

@@ -77,7 +77,7 @@ dense_workspace_bytes(problem_shape const& shape, index_t threads,
 ///        workspace  at least dense_workspace_bytes<Products>(given.shape(), run.threads(), tiles) bytes
 ///        run        who does the work (exec::parallel_for)
 ///        tiles      how it is cut for the caches; sofattn-tune measures which are best
-/// out    output     [head, query, value_dim]; rows that see no key are zero
+/// out    output     [head, query, value_dim] in f32, f16 or bf16; rows that see no key are zero
 ///        sums       of each row, where wanted; int8 products have none
 /// pre    given.shape() and tiles are valid and output fits, workspace is large enough (SOFATTN_ASSERT);
 ///        no logit_terms with int8 products; |logit| < 1e30

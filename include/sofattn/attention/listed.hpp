@@ -82,7 +82,7 @@ struct listed_layout {
 ///        lists      which keys; those that a query does not see (causal, window) are left out
 ///        workspace  at least listed_workspace_bytes(given.shape(), lists, run.threads()) bytes
 ///        run        who does the work; a task is a KV head (or a query head) at a query
-/// out    output     [head, query, value_dim]; rows without a key are zero
+/// out    output     [head, query, value_dim] in f32, f16 or bf16; rows without a key are zero
 ///        sums       of each row, over its listed keys, where wanted
 ///        dropped    of each row, where wanted
 /// pre    lists.fits(given.shape()), no ALiBi slopes, sizes fit, workspace is large enough (SOFATTN_ASSERT);

@@ -51,8 +51,8 @@ struct ignore_looked_pages {
 ///                 error (page_loss), minimum, sinks, window; without, nothing is skipped; the same for
 ///                 all heads or one each
 ///        workspace at least workspace_bytes(shape, run.threads()) bytes
-/// out    output   [head, query, value_dim]; rows that see no key are zero. Skipped pages have their estimated
-///                 weight, and the mean value of their segments of 64 keys
+/// out    output   [head, query, value_dim] in f32, f16 or bf16; rows that see no key are zero. Skipped
+///                 pages have their estimated weight, and the mean value of their segments of 64 keys
 ///        dropped  of each row, where wanted: that weight's share; not where attention is dense
 /// pre    finite inputs; options have passed `check`; sizes fit (SOFATTN_ASSERT)
 /// error  sofattn::error from `check` and `index` only

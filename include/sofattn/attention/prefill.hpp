@@ -46,7 +46,7 @@ struct ignore_kept_keys {
 ///        options  budget (mass, output error, radius, minimum; no ratio, no count, no maximum), the
 ///                 same for all heads or one each
 ///        workspace at least workspace_bytes(shape, run.threads()) bytes
-/// out    output   [head, query, value_dim]; rows that see no key are zero
+/// out    output   [head, query, value_dim] in f32, f16 or bf16; rows that see no key are zero
 ///        dropped  of each row, where wanted and attention is not dense
 /// pre    finite inputs; options have passed `check`; sizes fit (SOFATTN_ASSERT)
 /// error  sofattn::error from `check` and `index` only

@@ -105,7 +105,7 @@ template <key_value_problem Given>
 ///                   count + sinks + window, the index is scanned as ever. reuse.reused(KV head, query, whether)
 ///        on_kept    on_kept(query head, query, keys) per selection, of the group's first head where
 ///                   it selects together; keys ascend. Called by the thread that does the work
-/// out    output     [head, query, value_dim]; rows that see no key are zero
+/// out    output     [head, query, value_dim] in f32, f16 or bf16; rows that see no key are zero
 ///        sums       of each row, over the kept keys, where wanted
 ///        dropped    of each row, where wanted
 /// pre    shapes and sizes fit, the problem has no window and no ALiBi slopes, workspace is large enough (SOFATTN_ASSERT); |logit| < 1e30
