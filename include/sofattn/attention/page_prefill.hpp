@@ -15,7 +15,6 @@
 #include <sofattn/core/error.hpp>
 #include <sofattn/core/output_array.hpp>
 #include <sofattn/core/types.hpp>
-#include <sofattn/core/view.hpp>
 #include <sofattn/exec/bf16_dot.hpp>
 #include <sofattn/exec/parallel.hpp>
 #include <sofattn/sads/budget.hpp>
