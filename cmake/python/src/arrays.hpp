@@ -172,9 +172,7 @@ inline void require_apart(py::array const& output, py::array const& input,
 
 /// How elements of this type are held: bfloat16 in the bits of uint16, numpy has none. pre: no int8
 [[nodiscard]] inline py::dtype numpy_type(std::int32_t type) {
-    return py::dtype(type == SOFATTN_F32   ? "float32"
-                     : type == SOFATTN_F16 ? "float16"
-                                           : "uint16");
+    return py::dtype(type == SOFATTN_F32 ? "float32" : type == SOFATTN_F16 ? "float16" : "uint16");
 }
 
 /// [head, query, channel] of the type that may be written.
