@@ -30,7 +30,7 @@ extern "C" {
 
 /* Changes of the first number break callers, of the second add to the interface. */
 #define SOFATTN_VERSION_MAJOR 0
-#define SOFATTN_VERSION_MINOR 4
+#define SOFATTN_VERSION_MINOR 5
 #define SOFATTN_VERSION_PATCH 0
 
 /* Of the library that is loaded: major * 10000 + minor * 100 + patch. */
@@ -132,7 +132,7 @@ typedef struct sofattn_attention {
      * copies, unless `finite` is SOFATTN_REJECT. */
     sofattn_operand key;         /* [kv_head, token or row of the pool, qk_dim] */
     sofattn_operand value;       /* of the type of key */
-    float* output;               /* [head, query, v_dim] */
+    void* output;                /* [head, query, v_dim] of output_type, below; else of floats */
     int64_t output_head_stride;  /* bytes */
     int64_t output_token_stride; /* bytes */
     /* Keys in pages: key t is row pages[t / page_tokens] * page_tokens + t % page_tokens. NULL: in a row. */
@@ -207,6 +207,10 @@ typedef struct sofattn_attention {
     /* SOFATTN_PAGES, in the place of prefill: by sofattn_sequence_describe, of a pool that keeps them, for the
      * same products */
     sofattn_page_codes const* page_codes;
+
+    /* Since 0.5. SOFATTN_F32, SOFATTN_F16 or SOFATTN_BF16, whatever the others are: what output would be in
+     * f32, rounded to nearest, ties to even. In f16 numbers from 65520 on become infinity. NaN stays NaN. */
+    int32_t output_type;
 } sofattn_attention;
 
 /* Zeros, but for the numbers named above and a causal mask. */

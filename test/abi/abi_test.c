@@ -124,7 +124,7 @@ static sofattn_attention attention(int64_t count, int64_t length) {
 }
 
 /* Runs the shares of three participants, one after the other, last first. */
-static sofattn_verdict run(sofattn_attention const* a) {
+static sofattn_verdict run_once(sofattn_attention const* a) {
     size_t const bytes = sofattn_workspace_bytes(a, 3);
     void* const workspace = malloc(bytes);
     sofattn_verdict v;
@@ -134,6 +134,64 @@ static sofattn_verdict run(sofattn_attention const* a) {
         v = sofattn_run(a, workspace, bytes, i, 3);
     }
     free(workspace);
+    return v;
+}
+
+/* Bits of x in a type of `fraction` bits of fraction, whose least normal number is 2^least; nearest, ties to
+ * even. */
+static uint16_t rounded(float x, int fraction, int least) {
+    double const magnitude = fabs((double)x);
+    uint32_t const sign = signbit(x) ? 0x8000 : 0;
+    uint32_t const infinity = fraction == 10 ? 0x7c00 : 0x7f80;
+    int exponent = least;
+    uint32_t bits;
+    if (magnitude == 0) {
+        return (uint16_t)sign;
+    }
+    if (isinf(magnitude)) {
+        return (uint16_t)(sign | infinity);
+    }
+    exponent = ilogb(magnitude) > least ? ilogb(magnitude) : least;
+    bits = ((uint32_t)(exponent - least) << fraction) +
+           (uint32_t)nearbyint(ldexp(magnitude, fraction - exponent));
+    return (uint16_t)(sign | (bits < infinity ? bits : infinity));
+}
+
+/* With outputs in 16 bits: those in floats, rounded. `a` was carried out. */
+static void check_rounded(sofattn_attention const* a) {
+    static uint16_t narrow[HEADS * TOKENS * DIM];
+    int32_t type;
+    int64_t h, q, d, wrong = 0;
+    for (type = SOFATTN_F16; type <= SOFATTN_BF16; ++type) {
+        sofattn_attention b = *a;
+        memset(narrow, 0xee, sizeof narrow);
+        b.output = narrow;
+        b.output_type = type;
+        b.output_head_stride /= 2;
+        b.output_token_stride /= 2;
+        EXPECT(ok(run_once(&b)));
+        for (h = 0; h < a->heads; ++h) {
+            for (q = 0; q < a->queries; ++q) {
+                float const* const row =
+                    (float const*)((char const*)a->output + h * a->output_head_stride +
+                                   q * a->output_token_stride);
+                int64_t const at = h * b.output_head_stride / 2 + q * b.output_token_stride / 2;
+                for (d = 0; d < a->v_dim; ++d) {
+                    uint16_t const right =
+                        type == SOFATTN_F16 ? rounded(row[d], 10, -14) : rounded(row[d], 7, -126);
+                    wrong += narrow[at + d] != right;
+                }
+            }
+        }
+    }
+    EXPECT(wrong == 0);
+}
+static sofattn_verdict run(sofattn_attention const* a) {
+    sofattn_verdict const v = run_once(a);
+    /* A selection that is used again is another one the next time. */
+    if (v.status == SOFATTN_OK && a->reuse == NULL) {
+        check_rounded(a);
+    }
     return v;
 }
 
@@ -156,6 +214,14 @@ static void test_attention(void) {
     EXPECT(ok(sofattn_check(&a)));
     EXPECT(ok(run(&a)));
     EXPECT(distance(outputs, others, TOKENS) < 2e-5);
+    a.products = SOFATTN_PRODUCTS_BF16;
+    EXPECT(ok(run(&a)));
+    EXPECT(distance(outputs, others, TOKENS) < 0.01);
+    a.products = SOFATTN_PRODUCTS_INT8;
+    EXPECT(ok(run(&a)));
+    EXPECT(distance(outputs, others, TOKENS) < 0.04);
+    a.products = SOFATTN_PRODUCTS_F32;
+    EXPECT(ok(run(&a)));
     memcpy(others, outputs, sizeof others);
     memset(outputs, 0, sizeof outputs);
     bytes = sofattn_workspace_bytes(&a, 2);
@@ -192,6 +258,14 @@ static void test_refusals(void) {
     a.struct_bytes = offsetof(sofattn_attention, mass); /* one from the past */
     a.page_loss = -5;                                   /* not read */
     EXPECT(ok(sofattn_check(&a)));
+    a = attention(1, TOKENS);
+    a.output_type = SOFATTN_INT8;
+    EXPECT(strcmp(sofattn_check(&a).field, "output.type") == 0);
+    a.struct_bytes = offsetof(sofattn_attention, output_type); /* a caller of 0.4: floats */
+    EXPECT(ok(sofattn_check(&a)));
+    textbook(others, 1, TOKENS);
+    EXPECT(ok(run_once(&a)));
+    EXPECT(distance(outputs, others, 1) < 2e-5);
     EXPECT(sofattn_check(NULL).status == SOFATTN_NULL_POINTER);
     EXPECT(sofattn_workspace_bytes(NULL, 1) == 0);
     EXPECT(sofattn_pool_create(NULL, NULL).status == SOFATTN_NULL_POINTER);

@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: MIT
 #include "attention/decode_case.hpp"
+#include "attention/rounded_outputs.hpp"
 #include "core/aborts.hpp"
 #include "support/allocation_counts.hpp"
 #include "support/generators.hpp"
@@ -7,6 +8,7 @@
 #include <sofattn/attention/decode.hpp>
 #include <sofattn/core/bfloat16.hpp>
 #include <sofattn/core/half.hpp>
+#include <sofattn/core/output_array.hpp>
 #include <sofattn/exec/parallel.hpp>
 
 #include <doctest/doctest.h>
@@ -154,6 +156,19 @@ TEST_CASE("attention.decode: one logit far above or below all others, in any chu
             }
             CHECK(deviation(layer.given(), attend(layer.given())) <= tolerance);
         }
+    }
+}
+
+TEST_CASE_TEMPLATE("attention.decode: 16-bit outputs are those in f32, rounded to nearest", T,
+                   float, half) {
+    SOFATTN_GENERATOR(random);
+    for (index_t const value_dim : {1, 16, 23, 128}) {
+        decode_case<T> const layer(random, {2, 3, 3, 2, 16, value_dim, true}); // one row sees none
+        problem_shape const s = layer.given().shape();
+        check_rounded_outputs(random, s, [&](output_array const& to) {
+            std::vector<std::byte> workspace(decode_workspace_bytes(s, 1));
+            dense_decode(layer.given(), to, workspace, exec::serial{});
+        });
     }
 }
 

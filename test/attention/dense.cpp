@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: MIT
 #include "attention/dense_case.hpp"
+#include "attention/rounded_outputs.hpp"
 #include "core/aborts.hpp"
 #include "support/allocations.hpp"
 #include "support/generators.hpp"
@@ -10,6 +11,7 @@
 #include <sofattn/core/bfloat16.hpp>
 #include <sofattn/core/error.hpp>
 #include <sofattn/core/half.hpp>
+#include <sofattn/core/output_array.hpp>
 #include <sofattn/core/tensor.hpp>
 #include <sofattn/core/types.hpp>
 #include <sofattn/exec/parallel.hpp>
@@ -471,6 +473,37 @@ TEST_CASE("attention.dense: nothing is written between and around the elements o
             CHECK(std::ranges::count(memory, poison) == std::ssize(memory));
         }
     }
+}
+
+TEST_CASE_TEMPLATE("attention.dense: 16-bit outputs are those in f32, rounded to nearest", How,
+                   f32_in_f32, f32_in_bf16) {
+    SOFATTN_GENERATOR(random);
+    for (index_t const value_dim : {1, 3, 64, 70, 256}) {
+        dense_case<> const layer(random, {2, 2, 40, 30, 8, value_dim, true}); // some rows see none
+        problem_shape const s = layer.given().shape();
+        check_rounded_outputs(random, s, [&](output_array const& to) {
+            std::vector<std::byte> workspace(dense_workspace_bytes(s, 1));
+            dense_attention<How::products>(layer.given(), to, workspace, exec::serial{});
+        });
+    }
+}
+
+TEST_CASE("attention.dense: outputs in f16 that are too large are infinite, and NaN stays NaN") {
+    SOFATTN_GENERATOR(random);
+    dense_case<> layer(random, {1, 1, 6, 6, 8, 24, true});
+    // The first row's output is its key's value.
+    layer.v(0, 0, 0) = 65519.0f;
+    layer.v(0, 0, 1) = -65520.0f;
+    layer.v(0, 0, 2) = 0x1p-25f;
+    layer.v(0, 0, 3) = std::numeric_limits<float>::quiet_NaN();
+    tensor<half, axis::head, axis::query, axis::value_dim> output({1, 6, 24});
+    std::vector<std::byte> workspace(dense_workspace_bytes(layer.given().shape(), 1));
+    dense_attention(layer.given(), output.view(), workspace, exec::serial{});
+    CHECK(output(0, 0, 0) == half(65504.0f));
+    CHECK(output(0, 0, 1) == half(-std::numeric_limits<float>::infinity()));
+    CHECK(output(0, 0, 2).bits() == 0);
+    CHECK(std::isnan(static_cast<float>(output(0, 0, 3))));
+    CHECK(output(0, 0, 4) == half(layer.v(0, 0, 4)));
 }
 
 TEST_CASE_TEMPLATE("attention.dense: allocates nothing", How, f32_in_f32, f16_in_f32, f32_in_bf16,

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: MIT
 // Dense attention with 8-bit products. What it shares with the others is tested in dense.cpp.
 #include "attention/dense_case.hpp"
+#include "attention/rounded_outputs.hpp"
 #include "support/allocation_counts.hpp"
 #include "support/generators.hpp"
 #include "support/own_threads.hpp"
@@ -9,6 +10,7 @@
 #include <sofattn/attention/problem.hpp>
 #include <sofattn/core/bfloat16.hpp>
 #include <sofattn/core/half.hpp>
+#include <sofattn/core/output_array.hpp>
 #include <sofattn/core/tensor.hpp>
 #include <sofattn/core/types.hpp>
 #include <sofattn/exec/parallel.hpp>
@@ -304,6 +306,18 @@ TEST_CASE("attention.dense: int8 products, rows do not depend on which rows shar
 }
 
 // --- memory --------------------------------------------------------------------------------------
+
+TEST_CASE("attention.dense: int8 products, 16-bit outputs are those in f32, rounded to nearest") {
+    SOFATTN_GENERATOR(random);
+    for (index_t const value_dim : {1, 64, 70}) {
+        dense_case<> const layer(random, {2, 2, 40, 30, 16, value_dim, true}); // some rows see none
+        problem_shape const s = layer.given().shape();
+        check_rounded_outputs(random, s, [&](output_array const& to) {
+            std::vector<std::byte> workspace(dense_workspace_bytes(s, 1));
+            dense_attention<int8>(layer.given(), to, workspace, exec::serial{});
+        });
+    }
+}
 
 TEST_CASE("attention.dense: int8 products allocate nothing") {
     SOFATTN_GENERATOR(random);

@@ -1,10 +1,12 @@
 // SPDX-License-Identifier: MIT
 // Attention to lists of keys, as other selectors give them.
 #include "attention/decode_case.hpp"
+#include "attention/rounded_outputs.hpp"
 #include "support/generators.hpp"
 #include "support/own_threads.hpp"
 #include <sofattn/attention/listed.hpp>
 #include <sofattn/core/half.hpp>
+#include <sofattn/core/output_array.hpp>
 #include <sofattn/exec/parallel.hpp>
 
 #include <doctest/doctest.h>
@@ -106,6 +108,24 @@ TEST_CASE_TEMPLATE("attention.listed: exactly the listed keys that a query sees,
                       return key >= s.sees(q).from && of.has(list, q, key);
                   }) <= 2e-5);
             CHECK(same_bits(run(own_threads{}), output));
+        }
+    }
+}
+
+TEST_CASE_TEMPLATE("attention.listed: 16-bit outputs are those in f32, rounded to nearest", T,
+                   float, half) {
+    SOFATTN_GENERATOR(random);
+    for (index_t const value_dim : {1, 16, 37}) {
+        decode_case<T> const layer(random, {2, 2, 6, 90, 9, value_dim, true});
+        problem_shape const s = layer.given().shape();
+        random_lists const of = lists_for(random, s, s.heads); // some of them empty
+        tensor<float, axis::head, axis::query> shares({s.heads, s.queries});
+        for (bool const estimates : {false, true}) {
+            check_rounded_outputs(random, s, [&](output_array const& to) {
+                std::vector<std::byte> workspace(listed_workspace_bytes(s, of.lists(), 1));
+                listed_attention(layer.given(), of.lists(), to, workspace, exec::serial{}, {},
+                                 estimates ? dropped_mass(shares.view()) : dropped_mass{});
+            });
         }
     }
 }

@@ -2,6 +2,7 @@
 #include "attention/layer_case.hpp"
 #include "attention/page_oracle.hpp"
 #include "attention/prefill_case.hpp"
+#include "attention/rounded_outputs.hpp"
 #include "support/allocation_counts.hpp"
 #include "support/generators.hpp"
 #include "support/guarded_workspace.hpp"
@@ -13,6 +14,7 @@
 #include <sofattn/core/bfloat16.hpp>
 #include <sofattn/core/error.hpp>
 #include <sofattn/core/half.hpp>
+#include <sofattn/core/output_array.hpp>
 #include <sofattn/dlzs/page_sketch.hpp>
 #include <sofattn/exec/parallel.hpp>
 #include <sofattn/ref/dense_attention.hpp>
@@ -373,6 +375,21 @@ TEST_CASE_TEMPLATE("attention.page_prefill: kernels allocate nothing and stay in
     CHECK(test::allocations.requests == before);
     CHECK(before > 0); // they are counted
     CHECK(memory.kept_outside());
+}
+
+TEST_CASE_TEMPLATE("attention.page_prefill: 16-bit outputs are those in f32, rounded to nearest",
+                   Entry, page_prefill<>, page_prefill<dense_products::bf16>) {
+    SOFATTN_GENERATOR(random);
+    for (index_t const value_dim : {3, 50, 128}) {
+        prefill_case<float> const layer(random, {2, 2, 70, 300, 48, value_dim, true});
+        Entry const entry(test::with(some_mass(random), 256), sparse_always);
+        auto const given = layer.given();
+        auto const indexes = entry.index(given, exec::serial{});
+        test::check_rounded_outputs(random, given.shape(), [&](output_array const& to) {
+            std::vector<std::byte> workspace(Entry::workspace_bytes(given.shape(), 1));
+            entry(given, indexes, to, workspace, exec::serial{});
+        });
+    }
 }
 
 TEST_CASE_TEMPLATE("attention.page_prefill: chunks over an index that grows with them, in a pool",

@@ -2,6 +2,7 @@
 #include "attention/layer_case.hpp"
 #include "attention/page_oracle.hpp"
 #include "attention/prefill_case.hpp"
+#include "attention/rounded_outputs.hpp"
 #include "support/allocation_counts.hpp"
 #include "support/generators.hpp"
 #include "support/guarded_workspace.hpp"
@@ -12,6 +13,7 @@
 #include <sofattn/core/bfloat16.hpp>
 #include <sofattn/core/error.hpp>
 #include <sofattn/core/half.hpp>
+#include <sofattn/core/output_array.hpp>
 #include <sofattn/dlzs/policy.hpp>
 #include <sofattn/dlzs/predict_scores.hpp>
 #include <sofattn/exec/parallel.hpp>
@@ -440,6 +442,20 @@ TEST_CASE("attention.prefill: kernels allocate nothing and stay in the workspace
     CHECK(test::allocations.requests == before);
     CHECK(before > 0); // they are counted
     CHECK(memory.kept_outside());
+}
+
+TEST_CASE("attention.prefill: 16-bit outputs are those in f32, rounded to nearest") {
+    SOFATTN_GENERATOR(random);
+    for (index_t const value_dim : {3, 50, 128}) {
+        prefill_case<float> const layer(random, {2, 2, 70, 300, 48, value_dim, true});
+        sparse_prefill<> const sparse(test::with(some_budget(random), 256), sparse_always);
+        auto const given = layer.given();
+        auto const indexes = sparse.index(given, exec::serial{});
+        test::check_rounded_outputs(random, given.shape(), [&](output_array const& to) {
+            std::vector<std::byte> workspace(sparse_prefill<>::workspace_bytes(given.shape(), 1));
+            sparse(given, indexes, to, workspace, exec::serial{});
+        });
+    }
 }
 
 TEST_CASE("attention.prefill: short contexts are dense, to the bit") {

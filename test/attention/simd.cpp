@@ -2,6 +2,7 @@
 // exec::simd against exec::reference: predictors, selectors, attenders, tails and schedules.
 #include "attention/layer_case.hpp"
 #include "attention/projected_case.hpp"
+#include "attention/rounded_outputs.hpp"
 #include "attention/simd_case.hpp"
 #include "support/generators.hpp"
 #include "support/own_threads.hpp"
@@ -10,6 +11,7 @@
 #include <sofattn/attention/presets.hpp>
 #include <sofattn/core/bfloat16.hpp>
 #include <sofattn/core/half.hpp>
+#include <sofattn/core/output_array.hpp>
 #include <sofattn/sads/adaptive.hpp>
 #include <sofattn/sads/row_selectors.hpp>
 #include <sofattn/sufa/rivals.hpp>
@@ -84,6 +86,23 @@ TEST_CASE_TEMPLATE("attention.simd: every storage type and stride", T, float, ha
         on_both<dlzs::dlzs8, sads::segment_topk<>, sufa::sorted_updating<>,
                 sufa::segment_tail>::check(given, with(sads::budget::of_ratio(0.2)));
     }
+}
+
+TEST_CASE(
+    "attention.simd: 16-bit outputs are those in f32, rounded to nearest, as the reference's") {
+    SOFATTN_GENERATOR(random);
+    using both =
+        on_both<dlzs::dlzs8, sads::segment_topk<>, sufa::sorted_updating<>, sufa::segment_tail>;
+    layer_case const layer(random, {4, 2, 40, 30, 48, 33}, true);
+    problem<float> const given{layer.q.cview(), layer.k.cview(), layer.v.cview(), true, 0};
+    auto const check = [&](auto const& attend) {
+        check_rounded_outputs(random, given.shape(), [&](output_array const& to) {
+            (void)scored_run(attend, given, exec::serial{}, &to);
+        });
+    };
+    auto const options = with(sads::budget::of_ratio(0.2));
+    check(both::pipeline<exec::simd>(options));
+    check(both::pipeline<exec::reference>(options));
 }
 
 TEST_CASE("attention.simd: the presets, every length up to some registers and a long one") {

@@ -6,6 +6,7 @@
 #include "attention/layer_case.hpp"
 #include "support/generators.hpp"
 #include <sofattn/attention/attention.hpp>
+#include <sofattn/core/output_array.hpp>
 #include <sofattn/exec/executor.hpp>
 #include <sofattn/exec/parallel.hpp>
 #include <sofattn/sads/row_selectors.hpp>
@@ -34,10 +35,11 @@ struct scored_record {
     std::vector<std::vector<ranked<Score>>> kept; ///< [head * queries + query]
 };
 
-/// Rows of kept keys are written by whoever has the row, so threads need no lock.
+/// Rows of kept keys are written by whoever has the row, so threads need no lock. Outputs go to `to`, if given.
 template <class Attention, class Problem, class Run = exec::serial>
 scored_record<typename Attention::score> scored_run(Attention const& attend, Problem const& given,
-                                                    Run const& threads = {}) {
+                                                    Run const& threads = {},
+                                                    output_array const* to = nullptr) {
     problem_shape const s = given.shape();
     scored_record<typename Attention::score> record{
         {},
@@ -46,10 +48,11 @@ scored_record<typename Attention::score> scored_run(Attention const& attend, Pro
     record.kept.resize(static_cast<std::size_t>(s.heads * s.queries));
     typename Attention::execution x;
     record.result =
-        attend(x, threads, given, record.output.view(), [&](index_t h, index_t r, auto kept) {
-            auto& row = record.kept[static_cast<std::size_t>(h * s.queries + r)];
-            row.insert(row.end(), kept.begin(), kept.end());
-        });
+        attend(x, threads, given, to != nullptr ? *to : output_array(record.output.view()),
+               [&](index_t h, index_t r, auto kept) {
+                   auto& row = record.kept[static_cast<std::size_t>(h * s.queries + r)];
+                   row.insert(row.end(), kept.begin(), kept.end());
+               });
     return record;
 }
 

@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: MIT
 #include "attention/decode_case.hpp"
+#include "attention/rounded_outputs.hpp"
 #include "core/aborts.hpp"
 #include "support/allocation_counts.hpp"
 #include "support/generators.hpp"
@@ -8,6 +9,7 @@
 #include <sofattn/attention/sparse_decode.hpp>
 #include <sofattn/core/half.hpp>
 #include <sofattn/core/order.hpp>
+#include <sofattn/core/output_array.hpp>
 #include <sofattn/dlzs/code_panels.hpp>
 #include <sofattn/dlzs/lz_code.hpp>
 #include <sofattn/dlzs/operands.hpp>
@@ -364,6 +366,20 @@ TEST_CASE("attention.sparse_decode: any strides, K and V side by side among them
     for_each_index(v.extents(), [&](auto const& i) { at(v, i) = at(layer.v.cview(), i); });
     problem<half> const given{layer.q.view(), k, v, true, 0};
     CHECK(same_bits(attend(given, indices, options).output, expected.output));
+}
+
+TEST_CASE("attention.sparse_decode: 16-bit outputs are those in f32, rounded to nearest") {
+    SOFATTN_GENERATOR(random);
+    decode_case<half> const layer(random, {2, 3, 2, 900, 64, 50, true});
+    auto const given = layer.given();
+    auto const indices = indices_of<dlzs::centred_int4>(layer);
+    for (auto const scope : {selection_scope::per_group, selection_scope::per_query_head}) {
+        sparse_decode_options const options{100, 4, 16, scope};
+        check_rounded_outputs(random, given.shape(), [&](output_array const& to) {
+            std::vector<std::byte> workspace(sparse_decode_workspace_bytes(given, options, 1));
+            sparse_decode(given, std::span(indices), options, to, workspace, exec::serial{});
+        });
+    }
 }
 
 TEST_CASE("attention.sparse_decode: allocates nothing, at most 4 MiB per thread of 131072 keys") {

@@ -1,11 +1,13 @@
 // SPDX-License-Identifier: MIT
 // A batch does what its descriptors do alone, to the bit, and says which of them is wrong.
+#include "attention/rounded_outputs.hpp"
 #include "engine/engine_case.hpp"
 #include "support/allocation_counts.hpp"
 #include "support/generators.hpp"
 #include "support/guarded_workspace.hpp"
 #include "support/own_threads.hpp"
 #include "support/same_bits.hpp"
+#include <sofattn/core/bfloat16.hpp>
 #include <sofattn/core/half.hpp>
 #include <sofattn/engine/batch.hpp>
 #include <sofattn/engine/run.hpp>
@@ -20,6 +22,7 @@
 #include <memory>
 #include <string>
 #include <thread>
+#include <type_traits>
 #include <vector>
 
 using namespace sofattn;
@@ -167,6 +170,29 @@ TEST_CASE_TEMPLATE("engine.batch: every sequence has the bits that it has alone,
             CHECK(workspace.kept_outside());
             CHECK(s.as_expected());
         }
+    }
+}
+
+TEST_CASE("engine.batch: outputs of some sequences in 16 bits") {
+    SOFATTN_GENERATOR(random);
+    sequences<float> const s = mixed<float>(random);
+    std::vector<attention_desc> all = s.descriptors();
+    std::vector<watched_outputs<half>> halves;
+    std::vector<watched_outputs<bfloat16>> others;
+    auto const describe = [&](auto& list, std::size_t i) {
+        auto const to = list.emplace_back(random, s.expected[i].cview().extents(), true).outputs();
+        all[i].output = {to.data(), to.strides()[0] * 2, to.strides()[1] * 2,
+                         dtype_of<std::remove_reference_t<decltype(*to.data())>>};
+    };
+    for (std::size_t i = 0; i < all.size(); ++i) {
+        i % 2 == 0 ? describe(halves, i) : describe(others, i);
+    }
+    std::vector<std::byte> workspace(engine::batch_workspace_bytes(all, 3));
+    REQUIRE(engine::run_batch(all, workspace.data(), workspace.size(), own_threads{}).ok());
+    for (std::size_t i = 0; i < all.size(); ++i) {
+        CAPTURE(i);
+        CHECK((i % 2 == 0 ? halves[i / 2].hold(s.expected[i].cview())
+                          : others[i / 2].hold(s.expected[i].cview())));
     }
 }
 

@@ -72,7 +72,10 @@ TEST_CASE_TEMPLATE("engine.check: what is wrong is named, and nothing is written
             d.key.token_stride = d.value.token_stride = 0;
             d.key_scales.token_stride = d.value_scales.token_stride = 0;
         }
+        // In memory for f32, at its strides: room enough.
+        d.output.type = static_cast<engine::dtype>(random.integer(0, 2));
         CAPTURE(static_cast<int>(d.how));
+        CAPTURE(static_cast<int>(d.output.type));
         auto const valid = engine::check(d);
         CAPTURE(valid.field);
         REQUIRE(valid.ok());
@@ -149,7 +152,7 @@ TEST_CASE("engine.check: a hundred thousand descriptors of random bits in every 
     int valid = 0;
     for (int n = 0; n < 100'000; ++n) {
         attention_desc d = c.desc;
-        std::array<std::int64_t*, 16> const fields{&d.heads,
+        std::array<std::int64_t*, 17> const fields{&d.heads,
                                                    &d.kv_heads,
                                                    &d.queries,
                                                    &d.keys,
@@ -163,6 +166,7 @@ TEST_CASE("engine.check: a hundred thousand descriptors of random bits in every 
                                                    &d.prefix,
                                                    &d.dense_below,
                                                    &d.output.head_stride,
+                                                   &d.output.token_stride,
                                                    &d.count,
                                                    &d.lists.slots};
         for (std::int64_t* field : fields) {
@@ -171,6 +175,7 @@ TEST_CASE("engine.check: a hundred thousand descriptors of random bits in every 
             }
         }
         d.mask = static_cast<mask_kind>(random.integer(-1, 4));
+        d.output.type = static_cast<engine::dtype>(random.integer(-1, 4));
         d.how = static_cast<method>(random.integer(-1, 5));
         // Not run: a descriptor that lies about its memory cannot be found out.
         auto const found = engine::check(d);

@@ -62,6 +62,9 @@ inline void* odd(void const* p) {
     return reinterpret_cast<void*>(reinterpret_cast<std::uintptr_t>(p) + 1);
 }
 
+/// Memory of 4 bytes each, that nothing is read from.
+inline float* numbers_of(attention_desc const& d) { return static_cast<float*>(d.output.data); }
+
 inline std::vector<fault> all_faults() {
     std::vector<fault> faults;
     auto const always = [](attention_desc const&) { return true; };
@@ -127,6 +130,8 @@ inline std::vector<fault> all_faults() {
     enumerated(
         "query.type", [](auto& d, number x) { d.query.type = static_cast<engine::dtype>(x); }, 2);
     enumerated(
+        "output.type", [](auto& d, number x) { d.output.type = static_cast<engine::dtype>(x); }, 2);
+    enumerated(
         "key.type", [](auto& d, number x) { d.key.type = static_cast<engine::dtype>(x); }, 3);
     add("query.data", status::null_pointer, always,
         [](generator&, attention_desc& d) { d.query.data = nullptr; });
@@ -140,6 +145,8 @@ inline std::vector<fault> all_faults() {
         [](generator&, attention_desc& d) { d.value.data = nullptr; });
     add("output.data", status::null_pointer, always,
         [](generator&, attention_desc& d) { d.output.data = nullptr; });
+    add("output.data", status::misaligned, always,
+        [](generator&, attention_desc& d) { d.output.data = odd(d.output.data); });
     add("query.data", status::misaligned, always,
         [](generator&, attention_desc& d) { d.query.data = odd(d.query.data); });
     add("value.data", status::misaligned, not_coded,
@@ -164,10 +171,22 @@ inline std::vector<fault> all_faults() {
         [](generator& random, attention_desc& d) {
             d.value.head_stride = outside(random, -(std::int64_t{1} << 47), std::int64_t{1} << 47);
         });
-    add("output.token_stride", status::overlapping, many,
-        [](generator&, attention_desc& d) { d.output.token_stride = times(4, plus(d.v_dim, -1)); });
-    add("output.head_stride", status::overlapping, many,
-        [](generator&, attention_desc& d) { d.output.head_stride = times(-4, plus(d.v_dim, -1)); });
+    // Of the element, whose bytes are those of a fault's descriptor.
+    auto const bytes = [](attention_desc const& d) -> std::int64_t {
+        return d.output.type == engine::dtype::f32 ? 4 : 2;
+    };
+    add("output.token_stride", status::misaligned, many, [=](generator&, attention_desc& d) {
+        d.output.token_stride = plus(d.output.token_stride, bytes(d) / 2);
+    });
+    add("output.head_stride", status::misaligned, many, [=](generator&, attention_desc& d) {
+        d.output.head_stride = plus(d.output.head_stride, -bytes(d) / 2);
+    });
+    add("output.token_stride", status::overlapping, many, [=](generator&, attention_desc& d) {
+        d.output.token_stride = times(bytes(d), plus(d.v_dim, -1));
+    });
+    add("output.head_stride", status::overlapping, many, [=](generator&, attention_desc& d) {
+        d.output.head_stride = times(-bytes(d), plus(d.v_dim, -1));
+    });
     add("output.head_stride", status::overlapping, many, [](generator&, attention_desc& d) {
         d.output.head_stride =
             d.output.token_stride; // every head's second row is the next one's first
@@ -196,9 +215,9 @@ inline std::vector<fault> all_faults() {
                 outside(random, -(std::int64_t{1} << 47), std::int64_t{1} << 47);
         });
     add("key_scales.data", status::unsupported, not_coded,
-        [](generator&, attention_desc& d) { d.key_scales.data = d.output.data; });
+        [](generator&, attention_desc& d) { d.key_scales.data = numbers_of(d); });
     add("value_scales.data", status::unsupported, not_coded,
-        [](generator&, attention_desc& d) { d.value_scales.data = d.output.data; });
+        [](generator&, attention_desc& d) { d.value_scales.data = numbers_of(d); });
     add("query.type", status::out_of_range, coded,
         [](generator&, attention_desc& d) { d.query.type = engine::dtype::int8; });
     add(
@@ -244,7 +263,7 @@ inline std::vector<fault> all_faults() {
         return d.how == method::listed || (d.how != method::dense && d.keys >= d.dense_below);
     };
     add("alibi_slopes", status::unsupported, selects,
-        [](generator&, attention_desc& d) { d.alibi_slopes = d.output.data; });
+        [](generator&, attention_desc& d) { d.alibi_slopes = numbers_of(d); });
     auto const int8 = [](attention_desc const& d) {
         return d.how == method::dense && d.queries > 4 && d.pages.numbers == nullptr;
     };
@@ -252,8 +271,8 @@ inline std::vector<fault> all_faults() {
         add(field, status::unsupported, int8, [field](generator&, attention_desc& d) {
             d.products = dense_products::int8;
             d.softcap = field == std::string("softcap") ? 30.0f : 0.0f;
-            d.alibi_slopes = field == std::string("alibi_slopes") ? d.output.data : nullptr;
-            d.sink_logits = field == std::string("sink_logits") ? d.output.data : nullptr;
+            d.alibi_slopes = field == std::string("alibi_slopes") ? numbers_of(d) : nullptr;
+            d.sink_logits = field == std::string("sink_logits") ? numbers_of(d) : nullptr;
         });
     }
     auto const sparse_best = [](attention_desc const& d) {
@@ -266,7 +285,7 @@ inline std::vector<fault> all_faults() {
         d.window = 5;
     });
     add("selected.slots", status::mismatch, sparse_best, [](generator&, attention_desc& d) {
-        d.selected.entries = reinterpret_cast<std::int32_t*>(d.output.data);
+        d.selected.entries = static_cast<std::int32_t*>(d.output.data);
         d.selected.slots = 1;
         d.count = 2;
     });
@@ -274,11 +293,11 @@ inline std::vector<fault> all_faults() {
         "selected.entries", status::unsupported,
         [](attention_desc const& d) { return d.how != method::best_keys; },
         [](generator&, attention_desc& d) {
-            d.selected.entries = reinterpret_cast<std::int32_t*>(d.output.data);
+            d.selected.entries = static_cast<std::int32_t*>(d.output.data);
         });
     add("selected.entries", status::null_pointer, always, [](generator&, attention_desc& d) {
         d.selected.entries = nullptr;
-        d.selected.counts = reinterpret_cast<std::int32_t*>(d.output.data);
+        d.selected.counts = static_cast<std::int32_t*>(d.output.data);
     });
     add("mass", status::out_of_range, budgeted, [](generator& random, attention_desc& d) {
         d.mass = random.chance(0.5) ? 1.1 : std::numeric_limits<double>::quiet_NaN();
@@ -288,7 +307,7 @@ inline std::vector<fault> all_faults() {
         d.output_error = d.mass;
     });
     add("output_error", status::mismatch, budgeted, [](generator& random, attention_desc& d) {
-        (random.chance(0.5) ? d.head_masses : d.head_output_errors) = d.output.data;
+        (random.chance(0.5) ? d.head_masses : d.head_output_errors) = numbers_of(d);
     });
     add("head_masses[]", status::out_of_range, budgeted, [](generator& random, attention_desc& d) {
         static constexpr std::array<float, 3> bad{0.0f, 1.1f, no_number};
@@ -348,7 +367,7 @@ inline std::vector<fault> all_faults() {
     add("prefill", status::null_pointer, sparse_keys,
         [](generator&, attention_desc& d) { d.prefill = nullptr; });
     add("row_max", status::unsupported, sparse_budget,
-        [](generator&, attention_desc& d) { d.row_sum = d.output.data; });
+        [](generator&, attention_desc& d) { d.row_sum = numbers_of(d); });
     add("lists.entries", status::null_pointer, listed,
         [](generator&, attention_desc& d) { d.lists.entries = nullptr; });
     add("lists.heads", status::mismatch, listed,

@@ -4,7 +4,7 @@
 Arrays are [head, token, channel]. They are read where they lie: heads and tokens may have any strides, of
 any sign; the channels of a token must be neighbours. Elements are float32 or float16; numpy has no
 bfloat16, so its bits are uint16, and dtype="bfloat16" says so. Keys and values may also be int8 codes with a
-float32 scale per token, k_scales and v_scales. Outputs are float32.
+float32 scale per token, k_scales and v_scales. Outputs are float32, or of any of these floats that is asked for.
 
     >>> out = sofattn.attention(q, k, v)                                         # dense, causal
     >>> out = sofattn.attention(q, k, v, method="budget", output_error=0.01)     # sparse prefill
@@ -46,6 +46,7 @@ Method = Literal["dense", "best_keys", "budget", "listed", "pages"]
 Products = Literal["float32", "bfloat16", "int8"]
 PageProducts = Literal["float32", "bfloat16"]
 StorageType = Literal["float32", "float16", "bfloat16", "int8"]
+FloatType = Literal["float32", "float16", "bfloat16"]
 
 __all__ = [
     "Attended",
@@ -100,11 +101,12 @@ def attention(
     check_finite: bool = False,
     threads: int = 1,
     dtype: Optional[Literal["bfloat16"]] = None,
-    out: Optional[Floats] = None,
+    out: Optional[Stored] = None,
+    out_dtype: Optional[FloatType] = None,
     return_sums: bool = False,
     return_selected: bool = False,
     return_dropped: bool = False,
-) -> Union[Floats, Attended]:
+) -> Union[Stored, Attended]:
     """softmax(scale * q k^T) v, over all keys or those that matter.
 
     q       [head, query, channel] float32, or of the type of k
@@ -112,8 +114,13 @@ def attention(
             channels, v may have others than q and k. Where both are int8, q is of any type and an element
             is its code times its token's scale: float32 k_scales and v_scales [kv_head, key], any
             strides. "budget" reads such only where it is dense
-    returns [head, query, channel of v] float32, `out` where that is given (any strides with channels
+    returns [head, query, channel of v] of `out_dtype`, or `out` where that is given (any strides with channels
             together, in memory of its own); with return_sums, return_selected or return_dropped an Attended
+
+    out_dtype
+            None for the type of `out`, and for float32 without one. 16-bit outputs ("bfloat16" in the bits of
+            uint16) are the float32 ones rounded to nearest, ties to even; in float16 numbers from 65520 on
+            become infinity. `out` of uint16 is bfloat16 where this, `dtype` or the type of q or k says so
 
     mask    "causal": the last query stands at the last key. "window": causal, and only the last `window`
             keys. "prefix": causal, but all see the first `prefix` keys. "none": all keys.
@@ -349,11 +356,12 @@ class Sequence:
         check_finite: bool = False,
         threads: int = 1,
         dtype: Optional[Literal["bfloat16"]] = None,
-        out: Optional[Floats] = None,
+        out: Optional[Stored] = None,
+        out_dtype: Optional[FloatType] = None,
         return_sums: bool = False,
         return_selected: bool = False,
     return_dropped: bool = False,
-    ) -> Union[Floats, Attended]:
+    ) -> Union[Stored, Attended]:
         """`attention` of q to the keys and values of a layer.
 
         q is float32 or of the pool's type; the last of its tokens stands at the sequence's last. Arguments
@@ -405,10 +413,11 @@ def attend_batch(
     check_finite: bool = False,
     threads: int = 1,
     dtype: Optional[Literal["bfloat16"]] = None,
+    out_dtype: Optional[FloatType] = None,
     return_sums: bool = False,
     return_selected: bool = False,
     return_dropped: bool = False,
-) -> Union[list[Floats], list[Attended]]:
+) -> Union[list[Stored], list[Attended]]:
     """`Sequence.attend` of several sequences at once, queries[i] to the keys of sequences[i].
 
     They may have any lengths, and be of different pools; threads share all of their work. Each result is

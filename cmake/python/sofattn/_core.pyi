@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: MIT
-from typing import Any, Literal, Optional
+from typing import Any, Literal, Optional, Union
 
 import numpy
 from numpy.typing import NDArray
@@ -13,7 +13,7 @@ class Attended:
     """Output of attention and what was asked for beside it; None what was not."""
 
     @property
-    def output(self) -> NDArray[numpy.float32]: ...
+    def output(self) -> Union[NDArray[numpy.float32], NDArray[numpy.float16], NDArray[numpy.uint16]]: ...
     @property
     def row_max(self) -> Optional[NDArray[numpy.float32]]: ...
     @property

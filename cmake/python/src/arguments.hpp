@@ -72,6 +72,10 @@ inline constexpr choices<4> storage_types{{{"float32", SOFATTN_F32},
                                            {"bfloat16", SOFATTN_BF16},
                                            {"int8", SOFATTN_INT8}}};
 
+/// Those of outputs.
+inline constexpr choices<3> float_types{
+    {{"float32", SOFATTN_F32}, {"float16", SOFATTN_F16}, {"bfloat16", SOFATTN_BF16}}};
+
 template <std::size_t N>
 [[nodiscard]] std::int32_t as_choice(std::string const& name, py::handle object,
                                      choices<N> const& among) {

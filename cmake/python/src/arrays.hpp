@@ -170,12 +170,19 @@ inline void require_apart(py::array const& output, py::array const& input,
     }
 }
 
-/// float32 [head, query, channel] that may be written.
-[[nodiscard]] inline py::array read_output(py::handle object, std::int64_t heads,
+/// How elements of this type are held: bfloat16 in the bits of uint16, numpy has none. pre: no int8
+[[nodiscard]] inline py::dtype numpy_type(std::int32_t type) {
+    return py::dtype(type == SOFATTN_F32 ? "float32" : type == SOFATTN_F16 ? "float16" : "uint16");
+}
+
+/// [head, query, channel] of the type that may be written.
+[[nodiscard]] inline py::array read_output(py::handle object, std::int32_t type, std::int64_t heads,
                                            std::int64_t queries, std::int64_t dim) {
     py::array a = any_array("out", object);
-    if (!holds(a, 'f', 4)) {
-        refuse("out.dtype", type_text(a), "float32, in native byte order", SOFATTN_UNSUPPORTED);
+    if (!holds(a, type == SOFATTN_BF16 ? 'u' : 'f', type == SOFATTN_F32 ? 4 : 2)) {
+        refuse("out.dtype", type_text(a),
+               py::cast<std::string>(py::str(numpy_type(type))) + ", in native byte order",
+               SOFATTN_UNSUPPORTED);
     }
     require_shape("out", a, {heads, queries, dim}, "[head, query, channel of v]");
     if (!a.writeable()) {

@@ -87,6 +87,7 @@ public:
         from.take("list_keys_each", a.list_keys_each);
         from.only_with(best || prefill, "best_keys\", \"budget\" or \"pages", "dense_below");
 
+        from.take("out_dtype", a.output_type, float_types);
         sums_ = from.truth("return_sums", false);
         drops_ = from.truth("return_dropped", false);
         from.take("threads", threads_);
@@ -161,7 +162,8 @@ private:
         require_well_formed();
 
         if (result.output.is_none()) {
-            py::array_t<float> made({a.heads, a.queries, a.v_dim});
+            py::array made(numpy_type(a.output_type),
+                           std::vector<py::ssize_t>{a.heads, a.queries, a.v_dim});
             a.output = made.mutable_data();
             result.output = std::move(made);
         }
@@ -222,6 +224,24 @@ private:
         }
         require_ok(found, where_);
     }
+    /// What an array says of itself; uint16 is bfloat16 where it is so of other arrays of the call.
+    [[nodiscard]] std::int32_t type_of_output(py::handle out) const {
+        py::array const array = any_array("out", out);
+        bool const bfloat16 = is_bfloat16(given_.object("dtype"), a.query.type == SOFATTN_BF16 ||
+                                                                      a.key.type == SOFATTN_BF16);
+        if (holds(array, 'f', 4)) {
+            return SOFATTN_F32;
+        }
+        if (holds(array, 'f', 2)) {
+            return SOFATTN_F16;
+        }
+        if (bfloat16 && holds(array, 'u', 2)) {
+            return SOFATTN_BF16;
+        }
+        refuse("out.dtype", type_text(array),
+               "float32, float16, or uint16 with out_dtype=\"bfloat16\", in native byte order",
+               SOFATTN_UNSUPPORTED);
+    }
     void describe_output(attended& result) {
         py::handle const out = given_.object("out");
         if (out.is_none()) {
@@ -229,14 +249,16 @@ private:
             a.output = &nowhere;
             // Numbers beyond are refused by the check, but must not overflow here.
             constexpr std::int64_t most = std::int64_t{1} << 31;
-            a.output_token_stride =
-                std::min(a.v_dim, most) * static_cast<std::int64_t>(sizeof(float));
+            a.output_token_stride = std::min(a.v_dim, most) * numpy_type(a.output_type).itemsize();
             a.output_head_stride =
                 std::min(a.queries, most) * std::min(a.output_token_stride, most);
             result.output = py::none();
             return;
         }
-        py::array array = read_output(out, a.heads, a.queries, a.v_dim);
+        if (!given_.given("out_dtype")) {
+            a.output_type = type_of_output(out);
+        }
+        py::array array = read_output(out, a.output_type, a.heads, a.queries, a.v_dim);
         require_apart(array, query_->array, "q");
         if (keys_) {
             require_apart(array, keys_->array, "k");
@@ -248,7 +270,7 @@ private:
                 }
             }
         }
-        a.output = static_cast<float*>(array.mutable_data());
+        a.output = array.mutable_data();
         a.output_head_stride = array.strides(0);
         a.output_token_stride = array.strides(1);
         result.output = std::move(array);

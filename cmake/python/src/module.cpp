@@ -261,7 +261,8 @@ PYBIND11_MODULE(_core, m) {
 
     py::class_<attended>(m, "Attended",
                          "Output of attention and what was asked for beside it; None what was not.")
-        .def_readonly("output", &attended::output, "[head, query, channel of v] float32")
+        .def_readonly("output", &attended::output,
+                      "[head, query, channel of v] of the type asked for")
         .def_readonly("row_max", &attended::row_max, "[head, query] largest logit")
         .def_readonly("row_sum", &attended::row_sum, "[head, query] sum of exp(logit - row_max)")
         .def_readonly("selected", &attended::selected,

@@ -92,7 +92,8 @@ template <class Struct>
     d.query = from_c(c.query);
     d.key = from_c(c.key);
     d.value = from_c(c.value);
-    d.output = {c.output, c.output_head_stride, c.output_token_stride};
+    d.output = {c.output, c.output_head_stride, c.output_token_stride,
+                static_cast<engine::dtype>(c.output_type)};
     d.pages = {c.pages, c.page_count, c.page_tokens, c.pool_pages};
     d.row_max = c.row_max;
     d.row_sum = c.row_sum;

@@ -5,8 +5,10 @@
 #include <sofattn/attention/dropped_mass.hpp>
 #include <sofattn/attention/logit_terms.hpp>
 #include <sofattn/attention/softmax_sums.hpp>
+#include <sofattn/core/output_array.hpp>
 #include <sofattn/core/types.hpp>
 #include <sofattn/core/view.hpp>
+#include <sofattn/exec/store_row.hpp>
 #include <sofattn/sufa/decode_block.hpp>
 
 #include <algorithm>
@@ -38,10 +40,10 @@ public:
 
     /// Heads [head, head + rows) of KV head `kv` at `query` attend to `kept`: rows of given.keys, in any
     /// order. No keys: zeros.
-    template <class Given, class Output>
+    template <class Given>
     void operator()(Given const& given, std::span<key_id const> kept, index_t kv, index_t head,
-                    index_t query, double scale, logit_terms const& terms, Output output,
-                    softmax_sums const& sums) const noexcept {
+                    index_t query, double scale, logit_terms const& terms,
+                    output_array const& output, softmax_sums const& sums) const noexcept {
         using sufa::decode_block;
         auto const keys = given.keys.template slice<axis::kv_head>(kv);
         auto const values = given.values.template slice<axis::kv_head>(kv);
@@ -67,23 +69,21 @@ public:
         }
         for (index_t i = 0; i < rows_; ++i) {
             float* const of_row = state(i, 0);
-            float const* const row =
-                decode_block::merged(of_row, used, value_dim_, terms.of(head + i, 0).sink);
-            auto const out =
-                output.template slice<axis::head>(head + i).template slice<axis::query>(query);
-            for (index_t d = 0; d < value_dim_; ++d) {
-                out(d) = used > 0 ? row[d] : 0.0f;
+            decode_block::merged(of_row, used, value_dim_, terms.of(head + i, 0).sink);
+            if (used == 0) {
+                std::fill_n(of_row, value_dim_, 0.0f);
             }
+            exec::store_row(output.row(head + i, query), of_row);
             sums.write(head + i, query, decode_block::max_of(of_row, value_dim_),
                        decode_block::sum_of(of_row, value_dim_));
         }
     }
 
     /// As above, and the share of the keys that are left in `sample` into `dropped`.
-    template <class Given, class Output>
+    template <class Given>
     void operator()(Given const& given, std::span<key_id const> kept, dropped_sample& sample,
                     index_t kv, index_t head, index_t query, double scale, logit_terms const& terms,
-                    Output output, softmax_sums const& sums,
+                    output_array const& output, softmax_sums const& sums,
                     dropped_mass const& dropped) const noexcept {
         // First the drawn keys, whose output is overwritten then.
         std::span<key_id> const drawn = sample.keys();

@@ -10,6 +10,7 @@
 #include <sofattn/attention/problem.hpp>
 #include <sofattn/attention/result.hpp>
 #include <sofattn/attention/stages.hpp>
+#include <sofattn/core/output_array.hpp>
 #include <sofattn/core/query_mask.hpp>
 #include <sofattn/core/tensor.hpp>
 #include <sofattn/dlzs/predict_keys.hpp>
@@ -41,7 +42,7 @@ namespace sofattn {
 ///                 generated on demand
 ///        run      whose threads; without it, the calling one. Callbacks then come from any of them,
 ///                 and what does not fit into memory ends the program
-/// out    output   [head, query, value_dim]; rows that see no key are zero
+/// out    output   [head, query, value_dim] in f32, f16 or bf16; rows that see no key are zero
 /// pre    none beyond what is checked
 /// error  sofattn::error, before anything is written, for shapes, options or numbers that make no
 ///        attention (problem_shape, attention_options, require_finite)
@@ -69,7 +70,6 @@ public:
     using schedule = Schedule;
     using tail = Tail;
     using score = dlzs::score_type<Predictor>;
-    using output_view = view<float, axis::head, axis::query, axis::value_dim>;
 
     /// Whether a tile goes through all stages before the next is predicted.
     static constexpr bool tile_ready = Selector::tile_ready && Attender::tile_ready;
@@ -83,7 +83,8 @@ public:
     template <storage_float Query, storage_float KeyValue, class OnKept = ignore_kept,
               class OnRow = ignore_rows>
     attention_result operator()(Execution& x, problem<Query, KeyValue> const& given,
-                                output_view output, OnKept on_kept = {}, OnRow on_row = {}) const {
+                                output_array const& output, OnKept on_kept = {},
+                                OnRow on_row = {}) const {
         return (*this)(x, exec::serial{}, given, output, std::move(on_kept), std::move(on_row));
     }
 
@@ -91,7 +92,8 @@ public:
     template <exec::parallel_for Run, storage_float Query, storage_float KeyValue,
               class OnKept = ignore_kept, class OnRow = ignore_rows>
     attention_result operator()(Execution& x, Run const& run, problem<Query, KeyValue> const& given,
-                                output_view output, OnKept on_kept = {}, OnRow on_row = {}) const {
+                                output_array const& output, OnKept on_kept = {},
+                                OnRow on_row = {}) const {
         constexpr bool certifies = !std::same_as<OnRow, ignore_rows>;
         static_assert(!certifies || !Execution::probe_type::enabled,
                       "attention: certificates are no part of the circuit and not counted; ask an "
@@ -158,7 +160,7 @@ public:
 
     template <storage_float Query, storage_float Model, class OnKept = ignore_kept>
     attention_result operator()(Execution& x, projected_problem<Query, Model> const& given,
-                                output_view output, OnKept on_kept = {}) const {
+                                output_array const& output, OnKept on_kept = {}) const {
         return (*this)(x, exec::serial{}, given, output, std::move(on_kept));
     }
 
@@ -167,8 +169,8 @@ public:
     template <exec::parallel_for Run, storage_float Query, storage_float Model,
               class OnKept = ignore_kept>
     attention_result operator()(Execution& x, Run const& run,
-                                projected_problem<Query, Model> const& given, output_view output,
-                                OnKept on_kept = {}) const {
+                                projected_problem<Query, Model> const& given,
+                                output_array const& output, OnKept on_kept = {}) const {
         static_assert(Tail::by == sufa::stand_in::nobody,
                       "attention: values of dropped keys do not exist where K and V are made on "
                       "demand; use sufa::no_tail, or a problem with K and V");
@@ -243,7 +245,7 @@ private:
     }
 
     template <class Problem>
-    problem_shape checked(Problem const& given, output_view output) const {
+    problem_shape checked(Problem const& given, output_array const& output) const {
         problem_shape const shape = given.shape();
         options_.validate(shape);
         detail::shape_fault fault;
@@ -268,7 +270,7 @@ private:
     /// One KV head of a projected problem.
     template <class Query, class Model, class OnKept>
     void run_projected(Execution& x, problem_shape const& shape, index_t kv,
-                       projected_problem<Query, Model> const& given, output_view output,
+                       projected_problem<Query, Model> const& given, output_array const& output,
                        workspace& scratch, OnKept& on_kept) const {
         tensor<float, axis::key, axis::dim> keys({shape.keys, shape.dim});
         tensor<float, axis::key, axis::value_dim> values({shape.keys, shape.value_dim});

@@ -12,11 +12,13 @@
 #include <sofattn/attention/result.hpp>
 #include <sofattn/attention/stages.hpp>
 #include <sofattn/attention/workspace.hpp>
+#include <sofattn/core/output_array.hpp>
 #include <sofattn/core/query_mask.hpp>
 #include <sofattn/core/score_line.hpp>
 #include <sofattn/core/types.hpp>
 #include <sofattn/core/view.hpp>
 #include <sofattn/exec/executor.hpp>
+#include <sofattn/exec/store_row.hpp>
 #include <sofattn/sads/candidates.hpp>
 #include <sofattn/sufa/logit_source.hpp>
 #include <sofattn/sufa/rivals.hpp>
@@ -49,7 +51,6 @@ public:
     using score = dlzs::score_type<Predictor>;
     using real = sufa::detail::real_number<Execution>;
     using workspace = attention_workspace<score, real>;
-    using output_view = view<float, axis::head, axis::query, axis::value_dim>;
 
     static constexpr bool compensates = Tail::by != sufa::stand_in::nobody;
     static constexpr bool reuses = sufa::reuses_scores<Attender>;
@@ -64,9 +65,9 @@ public:
     /// `generate`: a step that makes keys and values exist, if one is needed.
     template <class Head, class Queries, class Certificates, class OnKept, class OnRow,
               class... Generate>
-    void operator()(Execution& x, Head const& head, Queries const& queries, output_view output,
-                    Certificates& certificates, OnKept& on_kept, OnRow& on_row,
-                    Generate... generate) const {
+    void operator()(Execution& x, Head const& head, Queries const& queries,
+                    output_array const& output, Certificates& certificates, OnKept& on_kept,
+                    OnRow& on_row, Generate... generate) const {
         begin(head, queries);
         begin_certificates(certificates, head, queries);
         pipeline const stages(predicting(head, queries),
@@ -302,7 +303,8 @@ private:
     // --- after the last one -----------------------------------------------------------------------
 
     template <class Certificates, class OnRow>
-    void finish(Execution& x, output_view output, Certificates& certificates, OnRow& on_row) const {
+    void finish(Execution& x, output_array const& output, Certificates& certificates,
+                OnRow& on_row) const {
         for (index_t h = 0; h < scratch_.heads; ++h) {
             for (index_t r = 0; r < block_.rows; ++r) {
                 std::size_t const at = row_at(h, r);
@@ -314,10 +316,7 @@ private:
                 sufa::normalise{}(x, scratch_.states[at], scratch_.row);
                 auto const row =
                     std::span(scratch_.row).first(static_cast<std::size_t>(shape_.value_dim));
-                for (index_t d = 0; d < shape_.value_dim; ++d) {
-                    output(block_.head + h, block_.first_query + r, d) =
-                        row[static_cast<std::size_t>(d)];
-                }
+                exec::store_row(output.row(block_.head + h, block_.first_query + r), row.data());
                 if constexpr (!std::same_as<Certificates, no_certificates>) {
                     on_row(block_.head + h, block_.first_query + r,
                            certificates.finish(static_cast<index_t>(at), scratch_.states[at],

@@ -6,9 +6,11 @@
 #include <sofattn/attention/problem.hpp>
 #include <sofattn/attention/softmax_sums.hpp>
 #include <sofattn/core/assert.hpp>
+#include <sofattn/core/output_array.hpp>
 #include <sofattn/core/types.hpp>
 #include <sofattn/core/view.hpp>
 #include <sofattn/exec/parallel.hpp>
+#include <sofattn/exec/store_row.hpp>
 #include <sofattn/sufa/decode_block.hpp>
 
 #include <algorithm>
@@ -92,10 +94,10 @@ struct decode_layout {
 namespace detail {
 
 /// A run of dense_decode: its pieces, for who hands them out.
-template <class Given, class Output>
+template <class Given>
 class decode_run {
 public:
-    decode_run(Given const& given, Output output, softmax_sums const& sums,
+    decode_run(Given const& given, output_array const& output, softmax_sums const& sums,
                std::span<std::byte> workspace, index_t threads, decode_parts parts = {}) noexcept
         : decode_run(given, output, sums, parts) {
         SOFATTN_ASSERT(workspace.size() >= decode_workspace_bytes(shape_, threads, parts));
@@ -107,8 +109,8 @@ public:
     }
     /// With memory in two places: [decode_layout::states], which all threads share, and
     /// [decode_layout::scratch] of one thread, whose number is 0; aligned to cache lines for speed.
-    decode_run(Given const& given, Output output, softmax_sums const& sums, float* states,
-               float* scratch) noexcept
+    decode_run(Given const& given, output_array const& output, softmax_sums const& sums,
+               float* states, float* scratch) noexcept
         : decode_run(given, output, sums, decode_parts{}) {
         states_ = states;
         scratch_ = scratch;
@@ -157,26 +159,22 @@ public:
             float* const of_row = state(kv, i, 0);
             float const* const row = decode_block::merged(of_row, split_.chunks, shape_.value_dim,
                                                           shape_.terms.of(head, 0).sink);
-            auto const out =
-                output_.template slice<axis::head>(head).template slice<axis::query>(i / group);
-            for (index_t d = 0; d < shape_.value_dim; ++d) {
-                out(d) = row[d];
-            }
+            exec::store_row(output_.row(head, i / group), row);
             sums_.write(head, i / group, decode_block::max_of(of_row, shape_.value_dim),
                         decode_block::sum_of(of_row, shape_.value_dim));
         }
     }
 
 private:
-    decode_run(Given const& given, Output output, softmax_sums const& sums,
+    decode_run(Given const& given, output_array const& output, softmax_sums const& sums,
                decode_parts parts) noexcept
         : given_(given), output_(output), sums_(sums), shape_(given.extents()),
           split_(key_split::of(shape_, parts)), rows_(shape_.group() * shape_.queries),
           scratch_floats_(decode_layout::of(shape_).scratch) {
         SOFATTN_ASSERT(given.is_valid() && parts.is_valid());
-        SOFATTN_ASSERT(output.template extent<axis::head>() == shape_.heads);
-        SOFATTN_ASSERT(output.template extent<axis::query>() == shape_.queries);
-        SOFATTN_ASSERT(output.template extent<axis::value_dim>() == shape_.value_dim);
+        SOFATTN_ASSERT(output.extent<axis::head>() == shape_.heads);
+        SOFATTN_ASSERT(output.extent<axis::query>() == shape_.queries);
+        SOFATTN_ASSERT(output.extent<axis::value_dim>() == shape_.value_dim);
         SOFATTN_ASSERT(shape_.window == 0 || shape_.queries == 1);
     }
 
@@ -186,7 +184,7 @@ private:
     }
 
     Given given_;
-    Output output_;
+    output_array output_;
     softmax_sums sums_;
     problem_shape shape_;
     key_split split_;
@@ -208,7 +206,7 @@ private:
 ///        workspace  at least decode_workspace_bytes(given.shape(), run.threads(), parts) bytes
 ///        run        who does the work (exec::parallel_for); a task is a chunk of keys
 ///        parts      how long chunks are; sofattn-tune measures what is best
-/// out    output     [head, query, value_dim]; rows that see no key are zero
+/// out    output     [head, query, value_dim] in f32, f16 or bf16; rows that see no key are zero
 ///        sums       of each row, where wanted
 /// pre    given.shape() is valid and has no window if there are more queries than one, output fits it, workspace is large enough
 ///        (SOFATTN_ASSERT); |logit| < 1e30
@@ -219,9 +217,8 @@ private:
 ///        is multiplied to logits and weights; where scales are powers of two, the bits of these numbers
 /// paper  not in the paper, which has no decode
 template <key_value_problem Given, exec::parallel_for Run>
-void dense_decode(Given const& given, view<float, axis::head, axis::query, axis::value_dim> output,
-                  std::span<std::byte> workspace, Run const& run, softmax_sums const& sums = {},
-                  decode_parts parts = {}) noexcept {
+void dense_decode(Given const& given, output_array const& output, std::span<std::byte> workspace,
+                  Run const& run, softmax_sums const& sums = {}, decode_parts parts = {}) noexcept {
     detail::decode_run const work(given, output, sums, workspace, run.threads(), parts);
     run(work.kv_heads() * work.chunks(), [&](index_t task, index_t thread) {
         work.attend(task / work.chunks(), task % work.chunks(), thread);
@@ -233,8 +230,7 @@ void dense_decode(Given const& given, view<float, axis::head, axis::query, axis:
 /// with the same workspace for nth threads: every nth KV head. Together they do what dense_decode
 /// does, to the bit, and nobody waits for anybody.
 template <key_value_problem Given>
-void dense_decode_share(Given const& given,
-                        view<float, axis::head, axis::query, axis::value_dim> output,
+void dense_decode_share(Given const& given, output_array const& output,
                         std::span<std::byte> workspace, index_t ith, index_t nth,
                         softmax_sums const& sums = {}) noexcept {
     detail::decode_run const work(given, output, sums, workspace, nth);

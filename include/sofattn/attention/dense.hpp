@@ -7,6 +7,7 @@
 #include <sofattn/attention/softmax_sums.hpp>
 #include <sofattn/core/assert.hpp>
 #include <sofattn/core/element.hpp>
+#include <sofattn/core/output_array.hpp>
 #include <sofattn/core/types.hpp>
 #include <sofattn/core/view.hpp>
 #include <sofattn/exec/bf16_dot.hpp>
@@ -76,7 +77,7 @@ dense_workspace_bytes(problem_shape const& shape, index_t threads,
 ///        workspace  at least dense_workspace_bytes<Products>(given.shape(), run.threads(), tiles) bytes
 ///        run        who does the work (exec::parallel_for)
 ///        tiles      how it is cut for the caches; sofattn-tune measures which are best
-/// out    output     [head, query, value_dim]; rows that see no key are zero
+/// out    output     [head, query, value_dim] in f32, f16 or bf16; rows that see no key are zero
 ///        sums       of each row, where wanted; int8 products have none
 /// pre    given.shape() and tiles are valid and output fits, workspace is large enough (SOFATTN_ASSERT);
 ///        no logit_terms with int8 products; |logit| < 1e30
@@ -90,9 +91,8 @@ template <dense_products Products = dense_products::f32, key_value_problem Given
           exec::parallel_for Run>
     requires(Products != dense_products::int8 ||
              !(requires(Given const& g) { g.table; } || scaled_problem<Given>))
-void dense_attention(Given const& given,
-                     view<float, axis::head, axis::query, axis::value_dim> output,
-                     std::span<std::byte> workspace, Run const& run, softmax_sums const& sums = {},
+void dense_attention(Given const& given, output_array const& output, std::span<std::byte> workspace,
+                     Run const& run, softmax_sums const& sums = {},
                      sufa::block_tiles tiles = default_tiles<Products>) noexcept {
     using block_type = detail::dense_block_of<Products>;
     SOFATTN_ASSERT(given.is_valid());
@@ -133,10 +133,7 @@ void dense_attention(Given const& given,
                 .template slice<axis::query>(query_of(i));
         };
         auto const sees = [&](index_t i) { return shape.sees(query_of(i)); };
-        auto const to = [&](index_t i) {
-            return output.template slice<axis::head>(head_of(i))
-                .template slice<axis::query>(query_of(i));
-        };
+        auto const to = [&](index_t i) { return output.row(head_of(i), query_of(i)); };
         auto const keys = keys_of(given, kv);
         auto const values = values_of(given, kv);
         if constexpr (Products == dense_products::int8) {

@@ -8,6 +8,7 @@
 #include <sofattn/attention/problem.hpp>
 #include <sofattn/attention/softmax_sums.hpp>
 #include <sofattn/core/assert.hpp>
+#include <sofattn/core/output_array.hpp>
 #include <sofattn/core/types.hpp>
 #include <sofattn/core/view.hpp>
 #include <sofattn/exec/parallel.hpp>
@@ -81,7 +82,7 @@ struct listed_layout {
 ///        lists      which keys; those that a query does not see (causal, window) are left out
 ///        workspace  at least listed_workspace_bytes(given.shape(), lists, run.threads()) bytes
 ///        run        who does the work; a task is a KV head (or a query head) at a query
-/// out    output     [head, query, value_dim]; rows without a key are zero
+/// out    output     [head, query, value_dim] in f32, f16 or bf16; rows without a key are zero
 ///        sums       of each row, over its listed keys, where wanted
 ///        dropped    of each row, where wanted
 /// pre    lists.fits(given.shape()), no ALiBi slopes, sizes fit, workspace is large enough (SOFATTN_ASSERT);
@@ -91,8 +92,7 @@ struct listed_layout {
 ///        threads; another order of a list may round otherwise. An entry that is there twice counts twice
 /// paper  Fig. 11, its formal stage alone; the lists are those of ONNX Runtime's SparseAttentionIndexer
 template <key_value_problem Given, exec::parallel_for Run>
-void listed_attention(Given const& given, key_lists const& lists,
-                      view<float, axis::head, axis::query, axis::value_dim> output,
+void listed_attention(Given const& given, key_lists const& lists, output_array const& output,
                       std::span<std::byte> workspace, Run const& run, softmax_sums const& sums = {},
                       dropped_mass const& dropped = {}) noexcept {
     SOFATTN_ASSERT(given.is_valid());

@@ -8,10 +8,12 @@
 #include <sofattn/attention/prefill_teams.hpp>
 #include <sofattn/core/assert.hpp>
 #include <sofattn/core/element.hpp>
+#include <sofattn/core/output_array.hpp>
 #include <sofattn/core/types.hpp>
 #include <sofattn/core/view.hpp>
 #include <sofattn/exec/bf16_dot.hpp>
 #include <sofattn/exec/page_tile.hpp>
+#include <sofattn/exec/store_row.hpp>
 #include <sofattn/exec/xsimd_lanes.hpp>
 #include <sofattn/sads/budget.hpp>
 #include <sofattn/sads/softmax_weight.hpp>
@@ -309,8 +311,8 @@ private:
     }
 
     /// Returns the share of what stands for skipped pages.
-    template <class Out>
-    float finish(index_t i, index_t t, float const* centre, float sink, Out const& out) noexcept {
+    float finish(index_t i, index_t t, float const* centre, float sink,
+                 output_row const& out) noexcept {
         row_state const& state = row(i);
         float sum = state.sum;
         float const max = state.max * unit_; // octaves
@@ -338,10 +340,7 @@ private:
         for (index_t d = 0; d < value_dim_; ++d) {
             result[d] = (result[d] + stands_in * other[d]) * inverse;
         }
-        index_t const stride = out.template stride<axis::value_dim>();
-        for (index_t d = 0; d < value_dim_; ++d) {
-            out.data()[d * stride] = result[d];
-        }
+        exec::store_row(out, result);
         return stands_in * skipped_[static_cast<std::size_t>(t)] * inverse;
     }
 

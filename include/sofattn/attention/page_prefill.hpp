@@ -13,8 +13,8 @@
 #include <sofattn/attention/problem.hpp>
 #include <sofattn/core/assert.hpp>
 #include <sofattn/core/error.hpp>
+#include <sofattn/core/output_array.hpp>
 #include <sofattn/core/types.hpp>
-#include <sofattn/core/view.hpp>
 #include <sofattn/exec/bf16_dot.hpp>
 #include <sofattn/exec/parallel.hpp>
 #include <sofattn/sads/budget.hpp>
@@ -50,8 +50,8 @@ struct ignore_looked_pages {
 ///                 error (page_loss), minimum, sinks, window; without, nothing is skipped; the same for
 ///                 all heads or one each
 ///        workspace at least workspace_bytes(shape, run.threads()) bytes
-/// out    output   [head, query, value_dim]; rows that see no key are zero. Skipped pages have their estimated
-///                 weight, and the mean value of their segments of 64 keys
+/// out    output   [head, query, value_dim] in f32, f16 or bf16; rows that see no key are zero. Skipped
+///                 pages have their estimated weight, and the mean value of their segments of 64 keys
 ///        dropped  of each row, where wanted: that weight's share; not where attention is dense
 /// pre    finite inputs; options have passed `check`; sizes fit (SOFATTN_ASSERT)
 /// error  sofattn::error from `check` and `index` only
@@ -124,8 +124,8 @@ public:
     /// they look at), from any thread; not called where attention is dense.
     template <key_value_problem Given, exec::parallel_for Run, class OnLooked = ignore_looked_pages>
     void operator()(Given const& given, std::span<index_type const> indexes,
-                    view<float, axis::head, axis::query, axis::value_dim> output,
-                    std::span<std::byte> workspace, Run const& run, OnLooked const& on_looked = {},
+                    output_array const& output, std::span<std::byte> workspace, Run const& run,
+                    OnLooked const& on_looked = {},
                     dropped_mass const& dropped = {}) const noexcept {
         (*this)(given, indexes, output, workspace, run, on_looked, dropped,
                 [&](index_t head) -> sads::budget const& { return options_.budget_of(head); });
@@ -135,9 +135,9 @@ public:
     template <key_value_problem Given, exec::parallel_for Run, class OnLooked,
               std::invocable<index_t> BudgetOf>
     void operator()(Given const& given, std::span<index_type const> indexes,
-                    view<float, axis::head, axis::query, axis::value_dim> output,
-                    std::span<std::byte> workspace, Run const& run, OnLooked const& on_looked,
-                    dropped_mass const& dropped, BudgetOf const& budget_of) const noexcept {
+                    output_array const& output, std::span<std::byte> workspace, Run const& run,
+                    OnLooked const& on_looked, dropped_mass const& dropped,
+                    BudgetOf const& budget_of) const noexcept {
         SOFATTN_ASSERT(given.is_valid());
         problem_shape const shape = given.extents();
         assert_prefill(shape, indexes, output, workspace.size(),

@@ -11,6 +11,7 @@
 #include <sofattn/attention/problem.hpp>
 #include <sofattn/core/assert.hpp>
 #include <sofattn/core/error.hpp>
+#include <sofattn/core/output_array.hpp>
 #include <sofattn/core/types.hpp>
 #include <sofattn/core/view.hpp>
 #include <sofattn/dlzs/calibration.hpp>
@@ -45,7 +46,7 @@ struct ignore_kept_keys {
 ///        options  budget (mass, output error, radius, minimum; no ratio, no count, no maximum), the
 ///                 same for all heads or one each
 ///        workspace at least workspace_bytes(shape, run.threads()) bytes
-/// out    output   [head, query, value_dim]; rows that see no key are zero
+/// out    output   [head, query, value_dim] in f32, f16 or bf16; rows that see no key are zero
 ///        dropped  of each row, where wanted and attention is not dense
 /// pre    finite inputs; options have passed `check`; sizes fit (SOFATTN_ASSERT)
 /// error  sofattn::error from `check` and `index` only
@@ -130,8 +131,7 @@ public:
     template <storage_float Query, storage_float KeyValue, exec::parallel_for Run,
               class OnKept = ignore_kept_keys>
     void operator()(problem<Query, KeyValue> const& given,
-                    std::span<prefill_index<Predictor> const> indexes,
-                    view<float, axis::head, axis::query, axis::value_dim> output,
+                    std::span<prefill_index<Predictor> const> indexes, output_array const& output,
                     std::span<std::byte> workspace, Run const& run, OnKept const& on_kept = {},
                     dropped_mass const& dropped = {}) const noexcept {
         (*this)(given, indexes, output, workspace, run, on_kept, dropped,
@@ -142,8 +142,7 @@ public:
     template <storage_float Query, storage_float KeyValue, exec::parallel_for Run, class OnKept,
               std::invocable<index_t> BudgetOf>
     void operator()(problem<Query, KeyValue> const& given,
-                    std::span<prefill_index<Predictor> const> indexes,
-                    view<float, axis::head, axis::query, axis::value_dim> output,
+                    std::span<prefill_index<Predictor> const> indexes, output_array const& output,
                     std::span<std::byte> workspace, Run const& run, OnKept const& on_kept,
                     dropped_mass const& dropped, BudgetOf const& budget_of) const noexcept {
         SOFATTN_ASSERT(given.is_valid());

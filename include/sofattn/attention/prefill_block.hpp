@@ -8,10 +8,12 @@
 #include <sofattn/attention/prefill_team_tile.hpp>
 #include <sofattn/attention/prefill_tile.hpp>
 #include <sofattn/core/element.hpp>
+#include <sofattn/core/output_array.hpp>
 #include <sofattn/core/types.hpp>
 #include <sofattn/core/view.hpp>
 #include <sofattn/dlzs/key_panels.hpp>
 #include <sofattn/exec/prefetch.hpp>
+#include <sofattn/exec/store_row.hpp>
 #include <sofattn/sads/kept_tile.hpp>
 #include <sofattn/sads/row_cut.hpp>
 #include <sofattn/sufa/logit_map.hpp>
@@ -166,8 +168,7 @@ private:
         std::fill_n(output_ + i * width_, width_, 0.0f);
     }
     /// Returns the share of what stands for keys that are not kept.
-    template <class Out>
-    float finish(index_t i, index_t t, float sink, Out const& out) noexcept {
+    float finish(index_t i, index_t t, float sink, output_row const& out) noexcept {
         row_state& state = row_at(i);
         float* const sums = output_ + i * width_;
         // Nothing is seen, or a budget let all go but what float can hardly tell from 0.
@@ -189,8 +190,9 @@ private:
         float const inverse =
             sufa::row_end::of(state.reference, is_empty ? 0.0f : state.sum, sink).inverse;
         for (index_t d = 0; d < value_dim_; ++d) {
-            out(d) = is_empty ? 0.0f : sums[d] * inverse; // never -0
+            sums[d] = is_empty ? 0.0f : sums[d] * inverse; // never -0
         }
+        exec::store_row(out, sums);
         return state.dropped * inverse;
     }
 

@@ -12,6 +12,7 @@
 #include <sofattn/core/assert.hpp>
 #include <sofattn/core/element.hpp>
 #include <sofattn/core/error.hpp>
+#include <sofattn/core/output_array.hpp>
 #include <sofattn/core/types.hpp>
 #include <sofattn/core/view.hpp>
 #include <sofattn/exec/parallel.hpp>
@@ -34,15 +35,15 @@ namespace sofattn {
 template <storage_float Query, std::invocable<index_t> BudgetOf, class LossOf>
 struct prefill_task {
     prefill_task(view<Query const, axis::head, axis::query, axis::dim> of, problem_shape const& s,
-                 view<float, axis::head, axis::query, axis::value_dim> to,
-                 dropped_mass const& dropped_shares, BudgetOf const& budgets,
+                 output_array const& to, dropped_mass const& dropped_shares,
+                 BudgetOf const& budgets,
                  LossOf const& losses) noexcept // Clang 14 deduces no aggregate's types
         : queries(of), shape(s), output(to), dropped(dropped_shares), budget_of(budgets),
           loss_of(losses) {}
 
     view<Query const, axis::head, axis::query, axis::dim> queries;
     problem_shape const& shape;
-    view<float, axis::head, axis::query, axis::value_dim> output;
+    output_array output;
     dropped_mass dropped; ///< [head, query], or nothing
     BudgetOf const& budget_of;
     LossOf const& loss_of;
@@ -85,10 +86,9 @@ public:
         return task_.shape.terms.of(of_.row(i).head, 0).sink;
     }
     /// [value_dim]
-    [[nodiscard]] auto output(index_t i) const noexcept {
+    [[nodiscard]] output_row output(index_t i) const noexcept {
         prefill_row const row = of_.row(i);
-        return task_.output.template slice<axis::head>(row.head).template slice<axis::query>(
-            row.query);
+        return task_.output.row(row.head, row.query);
     }
     /// Share of the weights that stands for keys which are not attended to.
     void put_dropped(index_t i, float share) const noexcept {

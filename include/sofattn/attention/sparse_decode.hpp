@@ -10,6 +10,7 @@
 #include <sofattn/attention/problem.hpp>
 #include <sofattn/attention/softmax_sums.hpp>
 #include <sofattn/core/assert.hpp>
+#include <sofattn/core/output_array.hpp>
 #include <sofattn/core/types.hpp>
 #include <sofattn/core/view.hpp>
 #include <sofattn/dlzs/code_panels.hpp>
@@ -104,7 +105,7 @@ template <key_value_problem Given>
 ///                   count + sinks + window, the index is scanned as ever. reuse.reused(KV head, query, whether)
 ///        on_kept    on_kept(query head, query, keys) per selection, of the group's first head where
 ///                   it selects together; keys ascend. Called by the thread that does the work
-/// out    output     [head, query, value_dim]; rows that see no key are zero
+/// out    output     [head, query, value_dim] in f32, f16 or bf16; rows that see no key are zero
 ///        sums       of each row, over the kept keys, where wanted
 ///        dropped    of each row, where wanted
 /// pre    shapes and sizes fit, the problem has no window and no ALiBi slopes, workspace is large enough (SOFATTN_ASSERT); |logit| < 1e30
@@ -116,8 +117,7 @@ template <key_value_problem Given>
 template <decode_index Index, key_value_problem Given, exec::parallel_for Run,
           class OnKept = detail::ignore_kept, class Reuse = detail::no_reuse>
 void sparse_decode(Given const& given, std::span<Index const> indices,
-                   sparse_decode_options const& options,
-                   view<float, axis::head, axis::query, axis::value_dim> output,
+                   sparse_decode_options const& options, output_array const& output,
                    std::span<std::byte> workspace, Run const& run, OnKept on_kept = {},
                    softmax_sums const& sums = {}, dropped_mass const& dropped = {},
                    Reuse const& reuse = {}) noexcept {

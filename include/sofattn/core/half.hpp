@@ -47,7 +47,8 @@ private:
         auto const sign = static_cast<std::uint16_t>((x >> 16) & 0x8000u);
         std::uint32_t const magnitude = x & 0x7fffffffu;
         if (magnitude > 0x7f800000u) {
-            return static_cast<std::uint16_t>(sign | 0x7e00u);
+            // Quiet, with the upper bits of its payload, as processors convert.
+            return static_cast<std::uint16_t>(sign | 0x7e00u | ((magnitude >> 13) & 0x1ffu));
         }
         if (magnitude >= 0x477ff000u) { // 65520: rounds up to 2^16, which binary16 has not
             return static_cast<std::uint16_t>(sign | 0x7c00u);

@@ -217,7 +217,7 @@ template <class At>
     std::ranges::sort(jobs, [](batch_job const& a, batch_job const& b) {
         auto const* const first = a.desc.output.data;
         auto const* const second = b.desc.output.data;
-        return first != second ? std::less<float const*>{}(first, second) : a.number < b.number;
+        return first != second ? std::less<void const*>{}(first, second) : a.number < b.number;
     });
     auto const same =
         std::ranges::adjacent_find(jobs, {}, [](batch_job const& j) { return j.desc.output.data; });

@@ -200,19 +200,21 @@ inline void check_memory(checker& c, attention_desc const& d) noexcept {
               "f32, f16 or bf16 with method::budget where it is not dense");
 
     c.given("output.data", d.output.data, "the first element of an array");
-    c.aligned("output.data", d.output.data, 4);
-    c.stride("output.head_stride", d.output.head_stride, d.heads, 4);
-    c.stride("output.token_stride", d.output.token_stride, d.queries, 4);
+    c.in_range("output.type", static_cast<std::int64_t>(d.output.type), 0, 2, "f32, f16 or bf16");
+    std::int64_t const bytes = bytes_of(d.output.type);
+    c.aligned("output.data", d.output.data, bytes);
+    c.stride("output.head_stride", d.output.head_stride, d.heads, bytes);
+    c.stride("output.token_stride", d.output.token_stride, d.queries, bytes);
     if (c.ok()) {
-        std::int64_t const row = 4 * d.v_dim;
+        std::int64_t const row = bytes * d.v_dim;
         bool const one_head = d.heads == 1;
         bool const one_query = d.queries == 1; // a stride that is never stepped may be any number
         std::int64_t const head = one_head ? row : magnitude(d.output.head_stride);
         std::int64_t const token = one_query ? row : magnitude(d.output.token_stride);
         c.require(one_query || token >= row, status::overlapping, "output.token_stride",
-                  static_cast<double>(d.output.token_stride), "at least v_dim floats apart");
+                  static_cast<double>(d.output.token_stride), "at least v_dim elements apart");
         c.require(one_head || head >= row, status::overlapping, "output.head_stride",
-                  static_cast<double>(d.output.head_stride), "at least v_dim floats apart");
+                  static_cast<double>(d.output.head_stride), "at least v_dim elements apart");
         c.require(one_head || one_query || head >= (d.queries - 1) * token + row ||
                       token >= (d.heads - 1) * head + row,
                   status::overlapping, "output.head_stride",

@@ -67,11 +67,13 @@ struct row_scales {
     std::int64_t token_stride = 0;
 };
 
-/// [query head, query, channel] in f32; strides as operand's.
+/// [query head, query, channel]; strides as operand's. In 16 bits they are what they would be in f32, rounded
+/// to nearest (sofattn::output_array).
 struct output_rows {
-    float* data = nullptr;
+    void* data = nullptr;
     std::int64_t head_stride = 0;
     std::int64_t token_stride = 0;
+    dtype type = dtype::f32; ///< or f16 or bf16, whatever the others are
 };
 
 /// Where a sequence's keys and values lie, if in pages: key t is row

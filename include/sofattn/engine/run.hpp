@@ -16,6 +16,7 @@
 #include <sofattn/core/bfloat16.hpp>
 #include <sofattn/core/element.hpp>
 #include <sofattn/core/half.hpp>
+#include <sofattn/core/output_array.hpp>
 #include <sofattn/core/scaled_view.hpp>
 #include <sofattn/core/types.hpp>
 #include <sofattn/core/view.hpp>
@@ -258,12 +259,18 @@ struct list_writer {
     }
 };
 
-using output_view = view<float, axis::head, axis::query, axis::value_dim>;
-
-[[nodiscard]] inline output_view output_of(attention_desc const& d) noexcept {
-    return {d.output.data,
-            {d.heads, d.queries, d.v_dim},
-            {d.output.head_stride / 4, d.output.token_stride / 4, 1}};
+template <output_float T>
+[[nodiscard]] output_array output_as(attention_desc const& d) noexcept {
+    constexpr auto bytes = static_cast<std::int64_t>(sizeof(T));
+    return view<T, axis::head, axis::query, axis::value_dim>(
+        static_cast<T*>(d.output.data), {d.heads, d.queries, d.v_dim},
+        {d.output.head_stride / bytes, d.output.token_stride / bytes, 1});
+}
+/// pre: `d` has passed `check`
+[[nodiscard]] inline output_array output_of(attention_desc const& d) noexcept {
+    return d.output.type == dtype::f16    ? output_as<half>(d)
+           : d.output.type == dtype::bf16 ? output_as<bfloat16>(d)
+                                          : output_as<float>(d);
 }
 
 /// The caller's former lists, as sparse_decode asks for them.
@@ -286,7 +293,7 @@ struct list_reader {
 };
 
 template <class Given>
-void run_dense(Given const& given, attention_desc const& d, output_view output,
+void run_dense(Given const& given, attention_desc const& d, output_array const& output,
                std::span<std::byte> workspace, share const& run) noexcept {
     softmax_sums const sums = sums_of(d);
     if (decodes(d)) {
@@ -305,7 +312,7 @@ void run_dense(Given const& given, attention_desc const& d, output_view output,
 }
 
 template <dense_products Products, class Given>
-void run_pages(Given const& given, attention_desc const& d, output_view output,
+void run_pages(Given const& given, attention_desc const& d, output_array const& output,
                std::span<std::byte> workspace, share const& run) noexcept {
     page_prefill<Products> const sparse(attention_options{}, d.dense_below);
     sparse(given, d.prefill_pages->indexes<Products>(), output, workspace, run,
@@ -316,7 +323,7 @@ void run_pages(Given const& given, attention_desc const& d, output_view output,
 template <class Given>
 void perform(Given const& given, attention_desc const& d, std::span<std::byte> memory,
              share const& run) noexcept {
-    output_view const output = output_of(d);
+    output_array const output = output_of(d);
     if (d.how == method::listed) {
         listed_attention(given, lists_of(d), output, memory, run, sums_of(d), dropped_of(d));
     } else if (is_dense(d)) {

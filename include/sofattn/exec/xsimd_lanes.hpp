@@ -45,6 +45,14 @@ template <storage_float T>
     }
     return load(wide.data());
 }
+template <storage_float T>
+inline void narrow(vector_float x, T* to) noexcept {
+    std::array<float, vector_float::size> wide;
+    store(wide.data(), x);
+    for (std::size_t i = 0; i < wide.size(); ++i) {
+        to[i] = T(wide[i]);
+    }
+}
 
 } // namespace detail
 
@@ -68,6 +76,48 @@ template <storage_float T>
     return _mm256_castsi256_ps(_mm256_slli_epi32(_mm256_cvtepu16_epi32(bits), 16));
 #else
     return detail::widened(from);
+#endif
+}
+
+/// vector_width floats as halves, to the bits of half(x).
+inline void store(half* to, vector_float x) noexcept {
+    // Rounds to nearest whatever the program's mode is. A NaN keeps what fits of its payload.
+#if defined(__AVX512F__)
+    _mm256_storeu_si256(reinterpret_cast<__m256i*>(to),
+                        _mm512_cvtps_ph(x, _MM_FROUND_TO_NEAREST_INT | _MM_FROUND_NO_EXC));
+#elif defined(__AVX__) && defined(__F16C__)
+    _mm_storeu_si128(reinterpret_cast<__m128i*>(to), _mm256_cvtps_ph(x, _MM_FROUND_TO_NEAREST_INT));
+#else
+    detail::narrow(x, to);
+#endif
+}
+/// vector_width floats as bfloat16, to the bits of bfloat16(x). Not by AVX512-BF16's conversion, which
+/// takes subnormal numbers for 0.
+inline void store(bfloat16* to, vector_float x) noexcept {
+#if defined(__AVX512F__)
+    __m512i const bits = _mm512_castps_si512(x);
+    __m512i const upper = _mm512_srli_epi32(bits, 16);
+    __m512i const odd = _mm512_and_si512(upper, _mm512_set1_epi32(1));
+    __m512i const rounded = _mm512_srli_epi32(
+        _mm512_add_epi32(bits, _mm512_add_epi32(odd, _mm512_set1_epi32(0x7fff))), 16);
+    __mmask16 const is_nan = _mm512_cmp_ps_mask(x, x, _CMP_UNORD_Q);
+    __m512i const all =
+        _mm512_mask_or_epi32(rounded, is_nan, upper, _mm512_set1_epi32(0x40)); // stays NaN
+    _mm256_storeu_si256(reinterpret_cast<__m256i*>(to), _mm512_cvtepi32_epi16(all));
+#elif defined(__AVX2__)
+    __m256i const bits = _mm256_castps_si256(x);
+    __m256i const upper = _mm256_srli_epi32(bits, 16);
+    __m256i const odd = _mm256_and_si256(upper, _mm256_set1_epi32(1));
+    __m256i const rounded = _mm256_srli_epi32(
+        _mm256_add_epi32(bits, _mm256_add_epi32(odd, _mm256_set1_epi32(0x7fff))), 16);
+    __m256i const is_nan = _mm256_castps_si256(_mm256_cmp_ps(x, x, _CMP_UNORD_Q));
+    __m256i const all = _mm256_blendv_epi8(rounded, _mm256_or_si256(upper, _mm256_set1_epi32(0x40)),
+                                           is_nan); // stays NaN
+    __m256i const in_quarters = _mm256_packus_epi32(all, all);
+    _mm_storeu_si128(reinterpret_cast<__m128i*>(to),
+                     _mm256_castsi256_si128(_mm256_permute4x64_epi64(in_quarters, 0b1000)));
+#else
+    detail::narrow(x, to);
 #endif
 }
 

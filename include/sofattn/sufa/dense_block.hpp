@@ -8,6 +8,7 @@
 #include <sofattn/core/types.hpp>
 #include <sofattn/core/view.hpp>
 #include <sofattn/exec/bf16_dot.hpp>
+#include <sofattn/exec/store_row.hpp>
 #include <sofattn/exec/tile_product.hpp>
 #include <sofattn/exec/xsimd_lanes.hpp>
 #include <sofattn/sufa/block_tiles.hpp>
@@ -51,7 +52,7 @@ struct bf16_products {
 ///                    paged_views of either; codes count as the floats scale * code;
 ///                    logits = scale * q.k
 ///        map, terms(i) what becomes of logits, with what of row i
-/// out    output(i)   [value_dim] of row i, zeros where it sees no key
+/// out    output(i)   output_row, [value_dim] of row i, zeros where it sees no key
 ///        note(i, m, l) largest logit of row i in octaves, and the sum of 2^(logit - m); l is 0 where
 ///                    it sees no key
 /// pre    rows <= rows_most(dim, value_dim, tiles); memory of `floats(dim, value_dim, tiles)` floats;
@@ -171,10 +172,12 @@ public:
         for (index_t i = 0; i < rows; ++i) {
             float const* const lane = output_ + i / panel * panel * value_dim_ + i % panel;
             row_end const end_of = row_end::of(max_[i] * unit_, sum_[i], terms(i).sink);
-            auto const out = output(i);
+            std::array<float, static_cast<std::size_t>(max_head_dim)> finished;
             for (index_t d = 0; d < value_dim_; ++d) {
-                out(d) = sum_[i] > 0 ? lane[d * panel] * end_of.inverse : 0.0f; // never -0
+                finished[static_cast<std::size_t>(d)] =
+                    sum_[i] > 0 ? lane[d * panel] * end_of.inverse : 0.0f; // never -0
             }
+            exec::store_row(output(i), finished.data());
             note(i, end_of.max, end_of.sum);
         }
     }

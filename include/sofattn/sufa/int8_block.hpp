@@ -11,6 +11,7 @@
 #include <sofattn/exec/int8_softmax.hpp>
 #include <sofattn/exec/int8_tile.hpp>
 #include <sofattn/exec/integer_lanes.hpp>
+#include <sofattn/exec/store_row.hpp>
 #include <sofattn/exec/tile_product.hpp>
 #include <sofattn/exec/xsimd_lanes.hpp>
 #include <sofattn/sufa/block_tiles.hpp>
@@ -43,7 +44,7 @@ namespace sofattn::sufa {
 /// in     row(i)      [dim], query of row i, i < rows
 ///        visible(i)  key_range that row i attends to; neither end decreases in i
 ///        keys        [key, dim], values [key, value_dim]; any strides; logits = scale * q.k
-/// out    output(i)   [value_dim] of row i, zeros where it sees no key
+/// out    output(i)   output_row, [value_dim] of row i, zeros where it sees no key
 /// pre    rows <= rows_most(dim, value_dim, tiles); memory of `floats(dim, value_dim, tiles)` floats;
 ///        |logit| < 1e30
 /// error  none
@@ -447,18 +448,17 @@ private:
         float const* const from = output_ + p * panel * columns(value_dim_);
         float const* const sum = from + value_dim_ * panel;
         for (index_t i = 0; i < rows; ++i) {
-            auto const out = output(p * panel + i);
+            std::array<float, static_cast<std::size_t>(max_head_dim)> finished;
             float const total = sum[i] + sum[panel + i];
             if (total > 0) {
                 float const inverse = 1.0f / total;
                 for (index_t d = 0; d < value_dim_; ++d) {
-                    out(d) = from[d * panel + i] * inverse;
+                    finished[static_cast<std::size_t>(d)] = from[d * panel + i] * inverse;
                 }
             } else {
-                for (index_t d = 0; d < value_dim_; ++d) {
-                    out(d) = 0.0f;
-                }
+                std::fill_n(finished.data(), value_dim_, 0.0f);
             }
+            exec::store_row(output(p * panel + i), finished.data());
         }
     }
 
