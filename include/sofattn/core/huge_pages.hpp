@@ -16,12 +16,12 @@ namespace sofattn {
 /// translation buffer reaches with pages of 4 KiB. Only whole such pages within it. A wish: without effect where transparent huge pages are off, elsewhere, and
 /// where none are free. Where they are `always`, nothing changes.
 inline void prefer_huge_pages([[maybe_unused]] void* data,
-                              [[maybe_unused]] std::size_t bytes) noexcept {
+                              [[maybe_unused]] std::size_t size) noexcept {
 #if defined(__linux__) && defined(MADV_HUGEPAGE)
     constexpr std::uintptr_t page = std::uintptr_t{1} << 21;
     std::uintptr_t const skipped = (page - reinterpret_cast<std::uintptr_t>(data) % page) % page;
-    if (bytes >= skipped + page) {
-        (void)::madvise(static_cast<std::byte*>(data) + skipped, (bytes - skipped) / page * page,
+    if (size >= skipped + page) {
+        (void)::madvise(static_cast<std::byte*>(data) + skipped, (size - skipped) / page * page,
                         MADV_HUGEPAGE);
     }
 #endif

@@ -101,9 +101,9 @@ private:
             step *= a + 1 == view_type::rank ? padded(extents[a]) : extents[a];
         }
         size_ = step;
-        std::size_t const bytes = static_cast<std::size_t>(size_) * sizeof(T);
-        data_.reset(static_cast<T*>(::operator new (bytes, std::align_val_t{alignment})));
-        prefer_huge_pages(data_.get(), bytes);
+        std::size_t const all = static_cast<std::size_t>(size_) * sizeof(T);
+        data_.reset(static_cast<T*>(::operator new (all, std::align_val_t{alignment})));
+        prefer_huge_pages(data_.get(), all);
     }
 
     extents_type extents_{};
