@@ -12,9 +12,9 @@
 
 namespace sofattn {
 
-/// Asks Linux to back memory that nobody has written to by pages of 2 MiB: decode reads more than a
-/// translation buffer reaches with pages of 4 KiB. Only whole such pages within it. A wish: without effect where transparent huge pages are off, elsewhere, and
-/// where none are free. Where they are `always`, nothing changes.
+/// Asks Linux to back memory that nobody has written to by pages of 2 MiB, as many as lie in it: decode reads
+/// more than a processor knows addresses of with pages of 4 KiB. A wish: without effect where transparent huge
+/// pages are off or always on, where none are free, and elsewhere.
 inline void prefer_huge_pages([[maybe_unused]] void* data,
                               [[maybe_unused]] std::size_t size) noexcept {
 #if defined(__linux__) && defined(MADV_HUGEPAGE)
