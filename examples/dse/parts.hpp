@@ -17,7 +17,7 @@ namespace sofattn::dse {
 struct parted_objective {
     /// What a point needs and nobody has run yet, as numbers that `run` understands.
     std::function<std::vector<point>(point const&)> missing;
-    /// One part, in a process of its own.
+    /// One part, in another process.
     objective_function run;
     /// Hears, in this process, of every part that is done.
     std::function<void(point const& part, evaluation const&)> keep;
@@ -25,9 +25,10 @@ struct parted_objective {
     objective_function combine;
 };
 
-/// evaluate_all, part by part: each once, in a process of its own, for all trials that need it. A trial is over
-/// with its last part; a part that fails or takes too long ends all that need it. options.most_seconds is a
-/// part's time.
+/// evaluate_all, part by part: each once, for all trials that need it. A trial is over with its last part; a
+/// part that fails or takes too long fails all that need it. options.most_seconds is a part's time. A process
+/// takes several parts where many are left and there is no limit on their time; what such a process did not
+/// survive is run again, each part alone, so that the outcomes do not depend on how many processes there are.
 void evaluate_parts(std::vector<trial> const& trials, parted_objective const& objective,
                     worker_options const& options, outcome_listener const& on_done);
 
