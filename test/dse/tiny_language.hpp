@@ -16,11 +16,11 @@ struct tiny_language {
 
     tiny_language() {
         generator random;
-        std::string words;
+        std::string letters;
         for (int i = 0; i < 700; ++i) {
-            words += static_cast<char>('a' + random.integer(0, 25));
+            letters += static_cast<char>('a' + random.integer(0, 25));
         }
-        write_bytes(text, words);
+        write_bytes(text, letters);
     }
     [[nodiscard]] std::string file(char const* name) const {
         return (model.folder / name).string();
