@@ -190,20 +190,20 @@ layer_figures layer_problem::of(std::vector<part_figures> const& parts) const {
     return all;
 }
 
-void layer_problem::keep(part const& of_part, part_figures figures, bool by_group) {
-    parts_[of_part] = std::move(figures);
-    auto const wanted = parts_of(of_part.layer, of_part.setting, by_group);
+void layer_problem::keep(part const& p, part_figures figures, bool by_group) {
+    parts_[p] = std::move(figures);
+    auto const wanted = parts_of(p.layer, p.setting, by_group);
     std::vector<part_figures> all;
-    for (part const& p : wanted) {
-        auto const found = parts_.find(p);
+    for (part const& one : wanted) {
+        auto const found = parts_.find(one);
         if (found == parts_.end()) {
             return;
         }
         all.push_back(found->second);
     }
-    known_[{of_part.layer, of_part.setting}] = of(all);
-    for (part const& p : wanted) {
-        parts_.erase(p);
+    known_[{p.layer, p.setting}] = of(all);
+    for (part const& one : wanted) {
+        parts_.erase(one);
     }
 }
 

@@ -122,9 +122,9 @@ private:
     };
     [[nodiscard]] std::vector<part> parts_of(std::size_t layer, layer_setting const& s,
                                              bool by_group) const;
-    [[nodiscard]] part_figures run(part const& of) const;
+    [[nodiscard]] part_figures run(part const& p) const;
     [[nodiscard]] layer_figures of(std::vector<part_figures> const& parts) const;
-    void keep(part const& of, part_figures figures, bool by_group);
+    void keep(part const& p, part_figures figures, bool by_group);
     [[nodiscard]] layer_figures of(std::vector<layer_figures> const& each) const;
 
     std::vector<attend::layer> layers_;
