@@ -5,6 +5,7 @@
 
 #include <algorithm>
 #include <cstddef>
+#include <deque>
 #include <string>
 #include <utility>
 
@@ -43,9 +44,15 @@ void lead(std::vector<trial> const& trials, objective_function const& objective,
                               std::max<index_t>(options.count, 1));
     index_t away = 0; // trials that other ranks evaluate
     std::size_t next = 0;
+    index_t const processes = all.count() * std::max<index_t>(options.count, 1);
+    // Another rank is given one more than it can run, so that it need not wait for a message; but not in the
+    // end, where that one would wait while some other process has nothing to do.
+    auto const ahead = [&] {
+        return std::ssize(numbered) - static_cast<index_t>(next) > processes ? 1 : 0;
+    };
     while (next < numbered.size() || away > 0 || !pool.is_idle()) {
         for (index_t r = 1; r < all.count(); ++r) {
-            while (next < numbered.size() && room[static_cast<std::size_t>(r)] > 0) {
+            while (next < numbered.size() && room[static_cast<std::size_t>(r)] + ahead() > 0) {
                 all.send(r, text_of({{"number", next}}));
                 --room[static_cast<std::size_t>(r)];
                 ++away;
@@ -74,7 +81,12 @@ void follow(std::vector<trial> const& trials, objective_function const& objectiv
             worker_options const& options, outcome_listener const& on_done) {
     ranks const& all = *options.across;
     worker_pool pool(objective, options);
+    std::deque<trial> waiting;
     for (;;) {
+        while (!waiting.empty() && pool.has_room()) {
+            pool.start(waiting.front());
+            waiting.pop_front();
+        }
         pool.wait(pause_milliseconds, [&](trial const& t, evaluation const& e) {
             all.send(0, text_of(answer_of(t.id, e)));
         });
@@ -89,7 +101,7 @@ void follow(std::vector<trial> const& trials, objective_function const& objectiv
             auto const number = told.at("number").get<std::size_t>();
             trial of = trials.at(number);
             of.id = static_cast<index_t>(number);
-            pool.start(of);
+            waiting.push_back(std::move(of));
         }
     }
 }

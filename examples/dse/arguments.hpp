@@ -72,7 +72,7 @@ struct method_run {
 /// told, those of the state file first.
 [[nodiscard]] std::vector<method_run>
 run_methods(search_identity const& identity, allowed_points const& allowed,
-            objective_function const& objective, arguments const& a,
+            batch_evaluator const& evaluate, arguments const& a,
             std::function<void(json const&)> const& on_details,
             std::function<double(double)> const& shown);
 

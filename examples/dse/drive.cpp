@@ -49,7 +49,7 @@ std::vector<double> best_so_far(std::vector<trial> const& trials) {
 }
 
 drive_result drive(search_identity const& identity, allowed_points const& allowed,
-                   objective_function const& objective, drive_options const& options) {
+                   batch_evaluator const& evaluate, drive_options const& options) {
     drive_result result;
     if (!options.state.empty()) {
         if (auto found = read_state(options.state, identity)) {
@@ -90,7 +90,7 @@ drive_result drive(search_identity const& identity, allowed_points const& allowe
             save();
         }
         auto const evaluating = clock::now();
-        evaluate_all(batch, objective, options.workers, [&](trial const& t, evaluation e) {
+        evaluate(batch, options.workers, [&](trial const& t, evaluation e) {
             run.tell(t.id, std::move(e.result));
             if (options.on_details) {
                 options.on_details(e.details);

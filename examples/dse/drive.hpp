@@ -41,7 +41,7 @@ struct drive_result {
 /// goes on there and ends as the first would have. Throws `error` for a state file that is not this
 /// search's, before anything is evaluated.
 [[nodiscard]] drive_result drive(search_identity const& identity, allowed_points const& allowed,
-                                 objective_function const& objective, drive_options const& options);
+                                 batch_evaluator const& evaluate, drive_options const& options);
 
 /// Best value of the first objective among feasible trials, after each trial; infinity before there
 /// is one.

@@ -210,7 +210,7 @@ int hardware_command(arguments const& a) {
 
     auto const runs = run_methods(
         identity, [&](point const& p) { return problem.is_allowed(p); },
-        [&](point const& p) { return problem.evaluate(p); }, a, {},
+        one_by_one([&](point const& p) { return problem.evaluate(p); }), a, {},
         [&](double v) { return shown_value(goals[0], v); });
     findings const f = judge(problem, runs.front());
     outcome_tables const tables = tables_of(problem, a, f, runs);

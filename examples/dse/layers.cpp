@@ -43,6 +43,28 @@ search_space space_of(std::size_t layers, bool one_ratio, index_t kept_percent_m
 
 constexpr std::size_t most_partials = 200000;
 
+/// [[stage, event, count], ...], without zeros.
+json to_json(probe::ledger const& counts) {
+    json list = json::array();
+    for (std::size_t s = 0; s < probe::stage_count; ++s) {
+        for (std::size_t e = 0; e < probe::event_count; ++e) {
+            auto const n = counts.count(static_cast<probe::stage>(s), static_cast<probe::event>(e));
+            if (n > 0) {
+                list.push_back({s, e, n});
+            }
+        }
+    }
+    return list;
+}
+probe::ledger ledger_from(json const& list) {
+    probe::ledger counts;
+    for (json const& one : list) {
+        counts(static_cast<probe::stage>(one.at(0).get<int>()),
+               static_cast<probe::event>(one.at(1).get<int>()), one.at(2).get<std::uint64_t>());
+    }
+    return counts;
+}
+
 } // namespace
 
 layer_problem::layer_problem(std::vector<attend::layer> layers, layer_options options)
@@ -107,9 +129,35 @@ std::vector<layer_setting> layer_problem::all_settings() const {
     return all;
 }
 
-layer_figures layer_problem::run(std::size_t layer, layer_setting const& s) const {
-    attend::layer const& l = layers_[layer];
+layer_problem::part layer_problem::part::of(point const& numbers) {
+    return {static_cast<std::size_t>(numbers[0]), {numbers[1], numbers[2]}, numbers[3], numbers[4]};
+}
+point layer_problem::part::numbers() const {
+    return {static_cast<index_t>(layer), setting.tiles, setting.kept_percent, first_kv_head,
+            kv_heads};
+}
+
+std::vector<layer_problem::part> layer_problem::parts_of(std::size_t layer, layer_setting const& s,
+                                                         bool by_group) const {
+    index_t const all = layers_[layer].k.view().extent<axis::kv_head>();
+    if (!by_group) {
+        return {{layer, s, 0, all}};
+    }
+    std::vector<part> groups;
+    for (index_t kv = 0; kv < all; ++kv) {
+        groups.push_back({layer, s, kv, 1});
+    }
+    return groups;
+}
+
+layer_problem::part_figures layer_problem::run(part const& p) const {
+    attend::layer const& l = layers_[p.layer];
+    layer_setting const& s = p.setting;
     attend::layer_views views = attend::layer_views::of(l);
+    index_t const group = views.queries.extent<axis::head>() / views.keys.extent<axis::kv_head>();
+    views.queries = views.queries.range<axis::head>(p.first_kv_head * group, p.kv_heads * group);
+    views.keys = views.keys.range<axis::kv_head>(p.first_kv_head, p.kv_heads);
+    views.values = views.values.range<axis::kv_head>(p.first_kv_head, p.kv_heads);
     index_t const rows =
         options_.queries == 0 ? l.info.queries : std::min(options_.queries, l.info.queries);
     // The last query stays at the last key, so the mask is that of the whole layer.
@@ -118,8 +166,73 @@ layer_figures layer_problem::run(std::size_t layer, layer_setting const& s) cons
     policy.options.budget.ratio = static_cast<double>(s.kept_percent) / 100.0;
     policy.options.tile_keys = ceil_div(l.info.keys, s.tiles);
     auto const outcomes = attend::evaluate(views, std::span(&policy, 1), 1, 0, [](double) {});
-    return {attend::mean_quality::of(outcomes[0].heads).output_error_relative,
-            probe::complexity(outcomes[0].counts, options_.weights)};
+    part_figures found;
+    for (ref::quality const& head : outcomes[0].heads) {
+        found.errors.push_back(head.error());
+    }
+    found.counts = outcomes[0].counts;
+    return found;
+}
+
+layer_figures layer_problem::of(std::vector<part_figures> const& parts) const {
+    std::size_t heads = 0;
+    probe::ledger counts; // whole numbers: their sum is the layer's, however it was cut
+    for (part_figures const& p : parts) {
+        heads += p.errors.size();
+        counts += p.counts;
+    }
+    layer_figures all{0, probe::complexity(counts, options_.weights)};
+    for (part_figures const& p : parts) {
+        for (double const e : p.errors) { // head by head, as attend::mean_quality adds
+            all.error += e / static_cast<double>(heads);
+        }
+    }
+    return all;
+}
+
+void layer_problem::keep(part const& p, part_figures figures, bool by_group) {
+    parts_[p] = std::move(figures);
+    auto const wanted = parts_of(p.layer, p.setting, by_group);
+    std::vector<part_figures> all;
+    for (part const& one : wanted) {
+        auto const found = parts_.find(one);
+        if (found == parts_.end()) {
+            return;
+        }
+        all.push_back(found->second);
+    }
+    known_[{p.layer, p.setting}] = of(all);
+    for (part const& one : wanted) {
+        parts_.erase(one);
+    }
+}
+
+parted_objective layer_problem::in_parts(bool by_group) {
+    auto const missing = [this, by_group](point const& p) {
+        std::vector<point> numbers;
+        auto const settings = settings_of(p);
+        for (std::size_t l = 0; l < settings.size(); ++l) {
+            if (known(l, settings[l])) {
+                continue;
+            }
+            for (part const& one : parts_of(l, settings[l], by_group)) {
+                if (!parts_.contains(one)) { // else it waits for another that failed
+                    numbers.push_back(one.numbers());
+                }
+            }
+        }
+        return numbers;
+    };
+    return {
+        missing,
+        [this](point const& numbers) {
+            auto const found = run(part::of(numbers));
+            return evaluation{{trial_status::done, found.errors, {}, {}}, to_json(found.counts)};
+        },
+        [this, by_group](point const& numbers, evaluation const& e) {
+            keep(part::of(numbers), {e.result.objectives, ledger_from(e.details)}, by_group);
+        },
+        [this](point const& p) { return evaluate(p); }};
 }
 
 layer_figures layer_problem::of(std::vector<layer_figures> const& each) const {
@@ -139,7 +252,7 @@ evaluation layer_problem::evaluate(point const& p) const {
     json layers = json::array();
     for (std::size_t l = 0; l < layers_.size(); ++l) {
         auto const before = known(l, settings[l]);
-        each.push_back(before ? *before : run(l, settings[l]));
+        each.push_back(before ? *before : of({run(parts_of(l, settings[l], false).front())}));
         tiles.push_back(settings[l].tiles);
         kept_share += static_cast<double>(settings[l].kept_percent) / 100.0 /
                       static_cast<double>(layers_.size());

@@ -4,12 +4,14 @@
 
 #include "attend/dataset.hpp"
 #include "attend/runner.hpp"
+#include "dse/parts.hpp"
 #include "dse/state.hpp"
 #include "dse/workers.hpp"
 #include <sofattn/core/types.hpp>
 #include <sofattn/dse/paper_objective.hpp>
 #include <sofattn/dse/space.hpp>
 #include <sofattn/probe/complexity.hpp>
+#include <sofattn/probe/ledger.hpp>
 
 #include <cstddef>
 #include <map>
@@ -75,6 +77,9 @@ public:
 
     /// Runs whatever layer is not remembered at its setting.
     [[nodiscard]] evaluation evaluate(point const& p) const;
+    /// `evaluate` in parts, which are remembered: layers at a setting, or head groups of them. The figures are
+    /// the same to the last bit. This must outlive it.
+    [[nodiscard]] parted_objective in_parts(bool by_group);
     /// The details of an evaluation.
     void remember(json const& details);
     /// Nothing where a layer is not remembered.
@@ -100,7 +105,26 @@ private:
     static void remember(json const& details, figures_of_settings& in);
     [[nodiscard]] std::optional<std::vector<layer_setting>>
     best_of(figures_of_settings const& known, double most_error) const;
-    [[nodiscard]] layer_figures run(std::size_t layer, layer_setting const& s) const;
+    /// Some KV heads of a layer at a setting, with the queries that read them.
+    struct part {
+        std::size_t layer = 0;
+        layer_setting setting{};
+        index_t first_kv_head = 0;
+        index_t kv_heads = 1;
+
+        friend constexpr auto operator<=>(part const&, part const&) = default;
+        [[nodiscard]] static part of(point const& numbers);
+        [[nodiscard]] point numbers() const;
+    };
+    struct part_figures {
+        std::vector<double> errors{}; ///< [head]
+        probe::ledger counts{};
+    };
+    [[nodiscard]] std::vector<part> parts_of(std::size_t layer, layer_setting const& s,
+                                             bool by_group) const;
+    [[nodiscard]] part_figures run(part const& p) const;
+    [[nodiscard]] layer_figures of(std::vector<part_figures> const& parts) const;
+    void keep(part const& p, part_figures figures, bool by_group);
     [[nodiscard]] layer_figures of(std::vector<layer_figures> const& each) const;
 
     std::vector<attend::layer> layers_;
@@ -108,6 +132,7 @@ private:
     attend::named_policy policy_;
     search_space space_;
     figures_of_settings known_;
+    std::map<part, part_figures> parts_; ///< of layers that are not known yet
 };
 
 } // namespace sofattn::dse

@@ -69,6 +69,15 @@ struct judged {
     layer_figures figures;
 };
 
+/// Where several processes share the work: in parts small enough that all of them end at about the same
+/// time, and without threads of their own.
+batch_evaluator evaluator_of(layer_problem& problem) {
+    return [&problem](std::vector<trial> const& trials, worker_options const& workers,
+                      outcome_listener const& on_done) {
+        evaluate_parts(trials, problem.in_parts(workers.threads_each == 1), workers, on_done);
+    };
+}
+
 /// Runs a point outside of any search, as a worker would.
 void measure(layer_problem& problem, std::vector<point> const& points, arguments const& a,
              char const* what) {
@@ -82,15 +91,13 @@ void measure(layer_problem& problem, std::vector<point> const& points, arguments
     double done = 0;
     worker_options workers = workers_of(a);
     workers.most_seconds = 0; // what all else is compared with
-    evaluate_all(
-        trials, [&](point const& p) { return problem.evaluate(p); }, workers,
-        [&](trial const&, evaluation const& e) {
-            if (e.result.status != trial_status::done) {
-                throw error(what, e.result.note, "possible to run");
-            }
-            problem.remember(e.details);
-            bar.update(++done / static_cast<double>(trials.size()), what);
-        });
+    evaluator_of(problem)(trials, workers, [&](trial const&, evaluation const& e) {
+        if (e.result.status != trial_status::done) {
+            throw error(what, e.result.note, "possible to run");
+        }
+        problem.remember(e.details);
+        bar.update(++done / static_cast<double>(trials.size()), what);
+    });
 }
 
 judged uniform_run(layer_problem const& problem, std::string const& name, layer_setting const& s) {
@@ -193,7 +200,7 @@ int layers_command(arguments const& a) {
     bool const counts_operations = options.goal == layer_goal::operations;
     auto const shown = [&](double v) { return counts_operations ? v / 1e6 : v; };
     auto const runs = run_methods(
-        identity, {}, [&](point const& p) { return problem.evaluate(p); }, a,
+        identity, {}, evaluator_of(problem), a,
         [&](json const& details) { problem.remember(details); }, shown);
 
     std::vector<judged> all;

@@ -53,13 +53,14 @@ void declare_search(CLI::App* command, arguments& a) {
 void declare_workers(CLI::App* command, arguments& a) {
     command->add_option("--workers", a.workers, "Processes at a time, at most --batch")
         ->check(CLI::Range(index_t{1}, index_t{1024}));
-    command->add_option("--timeout", a.timeout_seconds, "Seconds that an evaluation may take")
+    command
+        ->add_option("--timeout", a.timeout_seconds,
+                     "Seconds that an evaluation may take, or of layers a process's part of one")
         ->check(CLI::Range(0.001, 1e6));
     command->add_option("--state", a.state, "Keep the search in this file, go on from it");
     command->add_flag("--no-baselines", a.no_baselines, "No random and (1+1) search");
 }
 
-/// Not where a file besides the state says what need not be run again: the root alone would know.
 void declare_ranks(CLI::App* command, arguments& a) {
     command->add_flag("--mpi", a.uses_mpi,
                       "mpirun has started this: --workers processes of every rank share a batch");
@@ -129,6 +130,7 @@ void declare(CLI::App& app, arguments& a) {
                                               "sofattn-lm --budgets reads them");
     declare_search(model, a);
     declare_workers(model, a);
+    declare_ranks(model, a);
     model->add_option("MODEL", a.folder, "Folder of the model, as for sofattn-lm")->required();
     model->add_option("TEXT", a.text, "Text file, or token ids in a .npy file")->required();
     model->add_option("--out", a.budgets_out, "Write the table of budgets to this file");
@@ -193,7 +195,8 @@ int run_command(CLI::App const& app, arguments const& a) {
 /// Ranks but the root go through the same steps, in silence: their results are the root's.
 void silence(arguments& a) {
     a.quiet = true;
-    for (auto* const file : {&a.state, &a.result, &a.html, &a.machine_out, &a.workload_out}) {
+    for (auto* const file :
+         {&a.state, &a.result, &a.html, &a.machine_out, &a.workload_out, &a.budgets_out}) {
         file->clear();
     }
     if (std::freopen("/dev/null", "w", stdout) == nullptr) {

@@ -11,7 +11,7 @@
 namespace sofattn::dse {
 
 std::vector<method_run> run_methods(search_identity const& identity, allowed_points const& allowed,
-                                    objective_function const& objective, arguments const& a,
+                                    batch_evaluator const& evaluate, arguments const& a,
                                     std::function<void(json const&)> const& on_details,
                                     std::function<double(double)> const& shown) {
     std::vector<method> methods{method::bayesian};
@@ -33,7 +33,7 @@ std::vector<method_run> run_methods(search_identity const& identity, allowed_poi
         options.name = std::string(name_of(by));
         options.on_details = on_details;
         options.shown = shown;
-        runs.push_back({by, drive(mine, allowed, objective, options)});
+        runs.push_back({by, drive(mine, allowed, evaluate, options)});
     }
     return runs;
 }

@@ -121,6 +121,9 @@ int model_command(arguments const& a) {
         runs_file += ".runs";
     }
     run_log log(runs_file, purpose);
+    if (a.across != nullptr) {
+        log.share(*a.across);
+    }
     worker_options workers = workers_of(a);
     workers.most_seconds = 0; // what all else is compared with
     model_search search(problem, log, {workers, !a.quiet}, workers.threads_each);
@@ -130,9 +133,9 @@ int model_command(arguments const& a) {
     }
 
     search.measure(a.most_kl);
-    auto const runs = run_methods(
-        identity, {}, [&](point const& p) { return search.evaluate(p); }, a, {},
-        [](double kept) { return 100 * kept; });
+    auto const runs =
+        run_methods(identity, {}, one_by_one([&](point const& p) { return search.evaluate(p); }), a,
+                    {}, [](double kept) { return 100 * kept; });
     auto const& trials = runs.front().result.state.trials;
     auto const front = pareto_front(trials);
     if (front.empty()) {

@@ -2,6 +2,7 @@
 #include "dse/run_log.hpp"
 
 #include "attend/progress.hpp"
+#include "dse/ranks.hpp"
 #include "hw/json_file.hpp"
 #include <sofattn/core/error.hpp>
 #include <sofattn/io/file.hpp>
@@ -44,6 +45,10 @@ run_log::run_log(std::filesystem::path file, json purpose)
                     "an object of runs by name");
     }
     runs_ = std::move(runs);
+}
+
+void run_log::share(ranks const& all) {
+    runs_ = json::parse(all.broadcast(all.is_root() ? runs_.dump() : std::string()));
 }
 
 void run_log::save() const {

@@ -33,6 +33,9 @@ public:
     ///        (file, field, both values); the file is read only
     run_log(std::filesystem::path file, json purpose);
 
+    /// The root's runs, on every rank; all call it.
+    void share(ranks const& all);
+
     /// The figures of all runs, in order: from the log, or made now. The file is written after each.
     /// `what` is for progress.
     /// error  a run that throws, crashes or takes too long

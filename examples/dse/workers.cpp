@@ -220,4 +220,10 @@ void evaluate_all(std::vector<trial> const& trials, objective_function const& ob
     }
 }
 
+batch_evaluator one_by_one(objective_function objective) {
+    return [of = std::move(objective)](
+               std::vector<trial> const& trials, worker_options const& options,
+               outcome_listener const& on_done) { evaluate_all(trials, of, options, on_done); };
+}
+
 } // namespace sofattn::dse

@@ -58,10 +58,15 @@ private:
     std::vector<worker> running_;
 };
 
+/// Evaluates a batch: evaluate_all with an objective, or what takes its place.
+using batch_evaluator =
+    std::function<void(std::vector<trial> const&, worker_options const&, outcome_listener const&)>;
+
 /// Evaluates all trials, each in a process of its own, and hands out the outcomes as they come, in any
 /// order. With ranks, all of them call this with the same trials and share the work; every rank hears of
 /// every outcome, in the same order.
 void evaluate_all(std::vector<trial> const& trials, objective_function const& objective,
                   worker_options const& options, outcome_listener const& on_done);
+[[nodiscard]] batch_evaluator one_by_one(objective_function objective);
 
 } // namespace sofattn::dse

@@ -2,8 +2,8 @@
 // sofattn-dse as its users run it.
 #include "dse/state_lock.hpp"
 #ifdef SOFATTN_HAS_LM
+#include "dse/tiny_language.hpp"
 #include "lm/method.hpp"
-#include "lm/tiny_model.hpp"
 #endif
 #include "support/tool.hpp"
 
@@ -217,37 +217,9 @@ TEST_CASE("dse: recorded layers") {
 }
 
 #ifdef SOFATTN_HAS_LM
-namespace {
-
-/// A model and a text of a few windows.
-struct language {
-    tiny_model model;
-    std::string text = (model.folder / "text.txt").string();
-
-    language() {
-        generator random;
-        std::string words;
-        for (int i = 0; i < 700; ++i) {
-            words += static_cast<char>('a' + random.integer(0, 25));
-        }
-        write_bytes(text, words);
-    }
-    [[nodiscard]] std::string file(char const* name) const {
-        return (model.folder / name).string();
-    }
-    [[nodiscard]] words search(words const& more, char const* kl = "0.02",
-                               char const* judge_windows = "2") const {
-        return words{"model", model.folder.path().string(), text, "--quiet", "--kl", kl} +
-               words{"--context", "96", "--first", "48", "--search-windows", "1"} +
-               words{"--settle-windows", "2", "--judge-windows", judge_windows} +
-               words{"--evaluations", "12", "--batch", "2"} + more;
-    }
-};
-
-} // namespace
 
 TEST_CASE("dse: budgets of a language model are found, judged and read by sofattn-lm") {
-    language const l;
+    tiny_language const l;
     auto const run = accepted(l.search(
         {"--out", l.file("b.json"), "--json", l.file("r.json"), "--html", l.file("r.html")}));
     for (char const* part :
@@ -279,7 +251,7 @@ TEST_CASE("dse: budgets of a language model are found, judged and read by sofatt
 }
 
 TEST_CASE("dse: a search of a model, killed and started again, ends with the same budgets") {
-    language const l;
+    tiny_language const l;
     static_cast<void>(accepted(l.search({"--no-baselines", "--out", l.file("whole.json")})));
     // Amid the search; and amid what is measured before it.
     for (std::size_t const trials : {0u, 3u}) {
@@ -301,7 +273,7 @@ TEST_CASE("dse: a search of a model, killed and started again, ends with the sam
 }
 
 TEST_CASE("dse: a model, text or KL that cannot be is refused in one line") {
-    language const l;
+    tiny_language const l;
     refused(l.model.folder, l.search({}, "0.02", "9"), {"windows of 96 tokens", "7", "12"});
     refused(l.model.folder, l.search({}, "1e-9"), {"mean KL to reach", "1e-09", "at least"});
     refused(l.model.folder, l.search({}, "0"), {"--kl"});

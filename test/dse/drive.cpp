@@ -57,7 +57,7 @@ drive_options quiet(std::filesystem::path const& state = {}, index_t evaluations
 
 drive_result driven(search_identity const& identity, drive_options const& options,
                     objective_function const& objective = bowl) {
-    return drive(identity, {}, objective, options);
+    return drive(identity, {}, one_by_one(objective), options);
 }
 
 void refused(std::filesystem::path const& file, search_identity const& identity,

@@ -12,6 +12,7 @@
 #include <array>
 #include <cmath>
 #include <cstddef>
+#include <utility>
 #include <vector>
 
 using namespace sofattn;
@@ -63,6 +64,33 @@ TEST_CASE("dse.layers: a point is what the policy does with each layer at its se
     REQUIRE(problem.known(settings));
     CHECK(problem.known(settings)->operations == operations);
     CHECK(problem.evaluate(p).details == found.details);
+}
+
+TEST_CASE("dse.layers: head groups put together are the layer, to the last bit, in any order") {
+    SOFATTN_GENERATOR(random);
+    layer_options options;
+    options.most_error = 0.5;
+    layer_problem whole(two_layers(), options);
+    for (int round = 0; round < 10; ++round) {
+        layer_problem problem(two_layers(), options);
+        point p;
+        for (dimension const& d : whole.space().dimensions()) {
+            p.push_back(random.integer<index_t>(0, (d.highest - d.lowest) / d.step));
+        }
+        auto const in_groups = problem.in_parts(true);
+        auto parts = in_groups.missing(p);
+        CHECK(parts.size() == 4); // two layers of two KV heads
+        CHECK(problem.in_parts(false).missing(p).size() == 2);
+        for (; !parts.empty(); parts.pop_back()) {
+            std::swap(parts.back(), parts[random.integer(std::size_t{0}, parts.size() - 1)]);
+            CHECK(in_groups.missing(p).size() == parts.size());
+            in_groups.keep(parts.back(), in_groups.run(parts.back()));
+        }
+        CHECK(problem.known(problem.settings_of(p)));
+        CHECK(in_groups.combine(p).details == whole.evaluate(p).details);
+        CHECK(in_groups.combine(p).result.objectives == whole.evaluate(p).result.objectives);
+        CHECK(in_groups.combine(p).result.violations == whole.evaluate(p).result.violations);
+    }
 }
 
 TEST_CASE("dse.layers: Eq. 2, printed and balanced") {

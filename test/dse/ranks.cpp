@@ -1,11 +1,15 @@
 // SPDX-License-Identifier: MIT
 // sofattn-dse in several ranks, as mpirun starts them.
+#ifdef SOFATTN_HAS_LM
+#include "dse/tiny_language.hpp"
+#endif
 #include "support/tool.hpp"
 
 #include <doctest/doctest.h>
 #include <nlohmann/json.hpp>
 
 #include <string>
+#include <utility>
 
 using namespace sofattn::test;
 
@@ -79,6 +83,62 @@ TEST_CASE("dse.ranks: one, two and four of them find what one program finds, and
         CHECK(result_in(file(count)) == alone);
     }
 }
+
+TEST_CASE(
+    "dse.ranks: recorded layers, run in parts: the same state to the byte, whoever shares them") {
+    recorded_folder const recorded;
+    auto const file = [&](std::string const& name) { return (recorded.folder / name).string(); };
+    auto const layers = [&](std::string const& name, words const& more) {
+        return words{"layers",        recorded.folder.path().string(),
+                     "--quiet",       "--no-baselines",
+                     "--evaluations", "24",
+                     "--batch",       "8",
+                     "--state",       file(name + ".state"),
+                     "--json",        file(name + ".json")} +
+               more;
+    };
+    static_cast<void>(accepted(layers("alone", {})));
+    auto const state = read_bytes(file("alone.state"));
+    auto const result = result_in(file("alone.json"));
+    static_cast<void>(accepted(layers("workers", {"--workers", "3"})));
+    CHECK(read_bytes(file("workers.state")) == state);
+    CHECK(result_in(file("workers.json")) == result);
+    for (auto const& [count, workers] : {std::pair("1", "1"), {"2", "1"}, {"2", "2"}, {"4", "1"}}) {
+        CAPTURE(count);
+        CAPTURE(workers);
+        std::string const name = std::string(count) + "_" + workers;
+        auto const run = run_tool(layers(name, {"--mpi", "--workers", workers}), ranks_of(count));
+        CAPTURE(run.err);
+        REQUIRE(run.code == 0);
+        CHECK(read_bytes(file(name + ".state")) == state);
+        CHECK(result_in(file(name + ".json")) == result);
+    }
+}
+
+#ifdef SOFATTN_HAS_LM
+TEST_CASE(
+    "dse.ranks: a model's budgets are the same, and what the root's log has is not run again") {
+    tiny_language const l;
+    auto const given = [&](char const* out, words const& more) {
+        return l.search(words{"--no-baselines", "--out", l.file(out)} + more);
+    };
+    static_cast<void>(accepted(given("alone.json", {})));
+    auto const budgets = read_bytes(l.file("alone.json"));
+    for (char const* const count : {"1", "2"}) {
+        CAPTURE(count);
+        auto const run = run_tool(
+            given(count, {"--mpi", "--state", l.file("s.json"), "--json", l.file("r.json")}),
+            ranks_of(count));
+        CAPTURE(run.err);
+        REQUIRE(run.code == 0);
+        CHECK(lines_with(run.out, "fewer keys") == 1);
+        CHECK(read_bytes(l.file(count)) == budgets);
+        fs::remove(l.file("s.json")); // the search is made again, the log stays
+        json log = json::parse(read_bytes(l.file("s.json.runs")));
+        CHECK(log.at("runs").size() == result_in(l.file("r.json")).at("runs_count"));
+    }
+}
+#endif
 
 TEST_CASE("dse.ranks: the root's state file serves every number of ranks") {
     temporary_folder const folder;
