@@ -162,8 +162,9 @@ template <int Count>
     }
 }
 
-/// Lane i is the sum of the lanes of rows[i], all of them added in the same order.
-[[nodiscard]] inline vector_float
+/// Lane i is the sum of the lanes of rows[i], all of them added in the same order. Always inlined: where GCC has
+/// much else to inline it would call it with all registers in memory, a tenth of a decode step's products.
+[[nodiscard, gnu::always_inline]] inline vector_float
 sums_of(std::array<vector_float, vector_float::size> const& rows) noexcept {
 #if defined(__AVX512F__) // xsimd 8.1 puts these sums in other lanes
     // Sums of four rows in each quarter of a register, then quarters are added.
