@@ -35,7 +35,8 @@ struct large_allocator {
 
     large_allocator() noexcept = default;
     template <class Other>
-    explicit(false) large_allocator(large_allocator<Other> const&) noexcept {}
+    // NOLINTNEXTLINE(google-explicit-constructor): as containers want it
+    large_allocator(large_allocator<Other> const&) noexcept {}
 
     [[nodiscard]] T* allocate(std::size_t count) {
         if (count > static_cast<std::size_t>(-1) / sizeof(T)) {

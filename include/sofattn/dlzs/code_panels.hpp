@@ -122,7 +122,7 @@ public:
             }
         }
         size_ = rows;
-        bytes_.resize(static_cast<std::size_t>(ceil_div(rows, block_rows) * block_bytes()));
+        bytes_.erase(bytes_.begin() + ceil_div(rows, block_rows) * block_bytes(), bytes_.end());
     }
     void set(index_t row, index_t i, int code) noexcept {
         std::uint8_t& at = bytes_[byte_of(row, i)];

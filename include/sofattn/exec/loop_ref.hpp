@@ -14,12 +14,13 @@ namespace sofattn::exec {
 /// Refers to one of a loop's pieces of work, without its type.
 class task_ref {
 public:
-    template <std::invocable<index_t, index_t> Task>
-        requires(!std::same_as<std::remove_cvref_t<Task>, task_ref>)
-    explicit task_ref(Task&& task) noexcept
+    template <class Task>
+        requires(std::invocable<Task&, index_t, index_t> &&
+                 !std::same_as<std::remove_cv_t<Task>, task_ref>)
+    explicit task_ref(Task& task) noexcept
         : what_(const_cast<void*>(static_cast<void const*>(std::addressof(task)))),
           call_([](void* what, index_t i, index_t thread) {
-              (*static_cast<std::remove_reference_t<Task>*>(what))(i, thread);
+              (*static_cast<Task*>(what))(i, thread);
           }) {}
 
     void operator()(index_t i, index_t thread) const { call_(what_, i, thread); }
