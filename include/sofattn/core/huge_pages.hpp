@@ -38,10 +38,8 @@ struct large_allocator {
     // NOLINTNEXTLINE(google-explicit-constructor): as containers want it
     large_allocator(large_allocator<Other> const&) noexcept {}
 
+    /// pre: count * sizeof(T) is a std::size_t; containers ask for no more (max_size)
     [[nodiscard]] T* allocate(std::size_t count) {
-        if (count > static_cast<std::size_t>(-1) / sizeof(T)) {
-            throw std::bad_array_new_length();
-        }
         void* const data = ::operator new (count * sizeof(T), std::align_val_t{alignment});
         prefer_huge_pages(data, count * sizeof(T));
         return static_cast<T*>(data);
