@@ -18,7 +18,8 @@ endif()
 
 set(sources)
 foreach(folder include test bench examples cmake)
-    file(GLOB_RECURSE of_folder "${root}/${folder}/*.hpp" "${root}/${folder}/*.cpp")
+    file(GLOB_RECURSE of_folder "${root}/${folder}/*.hpp" "${root}/${folder}/*.cpp"
+        "${root}/${folder}/*.h" "${root}/${folder}/*.c")
     list(APPEND sources ${of_folder})
 endforeach()
 

@@ -151,7 +151,8 @@ int main(int count, char** arguments) {
     layout.kv_heads = KV_HEADS;
     layout.qk_dim = DIM;
     layout.v_dim = DIM;
-    layout.pages = (tokens + REQUESTS * (steps + layout.page_tokens)) / layout.page_tokens + REQUESTS;
+    layout.pages =
+        (tokens + REQUESTS * (steps + layout.page_tokens)) / layout.page_tokens + REQUESTS;
     must(sofattn_pool_create(&layout, &pool));
     must(sofattn_sequence_create(pool, &prompt));
     start = seconds();

@@ -147,7 +147,7 @@ typedef struct sofattn_attention {
     int64_t window;
     int64_t prefix;
     double scale;  /* 0: 1 / sqrt(qk_dim) */
-    float softcap; /* c: logits become c tanh(logit / c); 0: none. Not with budgets, nor int8 products */
+    float softcap; /* c: c tanh(logit / c); 0: none. Not with budgets, nor int8 products */
     float const*
         alibi_slopes; /* [head], times distance, taken off; NULL: none. Dense only, not with int8 products */
     float const* sink_logits; /* [head], learned sinks; NULL: none. Not with int8 products */

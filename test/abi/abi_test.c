@@ -454,8 +454,8 @@ static void test_cache(void) {
     EXPECT(ok(run(&a)));
     EXPECT(counts[0] == 80);
     EXPECT(counts[1] == 80);
-    EXPECT(chosen[0] == 0);             /* a sink */
-    EXPECT(chosen[79] == TOKENS - 1);   /* the newest */
+    EXPECT(chosen[0] == 0);           /* a sink */
+    EXPECT(chosen[79] == TOKENS - 1); /* the newest */
     memcpy(others, outputs, sizeof others);
     b = a; /* the same keys as a list */
     b.method = SOFATTN_LISTED;
@@ -601,8 +601,8 @@ static void test_batch(void) {
         memset(together, 0, sizeof together);
         if (way == 0) {
             tasks_run = 0;
-            EXPECT(ok(sofattn_batch_run_parallel(refer, 3, workspace, bytes, 2, in_turn,
-                                                 &tasks_run, NULL)));
+            EXPECT(ok(sofattn_batch_run_parallel(refer, 3, workspace, bytes, 2, in_turn, &tasks_run,
+                                                 NULL)));
             EXPECT(tasks_run >= 3 * KV_HEADS);
         } else {
             EXPECT(ok(sofattn_batch_plan(refer, 3, workspace, bytes, 2, &which)));
@@ -618,8 +618,7 @@ static void test_batch(void) {
     EXPECT(sofattn_batch_run(workspace, bytes, 0).status == SOFATTN_MISMATCH); /* no plan */
     all[1].heads = HEADS;
     all[2].output = all[0].output;
-    EXPECT(sofattn_batch_plan(refer, 3, workspace, bytes, 2, &which).status ==
-           SOFATTN_OVERLAPPING);
+    EXPECT(sofattn_batch_plan(refer, 3, workspace, bytes, 2, &which).status == SOFATTN_OVERLAPPING);
     EXPECT(which == 2);
     refer[2] = NULL;
     EXPECT(sofattn_batch_check(refer, 3, &which).status == SOFATTN_NULL_POINTER);
@@ -711,8 +710,8 @@ int main(int count, char** arguments) {
     fill(queries, sizeof queries / sizeof *queries);
     fill(keys, sizeof keys / sizeof *keys);
     fill(values, sizeof values / sizeof *values);
-    EXPECT(sofattn_version() == SOFATTN_VERSION_MAJOR * 10000 + SOFATTN_VERSION_MINOR * 100 +
-                                    SOFATTN_VERSION_PATCH);
+    EXPECT(sofattn_version() ==
+           SOFATTN_VERSION_MAJOR * 10000 + SOFATTN_VERSION_MINOR * 100 + SOFATTN_VERSION_PATCH);
     if (count > 1 && strcmp(arguments[1], sofattn_instruction_set()) != 0) {
         printf("skipped: %s asked for, %s is there\n", arguments[1], sofattn_instruction_set());
         return 77;

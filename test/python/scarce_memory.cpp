@@ -3,6 +3,7 @@
 // refused, as test_memory.py wants it. Not what pybind11 asks for: where it has no memory to register an object that
 // it has made, it frees the object twice (2.10).
 #include "support/allocation_counts.hpp"
+#include "support/frees.hpp"
 
 #include <dlfcn.h>
 
@@ -60,13 +61,4 @@ extern "C" {
 }
 [[gnu::noinline]] void* operator new(std::size_t size, std::nothrow_t const&) noexcept {
     return block_for(__builtin_return_address(0), size);
-}
-[[gnu::noinline]] void operator delete(void* block) noexcept { std::free(block); }
-[[gnu::noinline]] void operator delete(void* block, std::size_t) noexcept { std::free(block); }
-[[gnu::noinline]] void operator delete(void* block, std::nothrow_t const&) noexcept {
-    std::free(block);
-}
-[[gnu::noinline]] void operator delete(void* block, std::align_val_t) noexcept { std::free(block); }
-[[gnu::noinline]] void operator delete(void* block, std::size_t, std::align_val_t) noexcept {
-    std::free(block);
 }

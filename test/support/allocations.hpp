@@ -1,8 +1,10 @@
 // SPDX-License-Identifier: MIT
-// What a program asks of the heap, counted, and refused where a test wants it. Replaces operator new: for one file of a test program only.
+// What a program asks of the heap, counted, and refused where a test wants it. Replaces operator new: for
+// one file of a test program only.
 #pragma once
 
 #include "support/allocation_counts.hpp"
+#include "support/frees.hpp"
 
 #include <algorithm>
 #include <atomic>
@@ -43,13 +45,4 @@ inline void* counted_block(std::size_t size, std::size_t alignment) {
     } catch (std::bad_alloc const&) {
         return nullptr;
     }
-}
-[[gnu::noinline]] void operator delete(void* block) noexcept { std::free(block); }
-[[gnu::noinline]] void operator delete(void* block, std::size_t) noexcept { std::free(block); }
-[[gnu::noinline]] void operator delete(void* block, std::nothrow_t const&) noexcept {
-    std::free(block);
-}
-[[gnu::noinline]] void operator delete(void* block, std::align_val_t) noexcept { std::free(block); }
-[[gnu::noinline]] void operator delete(void* block, std::size_t, std::align_val_t) noexcept {
-    std::free(block);
 }
