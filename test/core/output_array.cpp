@@ -57,3 +57,24 @@ TEST_CASE_TEMPLATE("core.output_array: rows are those of the view, whatever the 
         }
     }
 }
+
+TEST_CASE_TEMPLATE("core.output_array: braces name the same rows as a view", T, float, half,
+                   bfloat16) {
+    std::vector<T> numbers(2 * 3 * 4);
+    index_t const queries = 3; // known at run time only, as in a call
+    auto const row_of = [](output_array const& array, index_t h, index_t q) {
+        return array.row(h, q).template as<T>();
+    };
+    for (index_t h = 0; h < 2; ++h) {
+        for (index_t q = 0; q < queries; ++q) {
+            CAPTURE(h);
+            CAPTURE(q);
+            CHECK(row_of({numbers.data(), {2, queries, 4}}, h, q).data() ==
+                  numbers.data() + (h * queries + q) * 4);
+            // [query, head, value_dim], as engines keep it
+            auto const strided = row_of({numbers.data(), {2, queries, 4}, {4, 8, 1}}, h, q);
+            CHECK(strided.data() == numbers.data() + q * 8 + h * 4);
+            CHECK(strided.size() == 4);
+        }
+    }
+}

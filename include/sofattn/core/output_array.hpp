@@ -63,12 +63,25 @@ private:
 ///
 /// Not in the paper, whose outputs are int16; engines keep activations in 16-bit floats.
 class output_array {
+    using shape = view<std::byte, axis::head, axis::query, axis::value_dim>;
+
 public:
+    using extents_type = shape::extents_type;
+
     template <output_float T>
     // NOLINTNEXTLINE(google-explicit-constructor): the same memory, its type named otherwise
     output_array(view<T, axis::head, axis::query, axis::value_dim> of) noexcept
         : data_(reinterpret_cast<std::byte*>(of.data())), extents_(of.extents()),
           strides_(of.strides()), element_bytes_(sizeof(T)), type_(storage_type_of<T>) {}
+
+    /// As the view of these: a call may name its outputs in braces. Strides in elements; dense, in C
+    /// order, without.
+    template <output_float T>
+    output_array(T* data, extents_type extents) noexcept
+        : output_array(view<T, axis::head, axis::query, axis::value_dim>(data, extents)) {}
+    template <output_float T>
+    output_array(T* data, extents_type extents, extents_type strides) noexcept
+        : output_array(view<T, axis::head, axis::query, axis::value_dim>(data, extents, strides)) {}
 
     [[nodiscard]] storage_type type() const noexcept { return type_; }
     template <class Axis>
@@ -83,11 +96,9 @@ public:
     }
 
 private:
-    using shape = view<std::byte, axis::head, axis::query, axis::value_dim>;
-
     std::byte* data_;
-    shape::extents_type extents_;
-    shape::extents_type strides_; ///< in elements
+    extents_type extents_;
+    extents_type strides_; ///< in elements
     index_t element_bytes_;
     storage_type type_;
 };
