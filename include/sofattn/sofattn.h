@@ -211,6 +211,12 @@ typedef struct sofattn_attention {
     /* Since 0.5. SOFATTN_F32, SOFATTN_F16 or SOFATTN_BF16, whatever the others are: what output would be in
      * f32, rounded to nearest, ties to even. In f16 numbers from 65520 on become infinity. NaN stays NaN. */
     int32_t output_type;
+    /* How dense attention is cut for the caches of a machine, of any method that is dense for a description; 0: as
+     * the library does. sofattn-tune measures what suits a machine. Results differ by rounding. */
+    int64_t
+        tile_keys; /* of many queries, with `products`: keys of a tile, a multiple of 48 up to 576 */
+    int64_t tile_rows; /* ... rows of a block, up to 1536 */
+    int64_t part_keys; /* of a few: keys of a part at least, a multiple of 64 up to 2^20 */
 } sofattn_attention;
 
 /* Zeros, but for the numbers named above and a causal mask. */

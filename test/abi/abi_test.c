@@ -206,6 +206,29 @@ static void in_turn(void* context, int64_t count, void (*task)(void*, int64_t, i
     }
 }
 
+/* `a` is dense, of many queries; `others` is what it gave. */
+static void test_tiles(sofattn_attention a) {
+    a.tile_keys = 96;
+    a.tile_rows = 8;
+    EXPECT(ok(run(&a)));
+    EXPECT(memcmp(others, outputs, sizeof outputs) != 0); /* sums in another order */
+    EXPECT(distance(outputs, others, TOKENS) < 2e-6);
+    a.tile_keys = 0; /* rows alone change nothing */
+    EXPECT(ok(run(&a)));
+    EXPECT(memcmp(others, outputs, sizeof outputs) == 0);
+    a.tile_keys = 100;
+    EXPECT(strcmp(sofattn_check(&a).field, "tiles.keys") == 0);
+    a.struct_bytes = offsetof(sofattn_attention, tile_keys);
+    EXPECT(ok(sofattn_check(&a))); /* not read */
+    a = attention(1, TOKENS);
+    EXPECT(ok(run(&a)));
+    memcpy(others, outputs, sizeof others);
+    a.part_keys = 64;
+    EXPECT(ok(run(&a)));
+    EXPECT(memcmp(others, outputs, sizeof outputs) != 0); /* five parts, merged */
+    EXPECT(distance(outputs, others, 1) < 2e-6);
+}
+
 static void test_attention(void) {
     sofattn_attention a = attention(TOKENS, TOKENS);
     size_t bytes;
@@ -233,6 +256,7 @@ static void test_attention(void) {
            SOFATTN_NULL_POINTER);
     EXPECT(sofattn_run(&a, workspace, bytes / 2, 0, 2).status == SOFATTN_WORKSPACE_TOO_SMALL);
     free(workspace);
+    test_tiles(a);
 }
 
 static void test_refusals(void) {

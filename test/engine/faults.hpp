@@ -108,6 +108,19 @@ inline std::vector<fault> all_faults() {
     auto const add = [&](char const* field, status code, auto applies, auto spoil) {
         faults.push_back({field, code, applies, spoil});
     };
+    auto const sized = [&](char const* field, std::int64_t engine::tile_sizes::*member,
+                           std::int64_t step, std::int64_t most) {
+        add(field, status::out_of_range, always, [=](generator& random, attention_desc& d) {
+            d.tiles.*member =
+                step > 1 && random.chance(0.5)
+                    ? step * random.integer<std::int64_t>(0, most / step - 1) + // between two steps
+                          random.integer<std::int64_t>(1, step - 1)
+                    : outside(random, 0, most);
+        });
+    };
+    sized("tiles.keys", &engine::tile_sizes::keys, 48, 576);
+    sized("tiles.rows", &engine::tile_sizes::rows, 1, 1536);
+    sized("tiles.part_keys", &engine::tile_sizes::part_keys, 64, 1 << 20);
     add(
         "heads", status::mismatch, [](attention_desc const& d) { return d.kv_heads > 1; },
         [](generator&, attention_desc& d) { d.heads = plus(d.kv_heads, 1); });

@@ -98,6 +98,9 @@ def attention(
     list_counts: Optional[Integers] = None,
     list_queries_each: Optional[int] = None,
     list_keys_each: Optional[int] = None,
+    tile_keys: Optional[int] = None,
+    tile_rows: Optional[int] = None,
+    part_keys: Optional[int] = None,
     check_finite: bool = False,
     threads: int = 1,
     dtype: Optional[Literal["bfloat16"]] = None,
@@ -144,6 +147,10 @@ def attention(
                          keys; -1 and keys that a query does not see are skipped. `list_counts`
                          [list head, row]: slots that are used
             "best_keys", "budget" and "pages" are dense below `dense_below` (2048) keys.
+    tile_keys, tile_rows, part_keys
+            how dense attention is cut for the caches of a machine, as sofattn-tune measures it: of many queries
+            keys of a tile (a multiple of 48 up to 576) and rows of a block (up to 1536), of a few keys of a
+            part at least (a multiple of 64 up to 2**20). None: as the library does. Results differ by rounding
     check_finite     refuses NaN and infinity, which takes a pass over all inputs. Else rows of dense
                      attention that see one are unspecified; selections refuse it in q in any case
     threads          that share the work; the caller is one of them
@@ -353,6 +360,9 @@ class Sequence:
         list_counts: Optional[Integers] = None,
         list_queries_each: Optional[int] = None,
         list_keys_each: Optional[int] = None,
+        tile_keys: Optional[int] = None,
+        tile_rows: Optional[int] = None,
+        part_keys: Optional[int] = None,
         check_finite: bool = False,
         threads: int = 1,
         dtype: Optional[Literal["bfloat16"]] = None,
@@ -410,6 +420,9 @@ def attend_batch(
     sinks: Optional[int] = None,
     recent: Optional[int] = None,
     heads_together: Optional[bool] = None,
+    tile_keys: Optional[int] = None,
+    tile_rows: Optional[int] = None,
+    part_keys: Optional[int] = None,
     check_finite: bool = False,
     threads: int = 1,
     dtype: Optional[Literal["bfloat16"]] = None,

@@ -87,6 +87,10 @@ public:
         from.take("list_keys_each", a.list_keys_each);
         from.only_with(best || prefill, "best_keys\", \"budget\" or \"pages", "dense_below");
 
+        from.take("tile_keys", a.tile_keys);
+        from.take("tile_rows", a.tile_rows);
+        from.take("part_keys", a.part_keys);
+
         from.take("out_dtype", a.output_type, float_types);
         sums_ = from.truth("return_sums", false);
         drops_ = from.truth("return_dropped", false);

@@ -133,6 +133,7 @@ template <class Struct>
     d.reuse = {c.reuse, c.reuse_slots, c.reuse_most_dropped, c.reused};
     d.key_scales = from_c(c.key_scales);
     d.value_scales = from_c(c.value_scales);
+    d.tiles = {c.tile_keys, c.tile_rows, c.part_keys};
     return d;
 }
 

@@ -110,8 +110,8 @@ public:
     /// With memory in two places: [decode_layout::states], which all threads share, and
     /// [decode_layout::scratch] of one thread, whose number is 0; aligned to cache lines for speed.
     decode_run(Given const& given, output_array const& output, softmax_sums const& sums,
-               float* states, float* scratch) noexcept
-        : decode_run(given, output, sums, decode_parts{}) {
+               float* states, float* scratch, decode_parts parts = {}) noexcept
+        : decode_run(given, output, sums, parts) {
         states_ = states;
         scratch_ = scratch;
     }
@@ -227,13 +227,13 @@ void dense_decode(Given const& given, output_array const& output, std::span<std:
 }
 
 /// The share of participant `ith` of `nth`, each of which calls this once, in any order or at once,
-/// with the same workspace for nth threads: every nth KV head. Together they do what dense_decode
+/// with the same workspace for nth threads and the same parts: every nth KV head. Together they do what dense_decode
 /// does, to the bit, and nobody waits for anybody.
 template <key_value_problem Given>
 void dense_decode_share(Given const& given, output_array const& output,
                         std::span<std::byte> workspace, index_t ith, index_t nth,
-                        softmax_sums const& sums = {}) noexcept {
-    detail::decode_run const work(given, output, sums, workspace, nth);
+                        softmax_sums const& sums = {}, decode_parts parts = {}) noexcept {
+    detail::decode_run const work(given, output, sums, workspace, nth, parts);
     for (index_t kv = ith; kv < work.kv_heads(); kv += nth) {
         for (index_t chunk = 0; chunk < work.chunks(); ++chunk) {
             work.attend(kv, chunk, ith);

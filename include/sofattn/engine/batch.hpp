@@ -87,9 +87,9 @@ public:
             problem_shape const shape = given.extents();
             job.chunks = 0;
             if (is_split(d)) {
-                auto const memory = sofattn::detail::decode_layout::of(shape);
+                auto const memory = sofattn::detail::decode_layout::of(shape, parts_of(d));
                 auto const bytes = static_cast<std::int64_t>(sizeof(float));
-                job.chunks = sofattn::detail::key_split::of(shape).chunks;
+                job.chunks = sofattn::detail::key_split::of(shape, parts_of(d)).chunks;
                 job.done_at = end_;
                 end_ += in_cache_lines(
                     d.kv_heads * static_cast<std::int64_t>(sizeof(std::atomic<std::int32_t>)));
@@ -162,7 +162,8 @@ public:
             }
             sofattn::detail::decode_run const work(given, output_of(job.desc), sums_of(job.desc),
                                                    reinterpret_cast<float*>(at_ + job.states_at),
-                                                   reinterpret_cast<float*>(slice(thread).data()));
+                                                   reinterpret_cast<float*>(slice(thread).data()),
+                                                   parts_of(job.desc));
             std::int64_t const kv = mine / job.chunks;
             work.attend(kv, mine % job.chunks, 0);
             auto& done =

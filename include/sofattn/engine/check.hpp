@@ -2,11 +2,13 @@
 // Whether a descriptor describes something that this library does; if not, what is wrong with it.
 #pragma once
 
+#include <sofattn/attention/decode.hpp>
 #include <sofattn/attention/logit_terms.hpp>
 #include <sofattn/core/types.hpp>
 #include <sofattn/engine/descriptor.hpp>
 #include <sofattn/engine/page_codes.hpp>
 #include <sofattn/engine/verdict.hpp>
+#include <sofattn/sufa/block_tiles.hpp>
 
 #include <algorithm>
 #include <cmath>
@@ -104,6 +106,17 @@ inline void check_shapes(checker& c, attention_desc const& d) noexcept {
     c.in_range("keys", d.keys, 1, most_tokens, "from 1 to 2^31 - 1");
     c.in_range("qk_dim", d.qk_dim, 1, max_head_dim, "from 1 to 256");
     c.in_range("v_dim", d.v_dim, 1, max_head_dim, "from 1 to 256");
+}
+
+inline void check_tiles(checker& c, tile_sizes const& t) noexcept {
+    using tiles = sufa::block_tiles;
+    c.require(t.keys == 0 || tiles{t.keys, tiles::rows_least}.is_valid(), status::out_of_range,
+              "tiles.keys", static_cast<double>(t.keys), "0, or a multiple of 48 up to 576");
+    c.require(t.rows == 0 || tiles{tiles::keys_least, t.rows}.is_valid(), status::out_of_range,
+              "tiles.rows", static_cast<double>(t.rows), "from 0 to 1536");
+    c.require(t.part_keys == 0 || decode_parts{t.part_keys}.is_valid(), status::out_of_range,
+              "tiles.part_keys", static_cast<double>(t.part_keys),
+              "0, or a multiple of 64 up to 2^20");
 }
 
 inline void check_pages(checker& c, attention_desc const& d) noexcept {
@@ -405,6 +418,7 @@ inline void check_listed(checker& c, attention_desc const& d) noexcept {
     c.in_range("products", static_cast<std::int64_t>(d.products), 0, 2, "f32, bf16 or int8");
     c.in_range("finite", static_cast<std::int64_t>(d.finite), 0, 1, "unchecked or reject");
     c.in_range("dense_below", d.dense_below, 0, detail::most_tokens, "from 0 to 2^31 - 1");
+    detail::check_tiles(c, d.tiles);
     if (!c.ok()) {
         return c.found();
     }

@@ -116,6 +116,16 @@ struct list_reuse {
     std::int32_t* reused = nullptr; ///< [kv_head, query] 1 where it was, or null
 };
 
+/// How dense attention is cut for the caches of a machine, of any method that is dense for a descriptor; 0: as
+/// the library does. sofattn-tune measures what suits a machine. Results differ by rounding.
+struct tile_sizes {
+    // Of many queries: sufa::block_tiles, with the descriptor's products
+    std::int64_t keys = 0; ///< of a tile: a multiple of 48 up to 576
+    std::int64_t rows = 0; ///< of a block: up to 1536
+    // Of a few: sofattn::decode_parts
+    std::int64_t part_keys = 0; ///< of a part, at least: a multiple of 64 up to 2^20
+};
+
 /// Zero-initialised it is a valid start: `attention_desc d{};`, then the fields that differ. What a field
 /// asks for is done or refused by `check`, never ignored.
 struct attention_desc {
@@ -189,6 +199,9 @@ struct attention_desc {
     // --- keys and values in int8: not with int8 products, nor with method::budget but where it is dense ---
     row_scales key_scales{};
     row_scales value_scales{};
+
+    // --- for a machine ---
+    tile_sizes tiles{};
 };
 
 } // namespace sofattn::engine

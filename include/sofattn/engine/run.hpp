@@ -27,6 +27,7 @@
 #include <sofattn/engine/verdict.hpp>
 #include <sofattn/exec/loop_ref.hpp>
 #include <sofattn/exec/parallel.hpp>
+#include <sofattn/sufa/block_tiles.hpp>
 
 #include <algorithm>
 #include <cmath>
@@ -205,6 +206,31 @@ template <class Given>
     return found;
 }
 
+/// Of dense attention with these products.
+template <dense_products Products>
+[[nodiscard]] sufa::block_tiles tiles_of(attention_desc const& d) noexcept {
+    sufa::block_tiles tiles = default_tiles<Products>;
+    tiles.keys = d.tiles.keys > 0 ? d.tiles.keys : tiles.keys;
+    tiles.rows = d.tiles.rows > 0 ? d.tiles.rows : tiles.rows;
+    return tiles;
+}
+[[nodiscard]] inline decode_parts parts_of(attention_desc const& d) noexcept {
+    return d.tiles.part_keys > 0 ? decode_parts{d.tiles.part_keys} : decode_parts{};
+}
+
+[[nodiscard]] inline std::size_t dense_bytes(problem_shape const& shape, attention_desc const& d,
+                                             index_t threads) noexcept {
+    auto const with = [&]<dense_products Products>() {
+        return dense_workspace_bytes<Products>(shape, threads, tiles_of<Products>(d));
+    };
+    switch (d.products) {
+    case dense_products::f32: break;
+    case dense_products::bf16: return with.template operator()<dense_products::bf16>();
+    case dense_products::int8: return with.template operator()<dense_products::int8>();
+    }
+    return with.template operator()<dense_products::f32>();
+}
+
 template <class Given>
 [[nodiscard]] std::size_t bytes_for(Given const& given, attention_desc const& d,
                                     index_t threads) noexcept {
@@ -213,8 +239,8 @@ template <class Given>
         return listed_workspace_bytes(shape, lists_of(d), threads);
     }
     if (is_dense(d)) {
-        return decodes(d) ? decode_workspace_bytes(shape, threads)
-                          : dense_workspace_bytes(shape, threads);
+        return decodes(d) ? decode_workspace_bytes(shape, threads, parts_of(d))
+                          : dense_bytes(shape, d, threads);
     }
     if (d.how == method::best_keys) {
         return sparse_decode_workspace_bytes(given, decode_options(d), threads);
@@ -298,16 +324,19 @@ void run_dense(Given const& given, attention_desc const& d, output_array const& 
     softmax_sums const sums = sums_of(d);
     if (decodes(d)) {
         if (run.is_all()) {
-            dense_decode(given, output, workspace, run, sums);
+            dense_decode(given, output, workspace, run, sums, parts_of(d));
         } else {
-            dense_decode_share(given, output, workspace, run.thread(), run.threads(), sums);
+            dense_decode_share(given, output, workspace, run.thread(), run.threads(), sums,
+                               parts_of(d));
         }
     } else if (d.products == dense_products::f32) {
-        dense_attention(given, output, workspace, run, sums);
+        dense_attention(given, output, workspace, run, sums, tiles_of<dense_products::f32>(d));
     } else if (d.products == dense_products::bf16) {
-        dense_attention<dense_products::bf16>(given, output, workspace, run, sums);
+        dense_attention<dense_products::bf16>(given, output, workspace, run, sums,
+                                              tiles_of<dense_products::bf16>(d));
     } else if constexpr (!requires { given.table; } && !scaled_problem<Given>) {
-        dense_attention<dense_products::int8>(given, output, workspace, run);
+        dense_attention<dense_products::int8>(given, output, workspace, run, {},
+                                              tiles_of<dense_products::int8>(d));
     }
 }
 
