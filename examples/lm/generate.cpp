@@ -44,8 +44,9 @@ std::unique_ptr<engine::kv_pool<float>> pool_for(model_config const& model, inde
 } // namespace
 
 decode_attention::decode_attention(model_config const& model, index_t capacity,
-                                   std::optional<index_t> keep, exec::openmp run)
-    : keep_(keep), run_(run), pool_(pool_for(model, capacity, keep.has_value())),
+                                   std::optional<index_t> keep, exec::openmp run,
+                                   engine::tile_sizes tiles)
+    : keep_(keep), run_(run), tiles_(tiles), pool_(pool_for(model, capacity, keep.has_value())),
       sequence_(*pool_) {}
 
 double decode_attention::bytes_per_token() const noexcept {
@@ -77,6 +78,7 @@ void decode_attention::operator()(index_t layer, problem<float> const& given,
     d.query = operand_of(given.queries);
     d.output = {output.data(), output.strides()[0] * 4, output.strides()[1] * 4};
     d.scale = shape.scale;
+    d.tiles = tiles_;
     if (keep_) {
         d.how = engine::method::best_keys;
         d.count = *keep_;
@@ -175,7 +177,7 @@ generation generate(decoder const& model, std::span<token_id const> prompt,
     result.prefill_time_seconds = seconds(start);
 
     start = clock::now();
-    decode_attention attend(config, cache.capacity(), options.keep, run);
+    decode_attention attend(config, cache.capacity(), options.keep, run, options.tiles);
     sampler pick(options.temperature, options.seed);
     while (std::ssize(result.tokens) < options.tokens) {
         token_id const next = pick(logits);

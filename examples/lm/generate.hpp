@@ -6,6 +6,7 @@
 #include "lm/method.hpp"
 #include "lm/tokenizer.hpp"
 #include <sofattn/core/types.hpp>
+#include <sofattn/engine/descriptor.hpp>
 #include <sofattn/engine/kv_pool.hpp>
 #include <sofattn/engine/kv_sequence.hpp>
 #include <sofattn/exec/parallel.hpp>
@@ -26,10 +27,11 @@ namespace sofattn::lm {
 /// for, which codes of 4 bits find.
 class decode_attention {
 public:
-    /// capacity: tokens at most; keep: keys per query head, sinks and recent ones included; nothing: all.
+    /// capacity: tokens at most; keep: keys per query head, sinks and recent ones included; nothing: all;
+    /// tiles: of dense attention
     /// error  no memory for the cache
     decode_attention(model_config const& model, index_t capacity, std::optional<index_t> keep,
-                     exec::openmp run);
+                     exec::openmp run, engine::tile_sizes tiles = {});
 
     /// An attend_layer. The last keys given are those of the queries; the cache takes what it has not.
     /// error  what the cache or the descriptor refuses
@@ -46,6 +48,7 @@ public:
 private:
     std::optional<index_t> keep_;
     exec::openmp run_;
+    engine::tile_sizes tiles_;
     std::unique_ptr<engine::kv_pool<float>> pool_; // sequences point to it
     engine::kv_sequence<float> sequence_;
     std::vector<std::byte> workspace_;
@@ -80,6 +83,7 @@ struct generate_options {
     /// Tokens of the prompt at a time, at least 1; nothing: all. Of sparse methods only those of pages have an
     /// index that grows; others make one for every chunk.
     std::optional<index_t> chunk;
+    engine::tile_sizes tiles{}; ///< of dense decode
 };
 
 struct generation {

@@ -9,6 +9,7 @@
 #include "lm/perplexity.hpp"
 #include "lm/record.hpp"
 #include "lm/tasks.hpp"
+#include "tune/sizes.hpp"
 #include <sofattn/core/error.hpp>
 #include <sofattn/io/file.hpp>
 #include <sofattn/io/npy.hpp>
@@ -22,6 +23,7 @@
 #include <filesystem>
 #include <optional>
 #include <string>
+#include <utility>
 #include <vector>
 
 namespace sofattn::lm {
@@ -46,6 +48,7 @@ struct arguments {
     bool no_bos = false;
     bool layers = false;
     bool quiet = false;
+    std::filesystem::path tiles;
     std::filesystem::path json_file;
 };
 
@@ -88,6 +91,8 @@ constexpr char const* reading =
     "  sofattn-dse model MODEL wiki.txt --out found.json    # searched on the model itself\n"
     "  sofattn-lm tasks MODEL --task needle --context 4096\n"
     "  sofattn-lm generate MODEL 'Once upon a time' --tokens 200 --temperature 0.8 --seed 1\n"
+    "  sofattn-tune --dim 96 --threads 2 --out t.json && sofattn-lm perplexity MODEL wiki.txt "
+    "--threads 2 --tiles t.json\n"
     "\n"
     "Exit codes: 0 done, 2 bad input (one line on standard error).";
 
@@ -134,6 +139,11 @@ void declare_common(CLI::App& command, arguments& a) {
         .add_option("--dense-below", a.dense_below,
                     "Sparse methods are dense below so many keys; default 0")
         ->check(CLI::NonNegativeNumber);
+    command
+        .add_option("--tiles", a.tiles,
+                    "Sizes that sofattn-tune found, for dense attention; of this processor, the "
+                    "model's heads and so many threads")
+        ->type_name("FILE");
     command.add_option("--json", a.json_file, "Write the results to this file");
 }
 
@@ -238,6 +248,27 @@ void try_to_write(std::filesystem::path const& file) {
     }
 }
 
+/// Those of --tiles; the library's own without.
+tune::sizes sizes_for(arguments const& a, model_folder const& e) {
+    if (a.tiles.empty()) {
+        return {};
+    }
+    exec::openmp const run(a.threads);
+    auto const found =
+        tune::read_sizes(a.tiles, tune::this_machine(e.model.config().head_dim, run.threads()));
+    if (!found) {
+        throw error(io::shown(a.tiles), "not there", "a file that sofattn-tune has written");
+    }
+    return found->found;
+}
+std::vector<attention_method> tiled(std::vector<attention_method> methods,
+                                    tune::sizes const& sizes) {
+    for (attention_method& m : methods) {
+        m = with_tiles(std::move(m), sizes);
+    }
+    return methods;
+}
+
 void check_fit(attention_method const& method, arguments const& a, model_folder const& e) {
     if (method.check) {
         method.check({model_name(a.model), e.model.config().layers, e.model.config().heads});
@@ -245,9 +276,10 @@ void check_fit(attention_method const& method, arguments const& a, model_folder 
 }
 
 int run_perplexity(arguments const& a) {
-    auto const methods = methods_of(a, usual_methods);
+    auto const untiled = methods_of(a, usual_methods);
     try_to_write(a.json_file);
     model_folder const e(a.model);
+    auto const methods = tiled(untiled, sizes_for(a, e));
     auto const tokens = e.tokens_of(a.text);
     for (auto const& method : methods) {
         check_fit(method, a, e);
@@ -267,9 +299,11 @@ int run_perplexity(arguments const& a) {
 }
 
 int run_generate(arguments const& a) {
-    auto const prefill = find_method(a.prefill, a.dense_below);
+    auto const untiled = find_method(a.prefill, a.dense_below);
     try_to_write(a.json_file);
     model_folder const e(a.model);
+    tune::sizes const sizes = sizes_for(a, e);
+    auto const prefill = with_tiles(untiled, sizes);
     check_fit(prefill, a, e);
     std::vector<token_id> prompt;
     if (!a.no_bos && e.model.config().bos) {
@@ -277,8 +311,10 @@ int run_generate(arguments const& a) {
     }
     auto const text = e.text.encode(a.prompt);
     prompt.insert(prompt.end(), text.begin(), text.end());
+    generate_options options = a.generation;
+    options.tiles.part_keys = sizes.decode.keys_least;
     auto const result =
-        generate(e.model, prompt, prefill, a.generation, exec::openmp(a.threads), [&](token_id id) {
+        generate(e.model, prompt, prefill, options, exec::openmp(a.threads), [&](token_id id) {
             auto const bytes = e.text.bytes_of(id);
             std::fwrite(bytes.data(), 1, bytes.size(), stdout);
             std::fflush(stdout);
@@ -359,9 +395,10 @@ int run_tasks(arguments const& a) {
             kinds.push_back(find_task(name));
         }
     }
-    auto const methods = methods_of(a, {"error:0.004", "mass:0.95"});
+    auto const untiled = methods_of(a, {"error:0.004", "mass:0.95"});
     try_to_write(a.json_file);
     model_folder const e(a.model);
+    auto const methods = tiled(untiled, sizes_for(a, e));
     for (auto const& method : methods) {
         check_fit(method, a, e);
     }

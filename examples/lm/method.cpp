@@ -7,6 +7,7 @@
 #include <sofattn/core/error.hpp>
 #include <sofattn/io/file.hpp>
 #include <sofattn/sads/budget.hpp>
+#include <sofattn/sufa/block_tiles.hpp>
 
 #include <algorithm>
 #include <charconv>
@@ -27,12 +28,36 @@ namespace {
 constexpr std::string_view pages_preset = "mass:0.99/pages";
 
 template <dense_products Products>
-pair_counts attend_densely(method_call const& call) {
-    problem_shape const shape = call.given.shape();
-    std::vector<std::byte> workspace(dense_workspace_bytes(shape, call.run.threads()));
-    dense_attention<Products>(call.given, call.output, workspace, call.run);
-    std::uint64_t const pairs = detail::visible_pairs(shape, call.first_row);
-    return {pairs, pairs};
+attention_method attending_densely(std::string_view name, char const* what,
+                                   sufa::block_tiles tiles) {
+    attention_method m;
+    m.name = name;
+    m.what = what;
+    if (tiles != default_tiles<Products>) {
+        m.what += ", tiles of " + std::to_string(tiles.keys) + " keys, blocks of " +
+                  std::to_string(tiles.rows) + " rows";
+    }
+    m.attend = [tiles](method_call const& call) -> pair_counts {
+        problem_shape const shape = call.given.shape();
+        std::vector<std::byte> workspace(
+            dense_workspace_bytes<Products>(shape, call.run.threads(), tiles));
+        dense_attention<Products>(call.given, call.output, workspace, call.run, {}, tiles);
+        std::uint64_t const pairs = detail::visible_pairs(shape, call.first_row);
+        return {pairs, pairs};
+    };
+    return m;
+}
+std::optional<attention_method> dense(std::string_view name, tune::sizes const& sizes) {
+    if (name == "dense") {
+        return attending_densely<dense_products::f32>(name, "all keys, f32", sizes.f32);
+    }
+    if (name == "dense/bf16") {
+        return attending_densely<dense_products::bf16>(name, "all keys, bf16 products", sizes.bf16);
+    }
+    if (name == "dense/int8") {
+        return attending_densely<dense_products::int8>(name, "all keys, int8 products", sizes.int8);
+    }
+    return std::nullopt;
 }
 
 /// The number after "what:", or nothing.
@@ -276,22 +301,14 @@ attention_method with_output_errors(std::string name, std::vector<std::vector<do
     return m;
 }
 
+attention_method with_tiles(attention_method method, tune::sizes const& sizes) {
+    auto tiled = dense(method.name, sizes);
+    return tiled ? *std::move(tiled) : std::move(method);
+}
+
 attention_method find_method(std::string_view name, index_t dense_below) {
-    auto const dense = [&](char const* what, pair_counts (*attend)(method_call const&)) {
-        attention_method m;
-        m.name = name;
-        m.what = what;
-        m.attend = attend;
-        return m;
-    };
-    if (name == "dense") {
-        return dense("all keys, f32", attend_densely<dense_products::f32>);
-    }
-    if (name == "dense/bf16") {
-        return dense("all keys, bf16 products", attend_densely<dense_products::bf16>);
-    }
-    if (name == "dense/int8") {
-        return dense("all keys, int8 products", attend_densely<dense_products::int8>);
+    if (auto found = dense(name, {})) {
+        return *std::move(found);
     }
     if (auto found = of_pages(name, dense_below)) {
         return *std::move(found);

@@ -2,6 +2,7 @@
 // Ways to attend, by the names that the command line gives them.
 #pragma once
 
+#include "tune/sizes.hpp"
 #include <sofattn/attention/options.hpp>
 #include <sofattn/attention/problem.hpp>
 #include <sofattn/core/types.hpp>
@@ -83,6 +84,9 @@ struct attention_method {
 /// error  no such name, or a number out of range; a file that is no table of budgets, of another
 ///        policy, or of several models
 [[nodiscard]] attention_method find_method(std::string_view name, index_t dense_below);
+
+/// The same with these sizes of tiles, where it is dense by its name; else as it is.
+[[nodiscard]] attention_method with_tiles(attention_method method, tune::sizes const& sizes);
 
 /// What budgets:FILE does, with an output error per layer and query head, in spreads of the values.
 ///

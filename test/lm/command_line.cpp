@@ -2,6 +2,7 @@
 // sofattn-lm as its users run it.
 #include "lm/tiny_model.hpp"
 #include "support/tool.hpp"
+#include "tune/sizes.hpp"
 
 #include <doctest/doctest.h>
 
@@ -92,6 +93,37 @@ TEST_CASE("lm: sparse methods are dense below the number of keys that is given")
     json const report = s.read();
     CHECK(report.at("methods")[1].at("kept_share") == 1.0);
     CHECK(report.at("methods")[1].at("perplexity") == report.at("methods")[0].at("perplexity"));
+}
+
+TEST_CASE(
+    "lm: dense attention takes the sizes that sofattn-tune has written, of this machine only") {
+    namespace tune = sofattn::tune;
+    setting const s;
+    auto const file = s.model.folder / "tiles.json";
+    words const judge{"perplexity", s.folder,      "--context", "64",     "--first",
+                      "8",          "--windows",   "1",         s.text,   "--attention",
+                      "dense/int8", "--attention", "mass:0.9",  "--json", s.result};
+    words const tiled{"--tiles", file.string(), "--threads", "2"};
+    refused(s.model.folder, judge + tiled, {"tiles.json", "not there", "sofattn-tune"});
+    tune::tuned_sizes all{tune::this_machine(8, 2), {}, {}};
+    all.found.int8 = {96, 700};
+    all.found.decode = {64};
+    tune::write_sizes(file, all);
+    static_cast<void>(accepted(judge));
+    json const usual = s.read().at("methods");
+    static_cast<void>(accepted(judge + tiled));
+    json const found = s.read().at("methods");
+    CHECK(found[0].at("description") == usual[0].at("description"));
+    CHECK(found[1].at("description") ==
+          "all keys, int8 products, tiles of 96 keys, blocks of 700 rows");
+    CHECK(found[2].at("mean_kl_nats") == usual[2].at("mean_kl_nats"));
+    words const write{"generate", s.folder, "abc", "--tokens", "9"};
+    CHECK(accepted(write + tiled).out == accepted(write).out);
+    refused(s.model.folder, judge + words{"--tiles", file.string(), "--threads", "3"},
+            {"tiles.json: threads is 2, must be 3"});
+    all.of = tune::this_machine(128, 2);
+    tune::write_sizes(file, all);
+    refused(s.model.folder, write + tiled, {"tiles.json: dim is 128, must be 8"});
 }
 
 TEST_CASE("lm: generate goes on from a prompt, and says so in JSON") {

@@ -2,6 +2,7 @@
 #include "lm/method.hpp"
 
 #include "support/generators.hpp"
+#include "tune/sizes.hpp"
 #include <sofattn/core/error.hpp>
 #include <sofattn/core/tensor.hpp>
 #include <sofattn/ref/dense_attention.hpp>
@@ -88,6 +89,35 @@ TEST_CASE("lm.method: all ways attend, the more exactly the more they keep") {
     CHECK(paper.counts.kept_share() == doctest::Approx(0.25).epsilon(0.05));
     CHECK(off(paper, dense) < 1.0);
     CHECK(with("paper", data).counts.kept_share() == doctest::Approx(0.10).epsilon(0.1));
+}
+
+TEST_CASE("lm.method: sizes of tiles are those of dense methods, each of its products") {
+    SOFATTN_GENERATOR(random);
+    layer_data const data(random, 300, 300);
+    auto const given = data.given();
+    tune::sizes sizes;
+    sizes.f32 = {96, 50};
+    sizes.int8 = {144, 60};
+    auto const output_of = [&](lm::attention_method const& m) {
+        attended a{tensor<float, axis::head, axis::query, axis::value_dim>({4, 300, 16}), {}};
+        a.counts = m.attend({given, a.output.view(), 0, 0, exec::openmp(2)});
+        CHECK(a.counts.visible == 4 * 300 * 301 / 2);
+        return a;
+    };
+    auto const changed = [&](char const* name) {
+        auto const usual = lm::find_method(name, 0);
+        auto const tiled = lm::with_tiles(usual, sizes);
+        CHECK(tiled.name == usual.name);
+        double const difference = off(output_of(tiled), output_of(usual));
+        CHECK(difference < 1e-2); // of int8 products, whose codes' steps are a tile's
+        CHECK((difference > 0) == (tiled.what != usual.what));
+        return difference > 0;
+    };
+    CHECK(changed("dense"));
+    CHECK_FALSE(changed("dense/bf16"));
+    CHECK(changed("dense/int8"));
+    CHECK_FALSE(changed("mass:0.9"));
+    CHECK_FALSE(changed("pages"));
 }
 
 TEST_CASE("lm.method: pages, the more exactly the more they keep") {
