@@ -92,7 +92,7 @@ void steps_of_batch(benchmark::State& state, index_t threads, bool sparse) {
                             state.SkipWithError("refused");
                         }
                     }});
-    take_turns(state, ways);
+    take_turns(state, ways, threads);
 }
 
 [[maybe_unused]] bool const added = [] {

@@ -193,25 +193,33 @@ struct way {
     std::function<void()> step;
 };
 
-/// Pushes everything else out of the caches: the codes of one way must not be warm from the way before.
-inline void forget_caches() {
+/// Pushes everything else out of the caches, of each thread's core: the codes of one way must not be warm from
+/// the way before.
+inline void forget_caches(index_t threads) {
     static std::vector<char> const other(96 << 20, 1);
-    long sum = 0;
-    for (std::size_t i = 0; i < other.size(); i += 64) {
-        sum += other[i];
+#ifdef _OPENMP
+#pragma omp parallel num_threads(static_cast <int>(threads))
+#else
+    static_cast<void>(threads);
+#endif
+    {
+        long sum = 0;
+        for (std::size_t i = 0; i < other.size(); i += 64) {
+            sum += other[i];
+        }
+        benchmark::DoNotOptimize(sum);
     }
-    benchmark::DoNotOptimize(sum);
 }
 
 /// All ways in each iteration, and times of the others over that of the first.
-inline void take_turns(benchmark::State& state, std::vector<way> const& ways) {
+inline void take_turns(benchmark::State& state, std::vector<way> const& ways, index_t threads) {
     std::vector<std::vector<double>> times(ways.size());
     std::size_t turn = 0;
     for (auto _ : state) {
         // Another goes first each time: what follows a way over the same codes finds some of its page tables.
         for (std::size_t i = 0; i < ways.size(); ++i) {
             std::size_t const which = (turn + i) % ways.size();
-            forget_caches();
+            forget_caches(threads);
             times[which].push_back(seconds_of([&] {
                 ways[which].step();
                 benchmark::ClobberMemory();
