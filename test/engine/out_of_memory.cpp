@@ -184,6 +184,18 @@ TEST_CASE_TEMPLATE(
     }
 }
 
+TEST_CASE("engine.kv_sequence: more tokens than a pool has pages for take no memory to refuse") {
+    kv_pool<float> pool;
+    REQUIRE(pool.open(small).ok());
+    kv_sequence<float> sequence(pool);
+    for (std::int64_t const tokens : {std::int64_t{16 * 100 + 1}, std::int64_t{2147483647}}) {
+        allocations.requests = 0;
+        CHECK(sequence.extend(tokens).code == status::no_free_page);
+        CHECK(allocations.requests == 0);
+    }
+    CHECK(sequence.extend(16 * 100).ok());
+}
+
 TEST_CASE("engine.kv_sequence: tokens that are not written are taken back without memory") {
     SOFATTN_GENERATOR(random);
     kv_pool<half> pool;

@@ -116,6 +116,11 @@ public:
         bool const copies = used > 0 && pool_->is_shared(pages_.back());
         std::int64_t const more =
             pages_needed(length_ + tokens) - std::ssize(pages_) + (copies ? 1 : 0);
+        verdict const none_free{status::no_free_page, "pages needed", static_cast<double>(more),
+                                "at most the free pages of the pool"};
+        if (more > pool_->free_pages()) { // before memory for their numbers is asked for
+            return none_free;
+        }
         verdict const room = detail::guarded([&] {
             pages_.reserve(pages_.size() + static_cast<std::size_t>(more));
             if (layers_.empty()) {
@@ -133,9 +138,8 @@ public:
         std::int32_t const last = pages_.empty() ? -1 : pages_.back();
         pages_.resize(before + static_cast<std::size_t>(more)); // no more than was reserved
         if (!pool_->take(more, last, pages_.data() + before)) {
-            pages_.resize(before);
-            return {status::no_free_page, "pages needed", static_cast<double>(more),
-                    "at most the free pages of the pool"};
+            pages_.resize(before); // another sequence has taken some meanwhile
+            return none_free;
         }
         if (copies) {
             // The first new page takes the place of the shared one.
