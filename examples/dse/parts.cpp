@@ -135,6 +135,9 @@ void evaluate_parts(std::vector<trial> const& trials, parted_objective const& ob
                          }
                      }
                  });
+    if (again.empty()) {
+        return; // as all ranks know: they have heard the same
+    }
     evaluate_all(again, run, options, [&](trial const& one, evaluation const& e) {
         over(static_cast<std::size_t>(one.at.front()),
              e.result.status == trial_status::done ? answer_of(e.details.at(0)) : e);
