@@ -16,6 +16,9 @@ endif()
 if(SOFATTN_SANITIZE)
     # No recovery: a finding has to fail the test that shows it.
     set(flags -fsanitize=address,undefined -fno-sanitize-recover=all)
+    if(SOFATTN_SANITIZE STREQUAL "thread")
+        set(flags -fsanitize=thread) # a finding is exit code 66
+    endif()
     target_compile_options(sofattn_strict INTERFACE ${flags} -fno-omit-frame-pointer)
     target_link_options(sofattn_strict INTERFACE ${flags})
 endif()
