@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: MIT
 # Tests of vector code, built for other registers than those of every x86-64.
 include(CheckCXXCompilerFlag)
+include(CheckCXXSourceRuns)
 
 set(simd_flags_avx2 -mavx2 -mfma -mf16c)
 set(simd_flags_avx512 -mavx512f -mavx512bw -mavx512dq -mavx512vl -mavx512cd)
@@ -25,4 +26,13 @@ function(sofattn_add_simd_tests level)
     endif()
     add_test(NAME unit.simd.${level} COMMAND ${target} WORKING_DIRECTORY "${PROJECT_SOURCE_DIR}")
     set_tests_properties(unit.simd.${level} PROPERTIES SKIP_RETURN_CODE 77) # test/simd/skip.cpp
+endfunction()
+
+# Sets SOFATTN_MACHINE_HAS_<level>: whether its tests would not be skipped here.
+function(sofattn_check_machine_has level)
+    set(CMAKE_REQUIRED_FLAGS "${simd_flags_${level}}")
+    list(JOIN CMAKE_REQUIRED_FLAGS " " CMAKE_REQUIRED_FLAGS)
+    check_cxx_source_runs("
+        #include \"${PROJECT_SOURCE_DIR}/test/simd/skip.cpp\"
+        int main() { return 0; }" SOFATTN_MACHINE_HAS_${level})
 endfunction()
