@@ -31,19 +31,6 @@ using namespace sofattn::test;
 using engine::attention_desc;
 using engine::status;
 
-namespace {
-
-template <class T>
-decode_output decoded(problem<T> const& given) {
-    problem_shape const s = given.shape();
-    decode_output output({s.heads, s.queries, s.value_dim});
-    std::vector<std::byte> workspace(decode_workspace_bytes(s, 1));
-    dense_decode(given, output.view(), std::span(workspace), exec::serial{});
-    return output;
-}
-
-} // namespace
-
 TEST_CASE_TEMPLATE("engine.run: dense, every mask and product, whoever runs it", T, float, half,
                    bfloat16) {
     SOFATTN_GENERATOR(random);
@@ -63,11 +50,11 @@ TEST_CASE_TEMPLATE("engine.run: dense, every mask and product, whoever runs it",
                 given.prefix = c.desc.prefix = 1070;
             }
             bool const few = queries == 1 || (queries == 3 && given.window == 0);
-            check_who_runs(c, few ? decoded(given) : dense_of(given));
+            check_who_runs(c, few ? decoded_of(given) : dense_of(given));
             c.desc.products = dense_products::bf16;
-            check_who_runs(c, few ? decoded(given) : dense_of<dense_products::bf16>(given));
+            check_who_runs(c, few ? decoded_of(given) : dense_of<dense_products::bf16>(given));
             c.desc.products = dense_products::int8;
-            check_who_runs(c, few ? decoded(given) : dense_of<dense_products::int8>(given));
+            check_who_runs(c, few ? decoded_of(given) : dense_of<dense_products::int8>(given));
         }
     }
 }
@@ -181,7 +168,7 @@ TEST_CASE("engine.run: the best keys, and which they are") {
         c.desc.dense_below = 3001;
         c.desc.codes = nullptr;
         c.desc.selected = {entries.data(), counts.data(), slots};
-        check_who_runs(c, decoded(given));
+        check_who_runs(c, decoded_of(given));
         CHECK(entries == std::vector<std::int32_t>(entries.size(), -1));
         CHECK(counts[0] == 2999); // the first of two queries
         CHECK(counts[1] == 3000);

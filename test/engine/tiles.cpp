@@ -6,8 +6,8 @@
 #include "engine/who_runs.hpp"
 #include "support/generators.hpp"
 #include "support/guarded_workspace.hpp"
+#include "support/own_threads.hpp"
 #include "support/same_bits.hpp"
-#include <sofattn/attention/decode.hpp>
 #include <sofattn/attention/dense.hpp>
 #include <sofattn/attention/problem.hpp>
 #include <sofattn/core/half.hpp>
@@ -20,9 +20,7 @@
 
 #include <doctest/doctest.h>
 
-#include <cstddef>
 #include <span>
-#include <vector>
 
 using namespace sofattn;
 using namespace sofattn::test;
@@ -30,35 +28,14 @@ using sufa::block_tiles;
 
 namespace {
 
-template <class T>
-decode_output no_output(problem<T> const& given) {
-    problem_shape const s = given.shape();
-    return decode_output({s.heads, s.queries, s.value_dim});
-}
-template <dense_products Products, class T>
-decode_output dense_with(problem<T> const& given, block_tiles tiles) {
-    decode_output output = no_output(given);
-    std::vector<std::byte> workspace(dense_workspace_bytes<Products>(given.shape(), 1, tiles));
-    dense_attention<Products>(given, output.view(), std::span(workspace), exec::serial{}, {},
-                              tiles);
-    return output;
-}
-template <class T>
-decode_output decoded_with(problem<T> const& given, decode_parts parts) {
-    decode_output output = no_output(given);
-    std::vector<std::byte> workspace(decode_workspace_bytes(given.shape(), 1, parts));
-    dense_decode(given, output.view(), std::span(workspace), exec::serial{}, {}, parts);
-    return output;
-}
-
 /// Alone in a batch.
-template <class T>
-decode_output batched(engine_case<T>& c, index_t threads) {
+template <class T, class Run>
+decode_output batched(engine_case<T>& c, Run const& run) {
     c.clear();
     std::span const all(&c.desc, 1);
-    guarded_workspace workspace(engine::batch_workspace_bytes(all, threads));
+    guarded_workspace workspace(engine::batch_workspace_bytes(all, run.threads()));
     auto const memory = workspace.span();
-    CHECK(engine::run_batch(all, memory.data(), memory.size(), exec::openmp(threads)).ok());
+    CHECK(engine::run_batch(all, memory.data(), memory.size(), run).ok());
     CHECK(workspace.kept_outside());
     return c.output;
 }
@@ -83,13 +60,13 @@ TEST_CASE_TEMPLATE("engine.tiles: prefill has the bits of dense attention with t
         CAPTURE(tiles.keys);
         CAPTURE(tiles.rows);
         c.desc.tiles = {tiles.keys, tiles.rows, 0};
-        check_who_runs(c, dense_with<dense_products::f32>(given, tiles));
+        check_who_runs(c, dense_of<dense_products::f32>(given, tiles));
         c.desc.products = dense_products::bf16;
-        check_who_runs(c, dense_with<dense_products::bf16>(given, tiles));
+        check_who_runs(c, dense_of<dense_products::bf16>(given, tiles));
         c.desc.products = dense_products::int8;
-        decode_output const of_codes = dense_with<dense_products::int8>(given, tiles);
+        decode_output const of_codes = dense_of<dense_products::int8>(given, tiles);
         check_who_runs(c, of_codes);
-        CHECK(same_bits(batched(c, 3), of_codes));
+        CHECK(same_bits(batched(c, own_threads{}), of_codes));
         // Another method that is dense here.
         c.desc.how = engine::method::best_keys;
         c.desc.dense_below = c.desc.keys + 1;
@@ -103,13 +80,13 @@ TEST_CASE("engine.tiles: one of both sizes leaves the other as it is") {
     problem<float> const given = c.layer.given();
     constexpr block_tiles usual = default_tiles<dense_products::f32>;
     c.desc.tiles = {96, 0, 0};
-    check_who_runs(c, dense_with<dense_products::f32>(given, {96, usual.rows}));
+    check_who_runs(c, dense_of<dense_products::f32>(given, {96, usual.rows}));
     c.desc.tiles = {0, 7, 0};
-    check_who_runs(c, dense_with<dense_products::f32>(given, {usual.keys, 7}));
+    check_who_runs(c, dense_of<dense_products::f32>(given, {usual.keys, 7}));
     c.desc.tiles = {};
-    check_who_runs(c, dense_with<dense_products::f32>(given, usual));
-    CHECK(!same_bits(dense_with<dense_products::f32>(given, {96, usual.rows}),
-                     dense_with<dense_products::f32>(given, usual))); // else nothing was checked
+    check_who_runs(c, dense_of<dense_products::f32>(given, usual));
+    CHECK(!same_bits(dense_of<dense_products::f32>(given, {96, usual.rows}),
+                     dense_of<dense_products::f32>(given, usual))); // else nothing was checked
 }
 
 TEST_CASE_TEMPLATE("engine.tiles: decode has the bits of dense decode with these parts", T, float,
@@ -121,9 +98,9 @@ TEST_CASE_TEMPLATE("engine.tiles: decode has the bits of dense decode with these
                                   random.integer<index_t>(1, 3),
                                   random.integer<index_t>(1000, 3000), 16, 24, true});
         c.desc.tiles.part_keys = part;
-        decode_output const expected = decoded_with(c.layer.given(), {part});
+        decode_output const expected = decoded_of(c.layer.given(), {part});
         check_who_runs(c, expected);
-        CHECK(same_bits(batched(c, 1), expected));
-        CHECK(same_bits(batched(c, 3), expected));
+        CHECK(same_bits(batched(c, exec::serial{}), expected));
+        CHECK(same_bits(batched(c, own_threads{}), expected));
     }
 }

@@ -7,11 +7,13 @@
 #include "support/guarded_workspace.hpp"
 #include "support/own_threads.hpp"
 #include "support/same_bits.hpp"
+#include <sofattn/attention/decode.hpp>
 #include <sofattn/attention/dense.hpp>
 #include <sofattn/attention/problem.hpp>
 #include <sofattn/engine/run.hpp>
 #include <sofattn/engine/verdict.hpp>
 #include <sofattn/exec/parallel.hpp>
+#include <sofattn/sufa/block_tiles.hpp>
 
 #include <doctest/doctest.h>
 
@@ -65,12 +67,24 @@ void check_who_runs(engine_case<T>& c, decode_output const& expected) {
     }
 }
 
+// The kernels that descriptors of dense attention end in.
+
 template <dense_products Products = dense_products::f32, class T>
-[[nodiscard]] decode_output dense_of(problem<T> const& given) {
+[[nodiscard]] decode_output dense_of(problem<T> const& given,
+                                     sufa::block_tiles tiles = default_tiles<Products>) {
     problem_shape const s = given.shape();
     decode_output output({s.heads, s.queries, s.value_dim});
-    std::vector<std::byte> workspace(dense_workspace_bytes(s, 1));
-    dense_attention<Products>(given, output.view(), std::span(workspace), exec::serial{});
+    std::vector<std::byte> workspace(dense_workspace_bytes<Products>(s, 1, tiles));
+    dense_attention<Products>(given, output.view(), std::span(workspace), exec::serial{}, {},
+                              tiles);
+    return output;
+}
+template <class T>
+[[nodiscard]] decode_output decoded_of(problem<T> const& given, decode_parts parts = {}) {
+    problem_shape const s = given.shape();
+    decode_output output({s.heads, s.queries, s.value_dim});
+    std::vector<std::byte> workspace(decode_workspace_bytes(s, 1, parts));
+    dense_decode(given, output.view(), std::span(workspace), exec::serial{}, {}, parts);
     return output;
 }
 
