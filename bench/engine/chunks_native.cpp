@@ -97,7 +97,9 @@ outcome in_chunks(head const& data, row const& r, engine::method how, output_ten
         d.mass = how == engine::method::pages ? 0.99 : 0.0;
         workspace.resize(std::max(workspace.size(), engine::workspace_bytes(d, r.threads)));
         found.attending += seconds_of([&] {
-            found.good = found.good && engine::run(d, workspace.data(), workspace.size(), run).ok();
+            found.good = found.good && engine::run<engine::elements<engine::dtype::f32>>(
+                                           d, workspace.data(), workspace.size(), run)
+                                           .ok();
         });
     }
     found.code_bytes_per_token = static_cast<double>(sequence.code_bytes()) / tokens;

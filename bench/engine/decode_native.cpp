@@ -68,7 +68,7 @@ void step_of_decode(benchmark::State& state, index_t keys, index_t threads, bool
                         }
                     }});
     ways.push_back({"descriptor", [&] {
-                        if (!engine::run(d, workspace.data(), workspace.size(), run).ok()) {
+                        if (!engine::run<stored>(d, workspace.data(), workspace.size(), run).ok()) {
                             state.SkipWithError("refused");
                         }
                     }});

@@ -8,6 +8,8 @@
 #include <sofattn/core/half.hpp>
 #include <sofattn/core/tensor.hpp>
 #include <sofattn/core/types.hpp>
+#include <sofattn/engine/descriptor.hpp>
+#include <sofattn/engine/elements.hpp>
 #include <sofattn/engine/kv_pool.hpp>
 #include <sofattn/engine/kv_sequence.hpp>
 #include <sofattn/exec/parallel.hpp>
@@ -37,6 +39,7 @@ inline constexpr index_t page_tokens = 64;
 /// [kv_head, token, k|v]
 using token_rows_tensor = tensor<half, axis::kv_head, axis::key, axis::channel>;
 using query_tensor = tensor<half, axis::head, axis::query, axis::dim>;
+using stored = engine::elements<engine::dtype::f16>; // what descriptors are compiled for
 using step_output = tensor<float, axis::head, axis::query, axis::value_dim>;
 
 inline void fill(generator& random, half* data, index_t count) {

@@ -89,7 +89,8 @@ void decode_attention::operator()(index_t layer, problem<float> const& given,
         d.selected = {chosen_.data(), chosen_counts_.data(), *keep_};
     }
     workspace_.resize(std::max(workspace_.size(), engine::workspace_bytes(d, run_.threads())));
-    require(engine::run(d, workspace_.data(), workspace_.size(), run_));
+    require(engine::run<engine::elements<engine::dtype::f32>>(d, workspace_.data(),
+                                                              workspace_.size(), run_));
 
     auto const pairs = detail::visible_pairs(shape, 0);
     counts_.visible += pairs;

@@ -22,6 +22,7 @@
 #include <sofattn/core/view.hpp>
 #include <sofattn/engine/check.hpp>
 #include <sofattn/engine/descriptor.hpp>
+#include <sofattn/engine/elements.hpp>
 #include <sofattn/engine/page_codes.hpp>
 #include <sofattn/engine/share.hpp>
 #include <sofattn/engine/verdict.hpp>
@@ -31,90 +32,13 @@
 
 #include <algorithm>
 #include <cmath>
-#include <concepts>
 #include <cstddef>
 #include <cstdint>
 #include <span>
-#include <type_traits>
 
 namespace sofattn::engine {
 
 namespace detail {
-
-template <class T, class... Axes>
-[[nodiscard]] view<T const, Axes...> as_view(operand const& of, std::int64_t heads,
-                                             std::int64_t tokens, std::int64_t dim) noexcept {
-    constexpr auto bytes = static_cast<std::int64_t>(sizeof(T));
-    return {static_cast<T const*>(of.data),
-            {heads, tokens, dim},
-            {of.head_stride / bytes, of.token_stride / bytes, 1}};
-}
-
-/// Keys or values, with the scales of codes.
-template <class T, class Column>
-[[nodiscard]] stored_view<T, axis::kv_head, axis::key, Column>
-as_stored(operand const& of, row_scales const& scales, std::int64_t heads, std::int64_t rows,
-          std::int64_t dim) noexcept {
-    auto const elements = as_view<T, axis::kv_head, axis::key, Column>(of, heads, rows, dim);
-    if constexpr (std::same_as<T, std::int8_t>) {
-        return {elements,
-                {scales.data, {heads, rows}, {scales.head_stride / 4, scales.token_stride / 4}}};
-    } else {
-        return elements;
-    }
-}
-
-/// f(given) with the problem in its types; `d` has passed `check`.
-template <class Query, class KeyValue, class F>
-verdict with_problem(attention_desc const& d, F f) noexcept {
-    bool const in_pages = d.pages.numbers != nullptr;
-    std::int64_t const rows = in_pages ? d.pages.pool_pages * d.pages.page_tokens : d.keys;
-    problem<Query, KeyValue> in_row;
-    in_row.queries =
-        as_view<Query, axis::head, axis::query, axis::dim>(d.query, d.heads, d.queries, d.qk_dim);
-    in_row.keys = as_stored<KeyValue, axis::dim>(d.key, d.key_scales, d.kv_heads, rows, d.qk_dim);
-    in_row.values =
-        as_stored<KeyValue, axis::value_dim>(d.value, d.value_scales, d.kv_heads, rows, d.v_dim);
-    in_row.causal = d.mask != mask_kind::none;
-    in_row.scale = d.scale;
-    in_row.window = d.window;
-    in_row.prefix = d.prefix;
-    in_row.terms = {d.softcap, d.alibi_slopes, d.sink_logits};
-    if (!in_pages) {
-        return f(in_row);
-    }
-    paged_problem<Query, KeyValue> paged;
-    paged.queries = in_row.queries;
-    paged.keys = in_row.keys;
-    paged.values = in_row.values;
-    paged.table = {{d.pages.numbers, static_cast<std::size_t>(d.pages.count)}, d.pages.page_tokens};
-    paged.tokens = d.keys;
-    paged.causal = in_row.causal;
-    paged.scale = in_row.scale;
-    paged.window = in_row.window;
-    paged.prefix = in_row.prefix;
-    paged.terms = in_row.terms;
-    return f(paged);
-}
-
-template <class F>
-verdict with_types(attention_desc const& d, F f) noexcept {
-    bool const widened = d.query.type == dtype::f32;
-    switch (d.key.type) {
-    case dtype::f32: return with_problem<float, float>(d, f);
-    case dtype::f16:
-        return widened ? with_problem<float, half>(d, f) : with_problem<half, half>(d, f);
-    case dtype::bf16:
-        return widened ? with_problem<float, bfloat16>(d, f)
-                       : with_problem<bfloat16, bfloat16>(d, f);
-    case dtype::int8:
-        return widened                      ? with_problem<float, std::int8_t>(d, f)
-               : d.query.type == dtype::f16 ? with_problem<half, std::int8_t>(d, f)
-                                            : with_problem<bfloat16, std::int8_t>(d, f);
-    }
-    return {status::out_of_range, "key.type", static_cast<double>(d.key.type),
-            "f32, f16, bf16 or int8"};
-}
 
 [[nodiscard]] inline sparse_decode_options decode_options(attention_desc const& d) noexcept {
     sparse_decode_options o;
@@ -395,13 +319,14 @@ void list_all_seen(Given const& given, attention_desc const& d, share const& run
     });
 }
 
-[[nodiscard]] inline verdict carry_out(attention_desc const& d, void* workspace, std::size_t bytes,
-                                       share const& run) noexcept {
+template <class Compiled>
+[[nodiscard]] verdict carry_out(attention_desc const& d, void* workspace, std::size_t bytes,
+                                share const& run) noexcept {
     verdict const good = check(d);
     if (!good.ok()) {
         return good;
     }
-    return with_types(d, [&](auto const& given) -> verdict {
+    return with_types<Compiled>(d, [&](auto const& given) -> verdict {
         std::size_t const needed = bytes_for(given, d, run.threads());
         if (workspace == nullptr) {
             return {status::null_pointer, "workspace", 0, "memory of workspace_bytes bytes"};
@@ -438,7 +363,8 @@ void list_all_seen(Given const& given, attention_desc const& d, share const& run
 
 /// Carries the descriptor out.
 ///
-/// in     d          what to do
+/// in     Compiled   elements<...>, types of d that it is compiled for; all unless told
+///        d          what to do
 ///        workspace  workspace_bytes(d, run.threads()) bytes or more, at any address; no two runs at
 ///                   once may share it
 ///        run        who does the work (exec::parallel_for)
@@ -447,25 +373,26 @@ void list_all_seen(Given const& given, attention_desc const& d, share const& run
 /// exact  what the functions of attention/ promise that it calls: dense_decode, dense_attention,
 ///        sparse_decode, sparse_prefill, page_prefill, listed_attention; no result depends on who runs it
 /// paper  not in the paper
-template <exec::parallel_for Run>
+template <class Compiled = every_element, exec::parallel_for Run>
 [[nodiscard]] verdict run(attention_desc const& d, void* workspace, std::size_t bytes,
                           Run const& run) noexcept {
     exec::loop_ref const loop(run);
-    return detail::carry_out(d, workspace, bytes, detail::share::of_all(loop));
+    return detail::carry_out<Compiled>(d, workspace, bytes, detail::share::of_all(loop));
 }
 
 /// The share of participant `ith` of `nth`, for engines whose threads all call the same function: each
 /// calls this once with the same descriptor and the same workspace for nth, in any order or at once, and
 /// nobody waits for anybody. The output is complete when all have returned, and has the bits of `run` above.
-[[nodiscard]] inline verdict run(attention_desc const& d, void* workspace, std::size_t bytes,
-                                 std::int64_t ith, std::int64_t nth) noexcept {
+template <class Compiled = every_element>
+[[nodiscard]] verdict run(attention_desc const& d, void* workspace, std::size_t bytes,
+                          std::int64_t ith, std::int64_t nth) noexcept {
     if (nth < 1) {
         return {status::out_of_range, "nth", static_cast<double>(nth), "at least 1"};
     }
     if (ith < 0 || ith >= nth) {
         return {status::out_of_range, "ith", static_cast<double>(ith), "from 0 to nth - 1"};
     }
-    return detail::carry_out(d, workspace, bytes, detail::share::of(ith, nth));
+    return detail::carry_out<Compiled>(d, workspace, bytes, detail::share::of(ith, nth));
 }
 
 } // namespace sofattn::engine
