@@ -39,7 +39,7 @@ foreach(level IN LISTS levels)
         # GCC 12 takes registers of its own AVX-512 header for uninitialised.
         $<$<CXX_COMPILER_ID:GNU>:-Wno-maybe-uninitialized> $<$<CXX_COMPILER_ID:GNU>:-Wno-uninitialized>)
     target_link_libraries(${target} PRIVATE sofattn::sofattn sofattn::strict)
-    set_target_properties(${target} PROPERTIES
+    set_target_properties(${target} PROPERTIES SOFATTN_WHOLE_KERNELS ON
         POSITION_INDEPENDENT_CODE ON CXX_VISIBILITY_PRESET hidden VISIBILITY_INLINES_HIDDEN ON)
     if(levels STREQUAL base)
         list(APPEND objects $<TARGET_OBJECTS:${target}>)

@@ -20,6 +20,7 @@ function(sofattn_add_simd_tests level)
     add_executable(${target} ${ARGN} simd/skip.cpp)
     target_compile_options(${target} PRIVATE ${simd_flags_${level}})
     target_link_libraries(${target} PRIVATE sofattn_test_support sofattn::strict)
+    set_target_properties(${target} PROPERTIES SOFATTN_WHOLE_KERNELS ON)
     if(level MATCHES "^avx512" AND CMAKE_CXX_COMPILER_ID STREQUAL GNU)
         # GCC 12 takes its own _mm512_undefined_ps for a mistake, avx512fintrin.h (GCC bug 105593).
         target_compile_options(${target} PRIVATE -Wno-maybe-uninitialized -Wno-uninitialized)
