@@ -18,11 +18,12 @@ if(SOFATTN_SANITIZE)
     set(flags -fsanitize=address,undefined -fno-sanitize-recover=all)
     # Targets with the property SOFATTN_WHOLE_KERNELS go without two checks: those take more than half of the
     # compiler's time there, and what they would find AddressSanitizer finds where memory is touched. All else,
-    # the views and stages that kernels are made of among it, is compiled with them.
-    set(kernel_flags -fno-sanitize=object-size,pointer-overflow)
+    # the views and stages that kernels are made of among it, is compiled with them, and so are all fuzzers.
+    set(kernel_flags)
     if(SOFATTN_SANITIZE STREQUAL "thread")
         set(flags -fsanitize=thread) # a finding is exit code 66
-        set(kernel_flags)
+    elseif(NOT SOFATTN_FUZZ)
+        set(kernel_flags -fno-sanitize=object-size,pointer-overflow)
     endif()
     target_compile_options(sofattn_strict INTERFACE ${flags} -fno-omit-frame-pointer
         $<$<BOOL:$<TARGET_PROPERTY:SOFATTN_WHOLE_KERNELS>>:${kernel_flags}>)
