@@ -20,8 +20,8 @@
 namespace sofattn::engine {
 
 /// The types of queries, keys and values that a program compiles `run` for. Each pair of them makes kernels of
-/// its own, so that who has one model in f16, say, compiles a tenth with elements<dtype::f16>; other
-/// descriptors are then refused by name.
+/// its own, so that who has models in f16 alone compiles a sixth with elements<dtype::f16>; other descriptors
+/// are then refused by name.
 template <dtype... Types>
 struct elements {
     [[nodiscard]] static constexpr bool has(dtype type) noexcept {
