@@ -20,7 +20,7 @@
 namespace sofattn::engine {
 
 /// The types of queries, keys and values that a program compiles `run` for. Each pair of them makes kernels of
-/// its own, so that who has models in f16 alone compiles a sixth with elements<dtype::f16>; other descriptors
+/// its own, so that who has models in f16 alone compiles a third with elements<dtype::f16>; other descriptors
 /// are then refused by name.
 template <dtype... Types>
 struct elements {
