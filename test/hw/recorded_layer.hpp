@@ -71,11 +71,11 @@ struct recorded_name {
 }
 
 /// The sample, and of the recorded layers some that differ: TinyLlama's first attends diffusely. Sanitizers
-/// find nothing more in them than in the sample's decoder, in ten minutes.
+/// find nothing more in them than in the sample's smaller layer, in ten minutes.
 [[nodiscard]] inline std::vector<recorded_name> recorded_layers() {
     std::vector<recorded_name> layers = sample_layers();
     if (is_sanitized) {
-        return {layers.back()};
+        return {layers.front()};
     }
     if (auto const folder = recorded_folder(); !folder.empty()) {
         layers.push_back({folder, "gtesmall_L01", false});
