@@ -3,6 +3,7 @@
 // of the reference, to the bit.
 #include "hw/recorded_layer.hpp"
 #include "support/same_bits.hpp"
+#include "support/sanitized.hpp"
 #include <sofattn/attention/attention.hpp>
 #include <sofattn/attention/presets.hpp>
 #include <sofattn/core/order.hpp>
@@ -25,6 +26,9 @@
 using namespace sofattn;
 
 namespace {
+
+/// A whole block of queries, and a part; sanitizers would take minutes.
+constexpr index_t some_queries = test::is_sanitized ? 20 : 130;
 
 using preset = presets::paper;
 using score = dlzs::score_type<preset::predictor>;
@@ -107,7 +111,7 @@ std::vector<score> predicted(problem<float> const& given) {
 TEST_CASE("hw: on recorded layers the circuits compute what the reference computes, to the bit") {
     for (test::recorded_name const& name : test::recorded_layers()) {
         CAPTURE(name.name);
-        test::recorded_layer const layer = name.read(130); // a whole block of queries, and a part
+        test::recorded_layer const layer = name.read(some_queries);
         problem<float> const given = layer.given();
         problem_shape const s = given.shape();
         auto const scores = predicted<exec::reference>(given);
@@ -137,7 +141,7 @@ TEST_CASE("hw: so they do where keys are predicted from recorded tokens and made
         return;
     }
     test::recorded_name const files{folder, "gtesmall_L01", false};
-    test::recorded_layer const layer = files.read(130);
+    test::recorded_layer const layer = files.read(some_queries);
     problem_shape const s = layer.given().shape();
     auto const x = io::read_npy(files.part("x")).to_tensor<axis::key, axis::channel>();
     auto const weights = [&](char const* which) {
