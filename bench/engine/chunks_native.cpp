@@ -12,6 +12,7 @@
 #include <sofattn/attention/problem.hpp>
 #include <sofattn/core/tensor.hpp>
 #include <sofattn/core/types.hpp>
+#include <sofattn/engine/elements.hpp>
 #include <sofattn/engine/kv_pool.hpp>
 #include <sofattn/engine/kv_sequence.hpp>
 #include <sofattn/engine/run.hpp>

@@ -2,6 +2,7 @@
 #include "lm/generate.hpp"
 
 #include <sofattn/core/error.hpp>
+#include <sofattn/engine/elements.hpp>
 #include <sofattn/engine/run.hpp>
 #include <sofattn/engine/verdict.hpp>
 

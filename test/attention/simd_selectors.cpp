@@ -41,7 +41,8 @@ constexpr std::size_t predictor_count = decltype(hana::size(predictors))::value;
 constexpr std::size_t selector_count = decltype(hana::size(selectors))::value;
 constexpr std::size_t attender_count = decltype(hana::size(attenders))::value;
 
-/// With some attender. Sanitizers see every line in one pair of each predictor; all take minutes to compile.
+/// With some attender. Under sanitizers each predictor in one pair, which has each selector once or twice: all
+/// pairs take minutes to compile.
 template <std::size_t Predictor, std::size_t Selector>
 void check_pair(generator& random) {
     if constexpr (!is_sanitized || Selector == Predictor % selector_count) {
